@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Monotonic and wall clock as a trait, so that pure machines are handed their time and tests own it.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant, SystemTime},
+};
+
+/// Where time comes from.
+pub trait Clock: Send + Sync + 'static {
+    /// Monotonic time: ages and deadlines.
+    fn now(&self) -> Instant;
+    /// Wall time: what is written to disk or shown to people.
+    fn wall(&self) -> SystemTime;
+}
+
+/// The clock of the machine.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+
+    fn wall(&self) -> SystemTime {
+        SystemTime::now()
+    }
+}
+
+/// A clock that stands still until it is told to move; clones share one time.
+///
+/// ```
+/// use discovery_core::clock::{Clock, TestClock};
+/// use std::time::Duration;
+///
+/// let clock = TestClock::default();
+/// let start = clock.now();
+/// clock.advance(Duration::from_secs(3));
+/// assert_eq!(clock.now() - start, Duration::from_secs(3));
+/// ```
+#[derive(Clone, Debug)]
+pub struct TestClock {
+    start: (Instant, SystemTime),
+    // Guards the time passed; held for one addition or read.
+    passed: Arc<Mutex<Duration>>,
+}
+
+impl TestClock {
+    /// Moves the time forward.
+    pub fn advance(&self, by: Duration) {
+        *self.passed.lock().unwrap_or_else(PoisonError::into_inner) += by;
+    }
+
+    fn passed(&self) -> Duration {
+        *self.passed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for TestClock {
+    fn default() -> Self {
+        Self {
+            start: (Instant::now(), SystemTime::now()),
+            passed: Arc::default(),
+        }
+    }
+}
+
+impl Clock for TestClock {
+    fn now(&self) -> Instant {
+        self.start.0 + self.passed()
+    }
+
+    fn wall(&self) -> SystemTime {
+        self.start.1 + self.passed()
+    }
+}

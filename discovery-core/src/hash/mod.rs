@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Bytes to a 64-bit key by a named, frozen function, and the placements over it. Pure: no I/O, no clock, no lock.
+//!
+//! Everything here is the compatibility contract between callers: the same endpoints and key give the same owner in every
+//! process, on every CPU and in every version that speaks the same [`Placement`] tag. The golden values in the tests are
+//! that contract; changing one means a new tag.
+
+mod key;
+mod ring;
+
+pub use key::{HashKey, Position};
+pub use ring::{Placement, Ring, VNODES_PER_WEIGHT, Walk};

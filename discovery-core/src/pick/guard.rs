@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A pick under way: it counts as one in flight until it is dropped.
+
+use crate::store::Endpoint;
+use std::{mem::ManuallyDrop, ops::Deref, sync::Arc};
+
+/// A picked endpoint, borrowed from a view. Counted in flight until dropped; costs no reference count.
+#[derive(Debug)]
+#[must_use = "dropping the pick ends its accounting"]
+pub struct Pick<'v> {
+    endpoint: &'v Arc<Endpoint>,
+}
+
+impl<'v> Pick<'v> {
+    pub(super) fn new(endpoint: &'v Arc<Endpoint>) -> Self {
+        endpoint.load().enter();
+        Self { endpoint }
+    }
+
+    /// The endpoint.
+    pub fn endpoint(&self) -> &'v Arc<Endpoint> {
+        self.endpoint
+    }
+
+    /// The same pick, to be kept across an await: one reference count.
+    pub fn into_owned(self) -> InFlight {
+        let kept = ManuallyDrop::new(self);
+        InFlight {
+            endpoint: kept.endpoint.clone(),
+        }
+    }
+}
+
+impl Deref for Pick<'_> {
+    type Target = Endpoint;
+
+    fn deref(&self) -> &Endpoint {
+        self.endpoint
+    }
+}
+
+impl Drop for Pick<'_> {
+    fn drop(&mut self) {
+        self.endpoint.load().leave();
+    }
+}
+
+/// A picked endpoint that outlives the view; counted in flight until dropped, also when a future is cancelled.
+#[derive(Debug)]
+#[must_use = "dropping the guard ends its accounting"]
+pub struct InFlight {
+    endpoint: Arc<Endpoint>,
+}
+
+impl InFlight {
+    /// Counts one more in flight to the endpoint.
+    pub fn new(endpoint: &Arc<Endpoint>) -> Self {
+        endpoint.load().enter();
+        Self {
+            endpoint: endpoint.clone(),
+        }
+    }
+
+    /// The endpoint.
+    pub fn endpoint(&self) -> &Arc<Endpoint> {
+        &self.endpoint
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.endpoint.load().leave();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pick::testing::view;
+
+    #[test]
+    fn in_flight_returns_to_nothing_when_all_guards_are_gone() {
+        let view = view(2, &[]);
+        let endpoint = &view.tiers()[0].members()[0];
+        let borrowed = Pick::new(endpoint);
+        let owned = Pick::new(endpoint).into_owned();
+        assert_eq!(endpoint.load().in_flight(), 2);
+        drop(borrowed);
+        assert_eq!(owned.endpoint().load().in_flight(), 1);
+        drop(owned);
+        assert_eq!((endpoint.load().in_flight(), view.picks().local), (0, 2));
+    }
+}

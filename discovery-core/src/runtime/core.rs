@@ -1,0 +1,379 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The handle on everything that runs: one writer, its source, the disk, and the counters.
+
+use super::{Readiness, Status, persister::Persister, publisher::Publisher, status::StatusContext};
+use crate::{
+    clock::{Clock, SystemClock},
+    model::{NodeName, Zone, ZoneKeys},
+    source::{KubeConfig, KubeSource, KubeSourceError, Manifest, ManifestError, SourceStatus},
+    store::{
+        Reader, SourceId, StateConfig, Writer, channel,
+        persist::{Owner, Shelf, ShelfError},
+    },
+    telemetry::Metrics,
+};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+use tokio::sync::mpsc;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// Where the facts come from.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum SourceConfig {
+    /// A Kubernetes API server.
+    Kube {
+        /// The kubeconfig file; none means in-cluster, `KUBECONFIG`, or `~/.kube/config`.
+        kubeconfig: Option<PathBuf>,
+    },
+    /// A manifest file.
+    Manifest {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+/// What a runtime needs to start.
+#[derive(Clone, Debug)]
+pub struct RuntimeConfig {
+    node: NodeName,
+    zone: Option<Zone>,
+    zone_keys: ZoneKeys,
+    state: StateConfig,
+    source: SourceConfig,
+    snapshot_folder: Option<PathBuf>,
+}
+
+impl RuntimeConfig {
+    /// A runtime for the node with the given source; no snapshot on disk.
+    pub fn new(node: NodeName, source: SourceConfig) -> Self {
+        Self {
+            state: StateConfig::new(node.clone()),
+            node,
+            zone: None,
+            zone_keys: ZoneKeys::default(),
+            source,
+            snapshot_folder: None,
+        }
+    }
+
+    /// The zone by configuration instead of by label.
+    #[must_use]
+    pub fn zone(mut self, zone: Option<Zone>) -> Self {
+        self.state = self.state.zone(zone.clone());
+        self.zone = zone;
+        self
+    }
+
+    /// The node labels that may name the zone.
+    #[must_use]
+    pub fn zone_keys(mut self, keys: ZoneKeys) -> Self {
+        self.state = self.state.zone_keys(keys.clone());
+        self.zone_keys = keys;
+        self
+    }
+
+    /// Changes how the state judges: default policy, addresses.
+    #[must_use]
+    pub fn state(mut self, change: impl FnOnce(StateConfig) -> StateConfig) -> Self {
+        self.state = change(self.state);
+        self
+    }
+
+    /// Keeps the last good snapshot in this folder, and starts from it when no source answers.
+    #[must_use]
+    pub fn snapshot_folder(mut self, folder: Option<PathBuf>) -> Self {
+        self.snapshot_folder = folder;
+        self
+    }
+}
+
+/// Why a runtime did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The manifest cannot be read.
+    #[error("the manifest cannot be used")]
+    Manifest(#[source] ManifestError),
+    /// There is no usable configuration for an API server.
+    #[error("there is no usable Kubernetes configuration")]
+    Kube(#[source] KubeSourceError),
+}
+
+/// The running core. Clones share it.
+#[derive(Clone)]
+pub struct Runtime {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    node: NodeName,
+    reader: Reader,
+    source: Arc<SourceStatus>,
+    metrics: Arc<Metrics>,
+    clock: Arc<dyn Clock>,
+    started: Instant,
+    draining: AtomicBool,
+    // Guards the list of faces; held for a clone of it, never across an await.
+    faces: Mutex<Vec<(String, Face)>>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+type Face = Arc<dyn Fn() -> serde_json::Value + Send + Sync>;
+
+impl Runtime {
+    /// Starts the source, the writer and, with a snapshot folder, the disk. Returns at once: see [`Runtime::ready`].
+    ///
+    /// # Errors
+    /// Only for what no waiting can mend: a manifest that cannot be read, no Kubernetes configuration. An API server that
+    /// is away is no error.
+    pub async fn start(config: RuntimeConfig) -> Result<Self, StartError> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let source = PreparedSource::new(&config, clock.clone()).await?;
+        let (mut writer, reader) = channel(config.state.clone());
+        let shelf = config
+            .snapshot_folder
+            .clone()
+            .map(|folder| Shelf::new(folder, owner(&config, &source)));
+        if let Some(shelf) = &shelf {
+            restore(shelf, &mut writer);
+        }
+        let status = source.status.clone();
+        let metrics = Arc::new(Metrics::new(reader.clone(), status.clone()));
+        let runtime = Self {
+            shared: Arc::new(Shared {
+                node: config.node,
+                reader,
+                source: status,
+                metrics,
+                clock,
+                started: Instant::now(),
+                draining: AtomicBool::new(false),
+                faces: Mutex::default(),
+                stop: CancellationToken::new(),
+                tasks: TaskTracker::new(),
+            }),
+        };
+        runtime.spawn_all(writer, source, shelf);
+        Ok(runtime)
+    }
+
+    fn spawn_all(&self, writer: Writer, source: PreparedSource, shelf: Option<Shelf>) {
+        let shared = &self.shared;
+        let (sender, updates) = mpsc::channel(UPDATES_MAX);
+        let (ask_save, saves) = mpsc::channel(1);
+        let publisher = Publisher {
+            writer,
+            updates,
+            saves,
+            metrics: shared.metrics.clone(),
+            clock: shared.clock.clone(),
+            debounce: DEBOUNCE,
+        };
+        // Stopped last, so that the final save still finds the writer.
+        let writer_stop = CancellationToken::new();
+        let source_task = shared.tasks.spawn(source.run(sender, shared.stop.clone()));
+        let persister = shelf.map(|shelf| {
+            let (reader, clock) = (shared.reader.clone(), shared.clock.clone());
+            shared.tasks.spawn(
+                Persister {
+                    shelf,
+                    reader,
+                    saves: ask_save,
+                    clock,
+                }
+                .run(shared.stop.clone()),
+            )
+        });
+        shared.tasks.spawn(publisher.run(writer_stop.clone()));
+        let stop = shared.stop.clone();
+        shared.tasks.spawn(async move {
+            stop.cancelled().await;
+            if let Some(persister) = persister {
+                let _ = persister.await;
+            }
+            source_task.abort();
+            writer_stop.cancel();
+        });
+    }
+
+    /// A reader of the snapshots.
+    pub fn reader(&self) -> Reader {
+        self.shared.reader.clone()
+    }
+
+    /// The counters.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.shared.metrics
+    }
+
+    /// Adds a face to the status under a name; `report` is called for each status and must not block.
+    pub fn add_face(
+        &self,
+        name: &str,
+        report: impl Fn() -> serde_json::Value + Send + Sync + 'static,
+    ) {
+        let mut faces = self
+            .shared
+            .faces
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        faces.push((name.to_owned(), Arc::new(report)));
+    }
+
+    /// Whether everything is there that callers need, and what is missing when not.
+    pub fn readiness(&self) -> Readiness {
+        Readiness::of(
+            &self.shared.reader.load(),
+            self.shared.draining.load(Relaxed),
+        )
+    }
+
+    /// Waits until the runtime is ready.
+    pub async fn ready(&self) {
+        let mut reader = self.reader();
+        while !self.readiness().ready {
+            if reader.changed().await.is_none() {
+                return std::future::pending().await;
+            }
+        }
+    }
+
+    /// What the process says of itself.
+    pub fn status(&self) -> Status {
+        let faces = self
+            .shared
+            .faces
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let faces: BTreeMap<_, _> = faces
+            .into_iter()
+            .map(|(name, report)| (name, report()))
+            .collect();
+        let context = StatusContext {
+            node: self.shared.node.as_str(),
+            source: &self.shared.source,
+            clock: &*self.shared.clock,
+            started: self.shared.started,
+            draining: self.shared.draining.load(Relaxed),
+            faces,
+        };
+        context.status(&self.shared.reader.load())
+    }
+
+    /// Begins to drain: not ready from now on, everything else goes on.
+    pub fn drain(&self) {
+        self.shared.draining.store(true, Relaxed);
+    }
+
+    /// Stops the source, saves the last snapshot and waits until every task has ended. Readers keep what they have.
+    pub async fn stop(&self) {
+        self.drain();
+        self.shared.stop.cancel();
+        self.shared.tasks.close();
+        self.shared.tasks.wait().await;
+    }
+}
+
+impl fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Runtime")
+            .field("node", &self.shared.node)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A source that is known to be usable and does not run yet.
+struct PreparedSource {
+    status: Arc<SourceStatus>,
+    cluster: String,
+    kind: Prepared,
+}
+
+enum Prepared {
+    Kube(KubeSource),
+    Manifest(Manifest),
+}
+
+impl PreparedSource {
+    async fn new(config: &RuntimeConfig, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
+        let (node, keys) = (config.node.clone(), config.zone_keys.clone());
+        match &config.source {
+            SourceConfig::Manifest { path } => {
+                let status = Arc::new(SourceStatus::new(SourceId::Manifest, clock));
+                let manifest = Manifest::open(path.clone(), node, keys, status.clone())
+                    .map_err(StartError::Manifest)?;
+                let cluster = format!("static:{}", path.display());
+                Ok(Self {
+                    status,
+                    cluster,
+                    kind: Prepared::Manifest(manifest),
+                })
+            }
+            SourceConfig::Kube { kubeconfig } => {
+                let status = Arc::new(SourceStatus::new(SourceId::Kube, clock));
+                let kube = KubeConfig::new(node, keys)
+                    .kubeconfig(kubeconfig.clone())
+                    .zone(config.zone.clone());
+                let kube = KubeSource::new(kube, status.clone())
+                    .await
+                    .map_err(StartError::Kube)?;
+                Ok(Self {
+                    status,
+                    cluster: kube.cluster(),
+                    kind: Prepared::Kube(kube),
+                })
+            }
+        }
+    }
+
+    async fn run(self, sender: crate::source::UpdateSender, stop: CancellationToken) {
+        match self.kind {
+            Prepared::Kube(source) => source.run(sender, stop).await,
+            Prepared::Manifest(source) => source.run(sender, stop).await,
+        }
+    }
+}
+
+fn owner(config: &RuntimeConfig, source: &PreparedSource) -> Owner {
+    Owner {
+        cluster: source.cluster.clone(),
+        node: config.node.clone(),
+        zone: config.zone.clone(),
+    }
+}
+
+/// Serves from disk until a source has spoken.
+fn restore(shelf: &Shelf, writer: &mut Writer) {
+    match shelf.load() {
+        Ok(restored) => {
+            for update in restored.updates {
+                writer.apply(update);
+            }
+            writer.publish();
+            let age = restored.saved_at.elapsed().unwrap_or_default().as_secs();
+            tracing::info!(
+                age_seconds = age,
+                passed_over = restored.passed_over,
+                "Serving from the snapshot on disk"
+            );
+        }
+        Err(ShelfError::Missing { .. }) => tracing::info!("No snapshot on disk yet"),
+        Err(error) => tracing::warn!(%error, "Snapshot on disk refused"),
+    }
+}
+
+/// Updates on their way to the writer; a source waits when it is that far ahead.
+const UPDATES_MAX: usize = 4_096;
+/// How long a gain waits for more: short beside what a person notices, long beside a burst of events.
+const DEBOUNCE: Duration = Duration::from_millis(50);

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Why each endpoint of a service is in or out, and where a key would go: what `zonal explain` and the page show.
+//!
+//! In: a snapshot, a service, perhaps a key. Out: plain data with a JSON form. Pure.
+
+use crate::{
+    hash::HashKey,
+    model::ServiceName,
+    pick::candidates,
+    store::{Endpoint, ServiceView, Snapshot},
+};
+use serde::{Deserialize, Serialize};
+
+/// One service explained.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Explanation {
+    /// `namespace/name`.
+    pub service: String,
+    /// The zone policy in force.
+    pub policy: String,
+    /// Our zone; none while it is unknown.
+    pub zone: Option<String>,
+    /// The number of the snapshot that was looked at.
+    pub generation: u64,
+    /// Every listed endpoint.
+    pub endpoints: Vec<ExplainedEndpoint>,
+    /// For a key: the endpoints in the order in which they would be tried, the owner first.
+    pub order: Option<Vec<String>>,
+}
+
+/// One endpoint explained.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ExplainedEndpoint {
+    /// The pod's name, or its address.
+    pub identity: String,
+    /// Its address with its first port, or without a port when it has none.
+    pub address: String,
+    /// The node that hosts it.
+    pub node: Option<String>,
+    /// The zone of that node.
+    pub zone: Option<String>,
+    /// Whether it may be picked.
+    pub usable: bool,
+    /// Why, from the closed list of reasons.
+    pub reason: String,
+    /// Its share of all keys, 0 to 1, while everybody is usable; 0 outside the serving tier.
+    pub share: f64,
+    /// What this process has in flight to it.
+    pub in_flight: u32,
+}
+
+/// Explains a service; none when the snapshot does not know it.
+pub fn explain(
+    snapshot: &Snapshot,
+    service: &ServiceName,
+    key: Option<&[u8]>,
+) -> Option<Explanation> {
+    let view = snapshot.service(service)?;
+    let order = key.map(|key| {
+        candidates(view, HashKey::of(key))
+            .map(|endpoint| endpoint.identity().to_string())
+            .collect()
+    });
+    Some(Explanation {
+        service: service.to_string(),
+        policy: view.policy().to_string(),
+        zone: snapshot.zone().zone().map(ToString::to_string),
+        generation: snapshot.generation().0,
+        endpoints: endpoints(view),
+        order,
+    })
+}
+
+fn endpoints(view: &ServiceView) -> Vec<ExplainedEndpoint> {
+    let mut endpoints = Vec::with_capacity(view.listed());
+    for tier in view.tiers() {
+        let serves = view
+            .serving_tier()
+            .is_some_and(|serving| std::ptr::eq(serving, tier));
+        let shares = tier.ring().shares(tier.members().len());
+        endpoints.extend(
+            tier.members()
+                .iter()
+                .zip(shares)
+                .map(|(endpoint, share)| member(endpoint, if serves { share } else { 0.0 })),
+        );
+    }
+    endpoints.extend(view.refused().iter().map(|refused| ExplainedEndpoint {
+        identity: refused.identity.to_string(),
+        address: refused.address.to_string(),
+        node: refused.node.as_ref().map(ToString::to_string),
+        zone: refused.zone.as_ref().map(ToString::to_string),
+        usable: false,
+        reason: refused.reason.to_string(),
+        share: 0.0,
+        in_flight: 0,
+    }));
+    endpoints
+}
+
+fn member(endpoint: &Endpoint, share: f64) -> ExplainedEndpoint {
+    let bare = || {
+        endpoint
+            .addresses()
+            .first()
+            .map_or_else(String::new, ToString::to_string)
+    };
+    ExplainedEndpoint {
+        identity: endpoint.identity().to_string(),
+        address: endpoint
+            .socket(None)
+            .map_or_else(bare, |socket| socket.to_string()),
+        node: endpoint.node().map(ToString::to_string),
+        zone: endpoint.zone().map(ToString::to_string),
+        usable: endpoint.is_usable(),
+        reason: endpoint.reason().to_string(),
+        share,
+        in_flight: endpoint.load().in_flight(),
+    }
+}

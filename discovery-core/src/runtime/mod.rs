@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Joins sources, writer, disk and admin into one handle with a life cycle: start, ready, drain, stop.
+
+mod admin;
+mod core;
+mod explain;
+pub mod http;
+mod persister;
+mod publisher;
+mod status;
+
+pub use self::core::{Runtime, RuntimeConfig, SourceConfig, StartError};
+pub use admin::{admin_routes, probe_routes};
+pub use explain::{ExplainedEndpoint, Explanation, explain};
+pub use status::{Freshness, Readiness, ServiceReport, Status};

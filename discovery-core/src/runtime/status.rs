@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What the agent says of itself: one data structure for the page, the command line and probes.
+
+use crate::{
+    clock::Clock,
+    source::SourceStatus,
+    store::{Coverage, ServiceView, Snapshot, Tier},
+};
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, fmt, time::Duration};
+
+/// How fresh the view is, in the one word that every surface uses.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Freshness {
+    /// The source is connected and was heard within the limit.
+    Live,
+    /// The last view of a source that is away.
+    Stale,
+    /// A view loaded from disk; no source was read since the start.
+    Snapshot,
+    /// Nothing was ever read.
+    Empty,
+}
+
+impl Freshness {
+    /// The freshness of a snapshot whose source is connected or not, and was last heard `age` ago.
+    pub fn of(snapshot: &Snapshot, connected: bool, age: Option<Duration>) -> Self {
+        match snapshot.coverage() {
+            Coverage::Partial => Self::Empty,
+            Coverage::Disk => Self::Snapshot,
+            Coverage::Synced if connected && age.is_some_and(|age| age <= STALE_AFTER) => {
+                Self::Live
+            }
+            Coverage::Synced => Self::Stale,
+        }
+    }
+}
+
+impl fmt::Display for Freshness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Live => "LIVE",
+            Self::Stale => "STALE",
+            Self::Snapshot => "SNAPSHOT",
+            Self::Empty => "EMPTY",
+        })
+    }
+}
+
+/// Whether the process should be given work, and what is missing when not.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Readiness {
+    /// Everything is there.
+    pub ready: bool,
+    /// What is missing, a sentence each.
+    pub missing: Vec<String>,
+}
+
+impl Readiness {
+    /// Ready when the zone is known, every list was read (now or before the last stop) and no drain has begun.
+    pub fn of(snapshot: &Snapshot, draining: bool) -> Self {
+        let mut missing = Vec::new();
+        if draining {
+            missing.push("draining".to_owned());
+        }
+        if snapshot.zone().zone().is_none() {
+            missing.push(snapshot.zone().to_string());
+        }
+        missing.extend(
+            snapshot
+                .missing()
+                .iter()
+                .map(|kind| format!("list of {kind} not read yet")),
+        );
+        Self {
+            ready: missing.is_empty(),
+            missing,
+        }
+    }
+}
+
+/// One service in the status.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ServiceReport {
+    /// `namespace/name`.
+    pub name: String,
+    /// The zone policy in force.
+    pub policy: String,
+    /// Endpoints that may be picked.
+    pub usable: usize,
+    /// Endpoints of our zone, usable or not (of all zones under policy any).
+    pub local: usize,
+    /// Endpoints listed, in or out.
+    pub listed: usize,
+    /// How many endpoints are out, by reason.
+    pub out: BTreeMap<String, usize>,
+}
+
+impl ServiceReport {
+    fn of(view: &ServiceView) -> Self {
+        let mut out = BTreeMap::new();
+        let members = view.tiers().iter().flat_map(Tier::members);
+        let reasons = members
+            .map(|e| e.reason())
+            .chain(view.refused().iter().map(|r| r.reason));
+        for reason in reasons.filter(|reason| !reason.is_in()) {
+            *out.entry(reason.to_string()).or_default() += 1;
+        }
+        Self {
+            name: view.name().to_string(),
+            policy: view.policy().to_string(),
+            usable: view.usable().count(),
+            local: view.tiers().first().map_or(0, |tier| tier.members().len()),
+            listed: view.listed(),
+            out,
+        }
+    }
+}
+
+/// The whole status.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Version of the process.
+    pub version: String,
+    /// The node it runs for.
+    pub node: String,
+    /// Its zone; none while it is unknown.
+    pub zone: Option<String>,
+    /// The zone in words, with the reason when it is unknown.
+    pub zone_status: String,
+    /// How fresh the view is.
+    pub freshness: Freshness,
+    /// Seconds since the source was last heard; none when it never was.
+    pub age_seconds: Option<f64>,
+    /// The source: kube or static.
+    pub source: String,
+    /// Seconds since the process started.
+    pub uptime_seconds: f64,
+    /// The number of the snapshot.
+    pub generation: u64,
+    /// Whether it is ready, and what is missing.
+    pub readiness: Readiness,
+    /// Every service, by name.
+    pub services: Vec<ServiceReport>,
+    /// Objects that were refused: object, place, reason.
+    pub problems: Vec<[String; 3]>,
+    /// What the faces of this process say of themselves: `dns`, `proxy`.
+    pub faces: BTreeMap<String, serde_json::Value>,
+}
+
+/// What a status needs beside the snapshot.
+pub(super) struct StatusContext<'s> {
+    pub(super) node: &'s str,
+    pub(super) source: &'s SourceStatus,
+    pub(super) clock: &'s dyn Clock,
+    pub(super) started: std::time::Instant,
+    pub(super) draining: bool,
+    pub(super) faces: BTreeMap<String, serde_json::Value>,
+}
+
+impl StatusContext<'_> {
+    pub(super) fn status(self, snapshot: &Snapshot) -> Status {
+        let age = self.source.age();
+        let mut services: Vec<_> = snapshot
+            .services()
+            .map(|view| ServiceReport::of(view))
+            .collect();
+        services.sort_by(|a, b| a.name.cmp(&b.name));
+        let problem =
+            |p: &crate::store::Problem| [p.object.clone(), p.place.clone(), p.reason.clone()];
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            node: self.node.to_owned(),
+            zone: snapshot.zone().zone().map(ToString::to_string),
+            zone_status: snapshot.zone().to_string(),
+            freshness: Freshness::of(snapshot, self.source.is_connected(), age),
+            age_seconds: age.map(|age| age.as_secs_f64()),
+            source: self.source.source().to_string(),
+            uptime_seconds: (self.clock.now() - self.started).as_secs_f64(),
+            generation: snapshot.generation().0,
+            readiness: Readiness::of(snapshot, self.draining),
+            services,
+            problems: snapshot.problems().iter().map(problem).collect(),
+            faces: self.faces,
+        }
+    }
+}
+
+/// Without a word from the source for longer, the view is called stale: a watch is renewed every 45 s at the latest.
+pub(super) const STALE_AFTER: Duration = Duration::from_secs(90);

@@ -1,0 +1,321 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Decodes list pages and watch events; what does not decode is named as far as it can be. Pure.
+//!
+//! The fast way decodes straight into the slim types. Where that fails the JSON is looked at again item by item, so that
+//! one bad object costs only itself, and a deletion needs no more than a name.
+
+use super::resource::Resource;
+use crate::{
+    model::ZoneKeys,
+    source::{
+        FailureReason,
+        object::{
+            Format, Raw, RawEndpoints, RawNode, RawService, RawSlice, Reading, name_of, read,
+            read_value,
+        },
+    },
+    store::ObjectKey,
+};
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::Value;
+
+/// One page of a list.
+#[derive(Debug)]
+pub(super) struct Page {
+    pub(super) readings: Vec<Reading>,
+    /// Where the next page begins; none on the last.
+    pub(super) token: Option<String>,
+    /// The version of the list.
+    pub(super) version: String,
+}
+
+/// One event of a watch.
+#[derive(Debug)]
+pub(super) enum Event {
+    /// The object is as read.
+    Stated(Reading),
+    /// The object is gone.
+    Gone { key: ObjectKey, version: String },
+    /// Nothing happened up to this version.
+    Bookmark { version: String },
+    /// The server reports an error.
+    Error { code: u16, message: String },
+    /// The object was changed, and what it is now does not decode.
+    Refused(Reading),
+    /// The line is no event.
+    Undecodable { reason: FailureReason, why: String },
+}
+
+impl Resource {
+    /// Decodes the body of a list request.
+    pub(super) fn page(&self, body: &[u8], keys: &ZoneKeys) -> Result<Page, serde_json::Error> {
+        match self.format() {
+            Format::Node => page::<RawNode>(body, keys),
+            Format::Service => page::<RawService>(body, keys),
+            Format::EndpointSlice => page::<RawSlice>(body, keys),
+            Format::Endpoints => page::<RawEndpoints>(body, keys),
+        }
+    }
+
+    /// Decodes a line of a watch.
+    pub(super) fn event(&self, line: &[u8], keys: &ZoneKeys) -> Event {
+        match self.format() {
+            Format::Node => event::<RawNode>(line, keys),
+            Format::Service => event::<RawService>(line, keys),
+            Format::EndpointSlice => event::<RawSlice>(line, keys),
+            Format::Endpoints => event::<RawEndpoints>(line, keys),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct RawList<T> {
+    metadata: ListMeta,
+    // Go writes an empty list as null; one that is missing is no list.
+    #[serde(
+        deserialize_with = "Option::deserialize",
+        bound = "T: DeserializeOwned"
+    )]
+    items: Option<Vec<T>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct ListMeta {
+    resource_version: Option<String>,
+    r#continue: Option<String>,
+}
+
+fn page<T: Raw>(body: &[u8], keys: &ZoneKeys) -> Result<Page, serde_json::Error> {
+    if let Ok(list) = serde_json::from_slice::<RawList<T>>(body) {
+        let items = list.items.unwrap_or_default();
+        let readings = items.iter().map(|raw| read(raw, keys)).collect();
+        return Ok(Page::new(readings, list.metadata));
+    }
+    let list = serde_json::from_slice::<RawList<Value>>(body)?;
+    let items = list.items.unwrap_or_default().into_iter();
+    let readings = items
+        .map(|value| read_value(T::FORMAT, value, keys))
+        .collect();
+    Ok(Page::new(readings, list.metadata))
+}
+
+impl Page {
+    fn new(readings: Vec<Reading>, meta: ListMeta) -> Self {
+        Self {
+            readings,
+            token: meta.r#continue.filter(|token| !token.is_empty()),
+            version: meta.resource_version.unwrap_or_default(),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Envelope<T> {
+    r#type: String,
+    object: T,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Status {
+    code: Option<u16>,
+    message: Option<String>,
+}
+
+fn event<T: Raw>(line: &[u8], keys: &ZoneKeys) -> Event {
+    match serde_json::from_slice::<Envelope<T>>(line) {
+        // A Status decodes as any object, since every field may be missing; only the type tells.
+        Ok(Envelope { r#type, object }) if r#type != "ERROR" => known(&r#type, &object, keys),
+        _ => second_look(T::FORMAT, line, keys),
+    }
+}
+
+fn known<T: Raw>(kind: &str, object: &T, keys: &ZoneKeys) -> Event {
+    let (meta, version) = (object.meta(), object.meta().version().to_owned());
+    match kind {
+        "ADDED" | "MODIFIED" => Event::Stated(read(object, keys)),
+        "DELETED" => gone(T::FORMAT, meta.namespace(), meta.name(), version),
+        "BOOKMARK" => Event::Bookmark { version },
+        other => unknown_type(other),
+    }
+}
+
+fn second_look(format: Format, line: &[u8], keys: &ZoneKeys) -> Event {
+    let Envelope { r#type, object } = match serde_json::from_slice::<Envelope<Value>>(line) {
+        Ok(envelope) => envelope,
+        Err(error) => return not_an_event(line, &error),
+    };
+    let pointer = object.pointer("/metadata/resourceVersion");
+    let version = pointer.and_then(Value::as_str).unwrap_or_default();
+    match r#type.as_str() {
+        "ADDED" | "MODIFIED" => match read_value(format, object, keys) {
+            reading if reading.refused => Event::Refused(reading),
+            reading => Event::Stated(reading),
+        },
+        "DELETED" => {
+            let (namespace, name) = name_of(&object);
+            gone(format, namespace, name, version.to_owned())
+        }
+        "BOOKMARK" => Event::Bookmark {
+            version: version.to_owned(),
+        },
+        "ERROR" => error_event(object),
+        other => unknown_type(other),
+    }
+}
+
+/// A line that is no envelope: a Status on its own, or broken.
+fn not_an_event(line: &[u8], error: &serde_json::Error) -> Event {
+    match serde_json::from_slice::<Value>(line) {
+        Ok(value) if value.get("kind").and_then(Value::as_str) == Some("Status") => {
+            error_event(value)
+        }
+        _ => Event::Undecodable {
+            reason: if error.is_eof() {
+                FailureReason::Truncated
+            } else {
+                FailureReason::Undecodable
+            },
+            why: error.to_string(),
+        },
+    }
+}
+
+fn error_event(object: Value) -> Event {
+    let status: Status = serde_json::from_value(object).unwrap_or_default();
+    Event::Error {
+        code: status.code.unwrap_or_default(),
+        message: status.message.unwrap_or_default(),
+    }
+}
+
+fn gone(format: Format, namespace: &str, name: &str, version: String) -> Event {
+    match format.key(namespace, name) {
+        Some(key) => Event::Gone { key, version },
+        None => Event::Undecodable {
+            reason: FailureReason::Undecodable,
+            why: format!("{} was deleted", format.describe(namespace, name)),
+        },
+    }
+}
+
+fn unknown_type(kind: &str) -> Event {
+    let kind: String = kind.chars().take(40).collect();
+    Event::Undecodable {
+        reason: FailureReason::Undecodable,
+        why: format!("event type {kind:?} is unknown"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SLICE: &str = r#"{"metadata":{"namespace":"shop","name":"web-1","resourceVersion":"7",
+        "labels":{"kubernetes.io/service-name":"web"}},"endpoints":[{"addresses":["10.0.0.1"]}]}"#;
+    const BAD: &str = r#"{"metadata":{"namespace":"shop","name":"web-2","resourceVersion":"8",
+        "labels":{"kubernetes.io/service-name":"web"}},"endpoints":{"addresses":3}}"#;
+
+    fn event(kind: &str, object: &str) -> Event {
+        let line = format!(r#"{{"type":"{kind}","object":{object}}}"#);
+        Resource::slices().event(line.as_bytes(), &ZoneKeys::default())
+    }
+
+    #[test]
+    fn events_are_told_apart() {
+        assert!(matches!(event("ADDED", SLICE), Event::Stated(reading) if reading.version == "7"));
+        assert!(matches!(event("MODIFIED", SLICE), Event::Stated(_)));
+        assert!(matches!(event("DELETED", SLICE), Event::Gone { version, .. } if version == "7"));
+        assert!(matches!(event("BOOKMARK", SLICE), Event::Bookmark { version } if version == "7"));
+        assert!(matches!(
+            event("SURPRISE", SLICE),
+            Event::Undecodable { .. }
+        ));
+    }
+
+    #[test]
+    fn an_error_is_never_taken_for_an_object() {
+        let status = r#"{"kind":"Status","code":410,"message":"too old","metadata":{}}"#;
+        assert!(matches!(
+            event("ERROR", status),
+            Event::Error { code: 410, .. }
+        ));
+        assert!(matches!(event("ERROR", "{}"), Event::Error { code: 0, .. }));
+        let bare = Resource::slices().event(status.as_bytes(), &ZoneKeys::default());
+        assert!(matches!(bare, Event::Error { code: 410, .. }));
+    }
+
+    #[test]
+    fn a_deletion_needs_a_name_only() {
+        let Event::Gone { key, version } = event("DELETED", BAD) else {
+            panic!("not gone")
+        };
+        assert_eq!(
+            (key.to_string(), version.as_str()),
+            ("EndpointSlice shop/web-2".into(), "8")
+        );
+    }
+
+    #[test]
+    fn a_change_that_does_not_decode_is_named() {
+        let Event::Refused(reading) = event("MODIFIED", BAD) else {
+            panic!("not refused")
+        };
+        assert_eq!(reading.name, "EndpointSlice shop/web-2");
+        assert_eq!(reading.version, "8");
+        assert_eq!(reading.flaws[0].place, "endpoints");
+    }
+
+    #[test]
+    fn a_line_that_ends_early_is_truncated() {
+        let line = br#"{"type":"MODIFIED","object":{"metadata":{"name":"a"#;
+        let event = Resource::slices().event(line, &ZoneKeys::default());
+        assert!(matches!(
+            event,
+            Event::Undecodable {
+                reason: FailureReason::Truncated,
+                ..
+            }
+        ));
+        for line in [&b"garbage"[..], b"{}", b"[]", b"\xff\xfe", b"\0"] {
+            let event = Resource::slices().event(line, &ZoneKeys::default());
+            assert!(matches!(
+                event,
+                Event::Undecodable {
+                    reason: FailureReason::Undecodable,
+                    ..
+                }
+            ));
+        }
+    }
+
+    #[test]
+    fn one_bad_item_costs_only_itself() {
+        let body =
+            format!(r#"{{"metadata":{{"resourceVersion":"9"}},"items":[{SLICE},{BAD},{SLICE}]}}"#);
+        let page = Resource::slices()
+            .page(body.as_bytes(), &ZoneKeys::default())
+            .unwrap();
+        let refused: Vec<_> = page.readings.iter().map(|r| r.refused).collect();
+        assert_eq!(refused, [false, true, false]);
+        assert_eq!((page.version.as_str(), page.token), ("9", None));
+    }
+
+    #[test]
+    fn what_is_no_list_is_not_read_as_an_empty_one() {
+        let page = |body: &str| Resource::slices().page(body.as_bytes(), &ZoneKeys::default());
+        assert!(page(r#"{"metadata":{"resourceVersion":"9"},"items":null}"#).is_ok());
+        for body in [
+            "",
+            "{}",
+            "[]",
+            "null",
+            r#"{"metadata":{"resourceVersion":"9"}}"#,
+            r#"{"metadata":{"resourceVersion":"9"},"items":{}}"#,
+            r#"{"metadata":{"resourceVersion":"9"},"items":[{"metadata"#,
+        ] {
+            assert!(page(body).is_err(), "{body}");
+        }
+    }
+}

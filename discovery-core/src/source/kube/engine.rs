@@ -1,0 +1,310 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Decides what to ask the API server next: a page of a list, a watch, or nothing for a while.
+//!
+//! In: what became of each request, and the time. Out: the next [`Action`]. One machine for each list. Its rules:
+//! a list that is not complete in time is begun again; any 410, any answer without a version and anything that does not
+//! decode leads to a new list; a watch that ends within seconds counts as a failure, or an answering but empty cache would
+//! be asked without pause; there is one backoff, in one place. Pure: no I/O, no clock, randomness is seeded.
+
+use crate::source::{Backoff, BackoffRule, FailureReason};
+use std::time::{Duration, Instant};
+
+/// What to do next.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum Action {
+    /// Nothing until then.
+    Wait(Instant),
+    /// Read a page of the list; `is_first` when a new list begins with it.
+    List {
+        token: Option<String>,
+        page_size: u32,
+        deadline: Instant,
+        is_first: bool,
+    },
+    /// Watch from the version; the server should end the watch after `timeout`.
+    Watch { version: String, timeout: Duration },
+    /// Ask for the server's present version, because the watch has been quiet for very long.
+    Probe,
+}
+
+/// How a request failed.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Failure {
+    pub(super) reason: FailureReason,
+    /// How long the server asks us to stay away.
+    pub(super) retry_after: Option<Duration>,
+    /// In words.
+    pub(super) text: String,
+}
+
+impl Failure {
+    pub(super) fn new(reason: FailureReason, text: impl Into<String>) -> Self {
+        Self {
+            reason,
+            retry_after: None,
+            text: text.into(),
+        }
+    }
+}
+
+/// The machine of one list.
+#[derive(Debug)]
+pub(super) struct Engine {
+    phase: Phase,
+    not_before: Option<Instant>,
+    backoff: Backoff,
+    /// Spaces the lists that are read again because something did not decode.
+    repair: Backoff,
+    repair_not_before: Option<Instant>,
+    /// A list that is to be read again as soon as the spacing allows.
+    owed: Option<FailureReason>,
+    list_time: Duration,
+    page_size: u32,
+    /// When an event, a bookmark or a list last told a version.
+    progress: Option<Instant>,
+    watch_since: Option<Instant>,
+    /// The server refused to be watched for a reason that a person has to mend.
+    is_refused: bool,
+    random: fastrand::Rng,
+}
+
+#[derive(Debug)]
+enum Phase {
+    List {
+        token: Option<String>,
+        deadline: Option<Instant>,
+    },
+    Watch {
+        version: String,
+    },
+}
+
+impl Engine {
+    pub(super) fn new(seed: u64) -> Self {
+        Self {
+            phase: Phase::BEGIN,
+            not_before: None,
+            backoff: Backoff::new(BackoffRule::default(), seed),
+            repair: Backoff::new(REPAIR, seed ^ 1),
+            repair_not_before: None,
+            owed: None,
+            list_time: LIST_TIME_MIN,
+            page_size: PAGE_SIZE,
+            progress: None,
+            watch_since: None,
+            is_refused: false,
+            random: fastrand::Rng::with_seed(seed),
+        }
+    }
+
+    /// Failures since the last success that held.
+    pub(super) fn failures(&self) -> u32 {
+        self.backoff.failures()
+    }
+
+    /// What to do now.
+    pub(super) fn next(&mut self, now: Instant) -> Action {
+        if let Some(until) = self.not_before.filter(|until| *until > now) {
+            return Action::Wait(until);
+        }
+        self.not_before = None;
+        let timeout = WATCH_TIME_MIN + Duration::from_secs(self.random.u64(0..=10));
+        match &mut self.phase {
+            Phase::List { token, deadline } => Action::List {
+                is_first: deadline.is_none(),
+                deadline: *deadline.get_or_insert(now + self.list_time),
+                token: token.clone(),
+                page_size: self.page_size,
+            },
+            Phase::Watch { .. } if is_quiet(self.progress, now) => Action::Probe,
+            Phase::Watch { version } => Action::Watch {
+                version: version.clone(),
+                timeout,
+            },
+        }
+    }
+
+    /// A page was read; `Ok(true)` when the list is complete with it.
+    pub(super) fn listed(
+        &mut self,
+        now: Instant,
+        next: Option<String>,
+        version: String,
+    ) -> Result<bool, Failure> {
+        if next.is_some() {
+            if let Phase::List { token, .. } = &mut self.phase {
+                *token = next;
+            }
+            return Ok(false);
+        }
+        if version.is_empty() {
+            return Err(Failure::new(
+                FailureReason::NoVersion,
+                "the list has no resourceVersion",
+            ));
+        }
+        self.phase = Phase::Watch { version };
+        self.owed = None;
+        self.progress = Some(now);
+        self.backoff.succeeded(now);
+        Ok(true)
+    }
+
+    /// A list failed; it begins again after the backoff.
+    pub(super) fn list_failed(&mut self, now: Instant, failure: &Failure) {
+        match failure.reason {
+            FailureReason::Deadline => self.list_time = (self.list_time * 2).min(LIST_TIME_MAX),
+            FailureReason::TooLarge => self.page_size = (self.page_size / 2).max(1),
+            _ => {}
+        }
+        self.relist(now);
+        self.hold_off(now, failure.retry_after);
+    }
+
+    /// A watch was accepted. Some reason when it is to be given up at once for a new list.
+    pub(super) fn watching(&mut self, now: Instant) -> Option<FailureReason> {
+        self.watch_since = Some(now);
+        if std::mem::take(&mut self.is_refused) {
+            // The list's start withdraws what was said of the refusal.
+            self.phase = Phase::BEGIN;
+            return Some(FailureReason::Recovered);
+        }
+        None
+    }
+
+    /// A watch told that it has reached this version.
+    pub(super) fn progressed(&mut self, now: Instant, version: &str) -> Result<(), Failure> {
+        if version.is_empty() {
+            let text = "an event has no resourceVersion";
+            return Err(Failure::new(FailureReason::NoVersion, text));
+        }
+        if let Phase::Watch { version: known } = &mut self.phase {
+            version.clone_into(known);
+        }
+        self.progress = Some(now);
+        Ok(())
+    }
+
+    /// Something in the watch did not decode. True when the watch is to be given up for a new list now; otherwise the
+    /// list is owed, because one was read for the same reason not long ago.
+    pub(super) fn undecodable(&mut self, now: Instant, reason: FailureReason) -> bool {
+        if self.repair_not_before.is_some_and(|until| until > now) {
+            self.owed = Some(reason);
+            return false;
+        }
+        self.repair_begins(now);
+        true
+    }
+
+    /// The server ended the watch in good order. Some reason when a new list follows.
+    pub(super) fn watch_closed(&mut self, now: Instant) -> Result<Option<FailureReason>, Failure> {
+        let since = self.watch_since.take().unwrap_or(now);
+        if now.saturating_duration_since(since) < SHORT_STREAM {
+            let text = "the watch ended within seconds";
+            return Err(Failure::new(FailureReason::ShortStream, text));
+        }
+        self.backoff.succeeded(since);
+        let repair = self.repair_not_before.is_none_or(|until| until <= now);
+        let owed = self.owed.filter(|_| repair);
+        if owed.is_some() {
+            self.repair_begins(now);
+        }
+        Ok(owed)
+    }
+
+    /// A watch or a probe failed. True when a new list follows.
+    pub(super) fn watch_failed(&mut self, now: Instant, failure: &Failure) -> bool {
+        self.watch_since = None;
+        self.is_refused |= failure.reason.needs_person();
+        let relists = matches!(
+            failure.reason,
+            FailureReason::Expired
+                | FailureReason::NoVersion
+                | FailureReason::VersionAhead
+                | FailureReason::Refused
+        );
+        if relists {
+            self.relist(now);
+        } else {
+            self.back_off(now);
+        }
+        // Also with luck in the draw, a watch that does not hold is begun once a second at most.
+        self.hold_off(now, failure.retry_after.max(Some(WATCH_PAUSE_MIN)));
+        relists
+    }
+
+    /// The server's present version is known: ours must not be ahead of it.
+    pub(super) fn probed(&mut self, now: Instant, version: &str) -> Result<(), Failure> {
+        let Phase::Watch { version: known } = &self.phase else {
+            return Ok(());
+        };
+        // Versions are opaque, and compared for this guard only.
+        if let (Ok(ours), Ok(theirs)) = (known.parse::<u64>(), version.parse::<u64>())
+            && ours > theirs
+        {
+            let text = format!("the server is at version {theirs}, behind the known {ours}");
+            return Err(Failure::new(FailureReason::VersionAhead, text));
+        }
+        self.progress = Some(now);
+        Ok(())
+    }
+
+    fn repair_begins(&mut self, now: Instant) {
+        let wait = self.repair.failed(now).max(REPAIR_PAUSE_MIN);
+        self.repair_not_before = Some(now + wait);
+        self.owed = None;
+        self.watch_since = None;
+        self.relist(now);
+    }
+
+    fn relist(&mut self, now: Instant) {
+        self.phase = Phase::BEGIN;
+        self.back_off(now);
+    }
+
+    fn back_off(&mut self, now: Instant) {
+        self.not_before = Some(now + self.backoff.failed(now));
+    }
+
+    fn hold_off(&mut self, now: Instant, at_least: Option<Duration>) {
+        let at_least = at_least.map(|wait| now + wait.min(RETRY_AFTER_MAX));
+        self.not_before = self.not_before.max(at_least);
+    }
+}
+
+impl Phase {
+    const BEGIN: Self = Self::List {
+        token: None,
+        deadline: None,
+    };
+}
+
+fn is_quiet(progress: Option<Instant>, now: Instant) -> bool {
+    progress.is_some_and(|progress| now.saturating_duration_since(progress) >= QUIET_MAX)
+}
+
+/// The page size of Kubernetes' own clients.
+const PAGE_SIZE: u32 = 500;
+/// A whole list, all pages; doubled when it did not suffice.
+const LIST_TIME_MIN: Duration = Duration::from_secs(30);
+/// A list that takes longer than that outlives etcd's memory of its version.
+const LIST_TIME_MAX: Duration = Duration::from_secs(300);
+/// A watch is renewed after 40 to 50 seconds: that long a dead connection can go unnoticed.
+const WATCH_TIME_MIN: Duration = Duration::from_secs(40);
+/// A watch that lives shorter did not work.
+const SHORT_STREAM: Duration = Duration::from_secs(5);
+const WATCH_PAUSE_MIN: Duration = Duration::from_secs(1);
+/// Bookmarks come about once a minute: without any for that long a watch may wait for a version of the future.
+const QUIET_MAX: Duration = Duration::from_secs(180);
+/// A server that asks for more is asked again nevertheless.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(120);
+/// An object that never decodes and changes often must not cost a list at each change.
+const REPAIR: BackoffRule = BackoffRule {
+    first: Duration::from_secs(60),
+    cap: Duration::from_secs(900),
+    hold: Duration::from_secs(1800),
+};
+const REPAIR_PAUSE_MIN: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Endpoints, the object before EndpointSlices: each of its subsets is read as a slice of its own.
+
+use super::{
+    Flaw, Flaws, Format, Meta, Raw,
+    meta::nullable,
+    port::{RawPort, address},
+    slice::{RawTarget, node_name, slice_ports, target},
+};
+use crate::{
+    model::{Conditions, ServiceName, Slice, SliceEndpoint, SliceKey, ZoneKeys},
+    store::Object,
+};
+use serde::Deserialize;
+
+/// An Endpoints object as its JSON has it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(in crate::source) struct RawEndpoints {
+    #[serde(deserialize_with = "nullable")]
+    metadata: Meta,
+    #[serde(deserialize_with = "nullable")]
+    subsets: Vec<Option<RawSubset>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct RawSubset {
+    #[serde(deserialize_with = "nullable")]
+    addresses: Vec<Option<RawAddress>>,
+    #[serde(deserialize_with = "nullable")]
+    not_ready_addresses: Vec<Option<RawAddress>>,
+    #[serde(deserialize_with = "nullable")]
+    ports: Vec<Option<RawPort>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct RawAddress {
+    ip: Option<String>,
+    node_name: Option<String>,
+    target_ref: Option<RawTarget>,
+}
+
+impl Raw for RawEndpoints {
+    const FORMAT: Format = Format::Endpoints;
+    const LISTS: &'static [&'static str] = &["/subsets"];
+
+    fn meta(&self) -> &Meta {
+        &self.metadata
+    }
+
+    fn translate(&self, _: &ZoneKeys, flaws: &mut Flaws) -> Result<Vec<Object>, Flaw> {
+        let slices = endpoints(self, flaws)?;
+        Ok(slices.into_iter().map(Object::Slice).collect())
+    }
+}
+
+/// A slice for each subset; the service is the one of the same name.
+fn endpoints(raw: &RawEndpoints, flaws: &mut Flaws) -> Result<Vec<Slice>, Flaw> {
+    let meta = &raw.metadata;
+    let service = ServiceName::new(meta.namespace(), meta.name())
+        .map_err(|error| Flaw::new("metadata.name", &error))?;
+    let mut slices = Vec::with_capacity(raw.subsets.len());
+    for (position, subset) in raw.subsets.iter().enumerate() {
+        let place = format!("subsets[{position}]");
+        let Some(subset) = subset else {
+            flaws.add(Flaw::new(place, "it is null"));
+            continue;
+        };
+        // A mirrored slice is called by the name and five letters, and keeps its own key.
+        let name = format!("{}-endpoints-{position}", meta.name());
+        let key = SliceKey::new(meta.namespace(), &name)
+            .map_err(|error| Flaw::new("metadata.name", &error))?;
+        slices.push(slice(key, service.clone(), subset, &place, flaws));
+    }
+    Ok(slices)
+}
+
+fn slice(
+    key: SliceKey,
+    service: ServiceName,
+    raw: &RawSubset,
+    place: &str,
+    flaws: &mut Flaws,
+) -> Slice {
+    let ports = slice_ports(&raw.ports, &format!("{place}.ports"), flaws);
+    let lists = [
+        ("addresses", &raw.addresses, true),
+        ("notReadyAddresses", &raw.not_ready_addresses, false),
+    ];
+    let mut endpoints = Vec::new();
+    for (field, addresses, ready) in lists {
+        for (position, raw) in addresses.iter().enumerate() {
+            let place = format!("{place}.{field}[{position}]");
+            endpoints.extend(endpoint(raw.as_ref(), ready, &place, flaws));
+        }
+    }
+    Slice {
+        key,
+        service,
+        ports,
+        endpoints,
+    }
+}
+
+fn endpoint(
+    raw: Option<&RawAddress>,
+    ready: bool,
+    place: &str,
+    flaws: &mut Flaws,
+) -> Option<SliceEndpoint> {
+    let raw = flaws.take(place, raw.ok_or("it is null"))?;
+    let text = raw.ip.as_deref().unwrap_or_default();
+    let node = raw.node_name.as_deref().unwrap_or_default();
+    Some(SliceEndpoint {
+        address: flaws.take(format!("{place}.ip"), address(text))?,
+        target: target(raw.target_ref.as_ref(), place, flaws),
+        node: node_name(node, format!("{place}.nodeName"), flaws),
+        conditions: Conditions::from_api(Some(ready), None, None),
+    })
+}

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The metadata of an object, as far as discovery reads it.
+
+use serde::{Deserialize, Deserializer};
+use std::collections::BTreeMap;
+
+/// Name, version, labels and annotations; each may be missing.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(in crate::source) struct Meta {
+    name: Option<String>,
+    namespace: Option<String>,
+    resource_version: Option<String>,
+    #[serde(deserialize_with = "nullable")]
+    labels: BTreeMap<String, Option<String>>,
+    #[serde(deserialize_with = "nullable")]
+    annotations: BTreeMap<String, Option<String>>,
+}
+
+impl Meta {
+    /// The name; empty when there is none.
+    pub(in crate::source) fn name(&self) -> &str {
+        self.name.as_deref().unwrap_or_default()
+    }
+
+    /// The namespace; `default` when a manifest leaves it out.
+    pub(in crate::source) fn namespace(&self) -> &str {
+        match self.namespace.as_deref() {
+            None | Some("") => "default",
+            Some(namespace) => namespace,
+        }
+    }
+
+    /// The resourceVersion; empty when there is none.
+    pub(in crate::source) fn version(&self) -> &str {
+        self.resource_version.as_deref().unwrap_or_default()
+    }
+
+    /// A label; Kubernetes reads a null one as empty.
+    pub(super) fn label(&self, key: &str) -> Option<&str> {
+        Some(self.labels.get(key)?.as_deref().unwrap_or_default())
+    }
+
+    pub(super) fn annotation(&self, key: &str) -> Option<&str> {
+        Some(self.annotations.get(key)?.as_deref().unwrap_or_default())
+    }
+}
+
+/// Reads null as the default, as Go's decoder does.
+pub(super) fn nullable<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Default + Deserialize<'de>,
+{
+    Option::deserialize(deserializer).map(Option::unwrap_or_default)
+}

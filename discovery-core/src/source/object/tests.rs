@@ -1,0 +1,578 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Hostile and odd objects: what is kept of them, and what is said of the rest.
+
+use super::*;
+use crate::model::{Conditions, Protocol, ZonePolicy};
+use serde_json::json;
+
+fn read(format: Format, value: Value) -> Reading {
+    read_value(format, value, &ZoneKeys::default())
+}
+
+fn slice(rest: Value) -> Reading {
+    let mut value = json!({
+        "metadata": {"namespace": "shop", "name": "web-1", "labels": {"kubernetes.io/service-name": "web"}},
+        "addressType": "IPv4",
+        "ports": [{"name": "http", "port": 8080}],
+        "endpoints": [],
+    });
+    merge(&mut value, rest);
+    read(Format::EndpointSlice, value)
+}
+
+fn node(labels: &Value, addresses: &Value) -> Reading {
+    let value =
+        json!({"metadata": {"name": "n1", "labels": labels}, "status": {"addresses": addresses}});
+    read(Format::Node, value)
+}
+
+fn service(rest: Value) -> Reading {
+    let mut value = json!({"metadata": {"namespace": "shop", "name": "web"}, "spec": {"ports": [{"port": 80}]}});
+    merge(&mut value, rest);
+    read(Format::Service, value)
+}
+
+fn merge(into: &mut Value, from: Value) {
+    match (into, from) {
+        (Value::Object(into), Value::Object(from)) => {
+            for (key, value) in from {
+                merge(into.entry(key).or_insert(Value::Null), value);
+            }
+        }
+        (into, from) => *into = from,
+    }
+}
+
+/// The reading in one line: the addresses, `ports`, then the places of the flaws.
+fn summary(reading: &Reading) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    for object in &reading.objects {
+        let Object::Slice(slice) = object else {
+            continue;
+        };
+        parts.extend(slice.endpoints.iter().map(|e| e.address.to_string()));
+        parts.extend(
+            slice
+                .ports
+                .iter()
+                .map(|p| format!("{:?}:{}", p.name, p.port)),
+        );
+    }
+    if reading.refused {
+        parts.push("refused".into());
+    }
+    parts.extend(reading.flaws.iter().map(|flaw| format!("!{}", flaw.place)));
+    parts.join(" ")
+}
+
+#[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
+fn hostile_slices_keep_what_is_good_and_name_the_rest() {
+    let good = json!({"addresses": ["10.0.0.1"]});
+    let long = "z".repeat(64 * 1024);
+    let with = |endpoint: Value| json!({"endpoints": [good, endpoint]});
+    let ports = |ports: Value| json!({"ports": ports, "endpoints": [good]});
+    let meta = |meta: Value| json!({"metadata": meta, "endpoints": [good]});
+    for (case, rest, expected) in [
+        (
+            "null endpoints",
+            json!({"endpoints": null}),
+            r#""http":8080"#,
+        ),
+        ("no endpoints", json!({"endpoints": []}), r#""http":8080"#),
+        (
+            "a null endpoint",
+            with(json!(null)),
+            r#"10.0.0.1 "http":8080 !endpoints[1]"#,
+        ),
+        (
+            "an empty endpoint",
+            with(json!({})),
+            r#"10.0.0.1 "http":8080 !endpoints[1].addresses"#,
+        ),
+        (
+            "null addresses",
+            with(json!({"addresses": null})),
+            r#"10.0.0.1 "http":8080 !endpoints[1].addresses"#,
+        ),
+        (
+            "no address",
+            with(json!({"addresses": []})),
+            r#"10.0.0.1 "http":8080 !endpoints[1].addresses"#,
+        ),
+        (
+            "a null address",
+            with(json!({"addresses": [null]})),
+            r#"10.0.0.1 "http":8080 !endpoints[1].addresses"#,
+        ),
+        (
+            "text for a list",
+            with(json!({"addresses": "10.0.0.2"})),
+            r#"10.0.0.1 "http":8080 !endpoints[1].addresses"#,
+        ),
+        (
+            "number for an address",
+            with(json!({"addresses": [7]})),
+            r#"10.0.0.1 "http":8080 !endpoints[1].addresses[0]"#,
+        ),
+        (
+            "an endpoint that is text",
+            with(json!("x")),
+            r#"10.0.0.1 "http":8080 !endpoints[1]"#,
+        ),
+        (
+            "a host name",
+            with(json!({"addresses": ["web.example"]})),
+            r#"10.0.0.1 "http":8080 !endpoints[1].addresses[0]"#,
+        ),
+        (
+            "leading zeros",
+            with(json!({"addresses": ["010.0.0.1"]})),
+            r#"10.0.0.1 "http":8080 !endpoints[1].addresses[0]"#,
+        ),
+        (
+            "a scoped address",
+            with(json!({"addresses": ["fe80::1%eth0"]})),
+            r#"10.0.0.1 "http":8080 !endpoints[1].addresses[0]"#,
+        ),
+        (
+            "a port in the address",
+            with(json!({"addresses": ["10.0.0.2:80"]})),
+            r#"10.0.0.1 "http":8080 !endpoints[1].addresses[0]"#,
+        ),
+        (
+            "only the first address counts",
+            with(json!({"addresses": ["10.0.0.2", "bad"]})),
+            r#"10.0.0.1 10.0.0.2 "http":8080"#,
+        ),
+        (
+            "a mapped address",
+            with(json!({"addresses": ["::ffff:10.0.0.3"]})),
+            r#"10.0.0.1 10.0.0.3 "http":8080"#,
+        ),
+        (
+            "IPv6",
+            with(json!({"addresses": ["FD00::A"]})),
+            r#"10.0.0.1 fd00::a "http":8080"#,
+        ),
+        (
+            "the same address twice",
+            with(good.clone()),
+            r#"10.0.0.1 10.0.0.1 "http":8080"#,
+        ),
+        (
+            "conditions of a wrong type",
+            with(json!({"addresses": ["10.0.0.2"], "conditions": {"ready": "yes"}})),
+            r#"10.0.0.1 "http":8080 !endpoints[1].conditions.ready"#,
+        ),
+        (
+            "a bad node name",
+            with(json!({"addresses": ["10.0.0.2"], "nodeName": "Node_1"})),
+            r#"10.0.0.1 10.0.0.2 "http":8080 !endpoints[1].nodeName"#,
+        ),
+        (
+            "a long node name",
+            with(json!({"addresses": ["10.0.0.2"], "nodeName": long})),
+            r#"10.0.0.1 10.0.0.2 "http":8080 !endpoints[1].nodeName"#,
+        ),
+        (
+            "a bad pod name",
+            with(
+                json!({"addresses": ["10.0.0.2"], "targetRef": {"kind": "Pod", "name": "a\u{0}b"}}),
+            ),
+            r#"10.0.0.1 10.0.0.2 "http":8080 !endpoints[1].targetRef.name"#,
+        ),
+        (
+            "a pod without a name",
+            with(json!({"addresses": ["10.0.0.2"], "targetRef": {"kind": "Pod"}})),
+            r#"10.0.0.1 10.0.0.2 "http":8080 !endpoints[1].targetRef.name"#,
+        ),
+        (
+            "a target that is no pod",
+            with(json!({"addresses": ["10.0.0.2"], "targetRef": {"kind": "Node", "name": "\n"}})),
+            r#"10.0.0.1 10.0.0.2 "http":8080"#,
+        ),
+        (
+            "unknown fields",
+            with(
+                json!({"addresses": ["10.0.0.2"], "hints": {"forZones": [{"name": "x"}]}, "new": [1, {}]}),
+            ),
+            r#"10.0.0.1 10.0.0.2 "http":8080"#,
+        ),
+        ("null ports", ports(json!(null)), "10.0.0.1"),
+        ("no ports", ports(json!([])), "10.0.0.1"),
+        (
+            "a null port",
+            ports(json!([null, {"name": "b", "port": 2}])),
+            r#"10.0.0.1 "b":2 !ports[0]"#,
+        ),
+        (
+            "a port without a number",
+            ports(json!([{"name": "a"}, {"name": "b", "port": 2}])),
+            r#"10.0.0.1 "b":2 !ports[0].port"#,
+        ),
+        (
+            "port 0",
+            ports(json!([{"name": "a", "port": 0}, {"name": "b", "port": 2}])),
+            r#"10.0.0.1 "b":2 !ports[0].port"#,
+        ),
+        (
+            "port 65536",
+            ports(json!([{"name": "a", "port": 65536}, {"name": "b", "port": 65535}])),
+            r#"10.0.0.1 "b":65535 !ports[0].port"#,
+        ),
+        (
+            "a negative port",
+            ports(json!([{"name": "a", "port": -1}])),
+            "10.0.0.1 !ports[0].port",
+        ),
+        (
+            "half a port",
+            ports(json!([{"name": "a", "port": 80.5}, {"name": "b", "port": 2}])),
+            r#"10.0.0.1 "b":2 !ports[0].port"#,
+        ),
+        (
+            "a port that is text",
+            ports(json!([{"name": "a", "port": "80"}, {"name": "b", "port": 2}])),
+            r#"10.0.0.1 "b":2 !ports[0].port"#,
+        ),
+        (
+            "one port without a name",
+            ports(json!([{"port": 80}])),
+            r#"10.0.0.1 "":80"#,
+        ),
+        (
+            "two ports, one without a name",
+            ports(json!([{"port": 80}, {"name": "b", "port": 2}])),
+            r#"10.0.0.1 "":80 "b":2"#,
+        ),
+        (
+            "two ports of one name",
+            ports(json!([{"name": "a", "port": 80}, {"name": "a", "port": 81}])),
+            r#"10.0.0.1 "a":80 !ports[1].name"#,
+        ),
+        (
+            "an odd port name",
+            ports(json!([{"name": "a b\n", "port": 80}])),
+            "10.0.0.1 !ports[0].name",
+        ),
+        (
+            "an unknown protocol",
+            ports(json!([{"name": "a", "port": 80, "protocol": "HTTP"}])),
+            "10.0.0.1 !ports[0].protocol",
+        ),
+        (
+            "FQDN",
+            json!({"addressType": "FQDN", "endpoints": [{"addresses": ["a.example"]}]}),
+            r#""http":8080 !addressType"#,
+        ),
+        (
+            "no address type",
+            json!({"addressType": null, "endpoints": [good]}),
+            r#"10.0.0.1 "http":8080"#,
+        ),
+        (
+            "a list for a slice's endpoints",
+            json!({"endpoints": {"addresses": []}}),
+            "refused !endpoints",
+        ),
+        (
+            "labels of a wrong type",
+            meta(json!({"labels": {"a": 1}})),
+            "refused !metadata.labels.a",
+        ),
+        (
+            "a name of a wrong type",
+            meta(json!({"name": ["a"]})),
+            "refused !metadata.name",
+        ),
+        (
+            "a bad name",
+            meta(json!({"name": "Web_1"})),
+            "refused !metadata.name",
+        ),
+        (
+            "a bad service name",
+            meta(json!({"labels": {"kubernetes.io/service-name": "*"}})),
+            "refused !metadata.labels[kubernetes.io/service-name]",
+        ),
+        (
+            "a long service name",
+            meta(json!({"labels": {"kubernetes.io/service-name": long}})),
+            "refused !metadata.labels[kubernetes.io/service-name]",
+        ),
+        (
+            "a foreign slice",
+            meta(json!({"labels": {"kubernetes.io/service-name": null}})),
+            "",
+        ),
+    ] {
+        let reading = slice(rest);
+        assert_eq!(summary(&reading), expected, "{case}: {:?}", reading.flaws);
+        for flaw in &reading.flaws {
+            assert!(flaw.reason.len() < 400, "{case}: {}", flaw.reason.len());
+        }
+    }
+}
+
+#[test]
+fn what_is_no_object_at_all_is_refused() {
+    for format in [
+        Format::Node,
+        Format::Service,
+        Format::EndpointSlice,
+        Format::Endpoints,
+    ] {
+        for value in [json!(3), json!("x"), json!({"metadata": 7}), json!([[[]]])] {
+            let reading = read(format, value.clone());
+            assert!(reading.refused, "{format:?} {value}");
+            assert!(!reading.flaws.is_empty(), "{format:?} {value}");
+        }
+    }
+}
+
+#[test]
+fn conditions_take_the_defaults_of_the_api() {
+    for (conditions, expected) in [
+        (json!(null), Conditions::from_api(None, None, None)),
+        (json!({}), Conditions::from_api(None, None, None)),
+        (
+            json!({"ready": null}),
+            Conditions::from_api(None, None, None),
+        ),
+        (
+            json!({"ready": false}),
+            Conditions::from_api(Some(false), None, None),
+        ),
+        (
+            json!({"ready": false, "serving": true, "terminating": true}),
+            Conditions::from_api(Some(false), Some(true), Some(true)),
+        ),
+    ] {
+        let reading =
+            slice(json!({"endpoints": [{"addresses": ["10.0.0.1"], "conditions": conditions}]}));
+        let Object::Slice(slice) = &reading.objects[0] else {
+            panic!("no slice")
+        };
+        assert_eq!(slice.endpoints[0].conditions, expected, "{conditions}");
+    }
+}
+
+#[test]
+fn the_node_comes_from_node_name_or_from_the_topology_of_v1beta1() {
+    for (endpoint, expected) in [
+        (json!({"nodeName": "n1"}), Some("n1")),
+        (
+            json!({"topology": {"kubernetes.io/hostname": "n2"}}),
+            Some("n2"),
+        ),
+        (
+            json!({"nodeName": "n1", "topology": {"kubernetes.io/hostname": "n2"}}),
+            Some("n1"),
+        ),
+        (json!({"nodeName": "", "zone": "mall-1"}), None),
+        (
+            json!({"topology": {"topology.kubernetes.io/zone": "mall-1"}}),
+            None,
+        ),
+    ] {
+        let mut endpoint = endpoint;
+        merge(&mut endpoint, json!({"addresses": ["10.0.0.1"]}));
+        let reading = slice(json!({"endpoints": [endpoint]}));
+        let Object::Slice(slice) = &reading.objects[0] else {
+            panic!("no slice")
+        };
+        let node = slice.endpoints[0].node.as_ref().map(NodeName::as_str);
+        assert_eq!((node, reading.flaws.len()), (expected, 0));
+    }
+}
+
+#[test]
+fn a_slice_may_hold_more_than_the_api_allows_and_flaws_stay_bounded() {
+    let endpoints: Vec<Value> = (0..1001)
+        .map(|n| json!({"addresses": [if n == 0 { json!("10.0.0.1") } else { json!(n) }]}))
+        .collect();
+    let reading = slice(json!({"endpoints": endpoints}));
+    assert!(reading.flaws.len() < 40);
+    assert!(summary(&reading).starts_with("10.0.0.1 "));
+    let good: Vec<Value> = (0..1001)
+        .map(|n| json!({"addresses": [format!("10.0.{}.{}", n / 250, n % 250)]}))
+        .collect();
+    let Object::Slice(slice) = &slice(json!({"endpoints": good})).objects[0] else {
+        panic!("no slice")
+    };
+    assert_eq!(slice.endpoints.len(), 1001);
+}
+
+#[test]
+fn a_zone_that_is_none_is_refused_with_its_label() {
+    let key = "topology.kubernetes.io/zone";
+    for bad in ["", " ", "mall 1", "*", "zöne", "-a", &"z".repeat(64 * 1024)] {
+        let reading = node(&json!({key: bad}), &json!(null));
+        let Object::Node(node) = &reading.objects[0] else {
+            panic!("no node")
+        };
+        assert_eq!(node.zone, None, "{bad:?}");
+        assert_eq!(reading.flaws[0].place, format!("metadata.labels[{key}]"));
+        assert!(reading.flaws[0].reason.len() < 400);
+    }
+    let reading = node(&json!({key: "mall-1"}), &json!(null));
+    assert_eq!(
+        reading.zone_key.map(|key| key.to_string()).as_deref(),
+        Some(key)
+    );
+}
+
+#[test]
+fn a_node_has_its_internal_addresses() {
+    let reading = node(
+        &json!({}),
+        &json!([
+            {"type": "Hostname", "address": "n1"},
+            {"type": "InternalIP", "address": "192.168.1.7"},
+            {"type": "ExternalIP", "address": "8.8.8.8"},
+            {"type": "InternalIP", "address": "bad"},
+            {"type": "InternalIP"},
+            {"type": 7},
+            null,
+            {"type": "InternalIP", "address": "fd00::7"},
+        ]),
+    );
+    let Object::Node(node) = &reading.objects[0] else {
+        panic!("no node")
+    };
+    let addresses: Vec<String> = node.addresses.iter().map(ToString::to_string).collect();
+    assert_eq!(addresses, ["192.168.1.7", "fd00::7"]);
+    let places: Vec<_> = reading
+        .flaws
+        .iter()
+        .map(|flaw| flaw.place.as_str())
+        .collect();
+    assert_eq!(
+        places,
+        [
+            "status.addresses[5].type",
+            "status.addresses[3].address",
+            "status.addresses[4].address",
+            "status.addresses[6]",
+        ]
+    );
+}
+
+#[test]
+fn a_service_tells_what_it_asks_of_us() {
+    let reading = service(json!({
+        "metadata": {
+            "labels": {"service.kubernetes.io/service-proxy-name": "zonal"},
+            "annotations": {"zonal.dev/zone-policy": "prefer", "zonal.dev/host-port": "8080"},
+        },
+        "spec": {"ports": [{"name": "dns", "port": 53, "protocol": "UDP", "nodePort": 30053}]},
+    }));
+    let Object::Service(service) = &reading.objects[0] else {
+        panic!("no service")
+    };
+    assert_eq!(service.name.to_string(), "shop/web");
+    assert_eq!(service.zone_policy, Some(ZonePolicy::Prefer));
+    assert!(service.owns_node_ports);
+    assert_eq!(service.host_port.map(|port| port.0.get()), Some(8080));
+    assert_eq!(service.ports[0].protocol, Protocol::Udp);
+    assert_eq!(
+        service.ports[0].node_port.map(std::num::NonZeroU16::get),
+        Some(30053)
+    );
+}
+
+#[test]
+fn bad_wishes_of_a_service_are_named_and_the_rest_is_kept() {
+    let annotated = |key: &str, value: Value| json!({"metadata": {"annotations": {key: value}}});
+    for (rest, place) in [
+        (
+            annotated("zonal.dev/zone-policy", json!("Strict")),
+            "metadata.annotations[zonal.dev/zone-policy]",
+        ),
+        (
+            annotated("zonal.dev/zone-policy", json!("")),
+            "metadata.annotations[zonal.dev/zone-policy]",
+        ),
+        (
+            annotated("zonal.dev/host-port", json!("0")),
+            "metadata.annotations[zonal.dev/host-port]",
+        ),
+        (
+            annotated("zonal.dev/host-port", json!("65536")),
+            "metadata.annotations[zonal.dev/host-port]",
+        ),
+        (
+            annotated("zonal.dev/host-port", json!("http")),
+            "metadata.annotations[zonal.dev/host-port]",
+        ),
+        (
+            json!({"spec": {"ports": [{"port": 80, "nodePort": 70000}]}}),
+            "spec.ports[0].nodePort",
+        ),
+        (
+            json!({"spec": {"ports": [{"port": 80, "nodePort": "x"}]}}),
+            "spec.ports[0].nodePort",
+        ),
+    ] {
+        let reading = service(rest);
+        assert_eq!(reading.flaws[0].place, place);
+        assert_eq!(reading.objects.len(), 1, "{place}");
+    }
+    let wrong = service(annotated("zonal.dev/host-port", json!(8080)));
+    assert!(wrong.refused);
+    assert_eq!(
+        wrong.flaws[0].place,
+        "metadata.annotations[zonal.dev/host-port]"
+    );
+}
+
+#[test]
+fn each_subset_of_endpoints_is_a_slice() {
+    let reading = read(
+        Format::Endpoints,
+        json!({
+            "metadata": {"namespace": "shop", "name": "web"},
+            "subsets": [
+                {
+                    "addresses": [{"ip": "10.0.0.1", "nodeName": "n1", "targetRef": {"kind": "Pod", "name": "web-0"}}],
+                    "notReadyAddresses": [{"ip": "10.0.0.2"}, {"ip": "bad"}],
+                    "ports": [{"port": 80}],
+                },
+                null,
+                {"addresses": null, "ports": null},
+            ],
+        }),
+    );
+    let slices: Vec<_> = reading
+        .objects
+        .iter()
+        .map(|object| match object {
+            Object::Slice(slice) => slice,
+            _ => panic!("no slice"),
+        })
+        .collect();
+    assert_eq!(slices.len(), 2);
+    assert_eq!(slices[0].key.to_string(), "shop/web-endpoints-0");
+    assert_eq!(slices[0].service.to_string(), "shop/web");
+    let ready: Vec<bool> = slices[0]
+        .endpoints
+        .iter()
+        .map(|e| e.conditions.ready)
+        .collect();
+    assert_eq!(ready, [true, false]);
+    let places: Vec<_> = reading
+        .flaws
+        .iter()
+        .map(|flaw| flaw.place.as_str())
+        .collect();
+    assert_eq!(places, ["subsets[0].notReadyAddresses[1].ip", "subsets[1]"]);
+}
+
+#[test]
+fn names_that_go_to_logs_are_short_and_plain() {
+    let name = format!("a\nb\u{7}{}", "x".repeat(100_000));
+    let reading = read(Format::Service, json!({"metadata": {"name": name}}));
+    assert!(reading.name.len() < 600);
+    assert!(!reading.name.contains(char::is_control));
+}

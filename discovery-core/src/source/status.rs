@@ -1,0 +1,305 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! How a source fares: what the page, the metrics and readiness read while the source runs.
+//!
+//! Written by the source, read by anybody, without a lock. Every figure stands for itself: no two of them are ever read
+//! as if they agreed, so each is one relaxed atomic.
+
+use super::FailureReason;
+use crate::{
+    clock::Clock,
+    store::{Kind, SourceId},
+};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+/// How far the watch of one kind is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(u8)]
+pub enum WatchState {
+    /// Not begun: nothing was asked yet, or there is nothing to ask for (nodes of an unknown zone).
+    Cold,
+    /// A full list is being read.
+    Listing,
+    /// Listed, and changes arrive.
+    Live,
+    /// Listed, and the stream is open but has shown no progress for too long.
+    Suspect,
+    /// Listed once, and cut off from changes since.
+    Stale,
+}
+
+impl WatchState {
+    /// All states.
+    pub const ALL: [Self; 5] = [
+        Self::Cold,
+        Self::Listing,
+        Self::Live,
+        Self::Suspect,
+        Self::Stale,
+    ];
+
+    /// The word for metrics and the page.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Cold => "cold",
+            Self::Listing => "listing",
+            Self::Live => "live",
+            Self::Suspect => "suspect",
+            Self::Stale => "stale",
+        }
+    }
+
+    fn of_number(number: u8) -> Self {
+        Self::ALL
+            .into_iter()
+            .find(|state| *state as u8 == number)
+            .unwrap_or(Self::Cold)
+    }
+}
+
+impl fmt::Display for WatchState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The figures of one source, shared by whoever asks. Fixed size: about 1 KiB.
+pub struct SourceStatus {
+    source: SourceId,
+    clock: Arc<dyn Clock>,
+    start: Instant,
+    kinds: [KindStatus; 4],
+}
+
+/// The figures of one kind.
+#[derive(Debug, Default)]
+struct KindStatus {
+    state: AtomicU8,
+    connected: AtomicBool,
+    contact: Moment,
+    sync: Moment,
+    lists: AtomicU64,
+    watches: AtomicU64,
+    bytes: AtomicU64,
+    errors: [AtomicU64; FailureReason::ALL.len()],
+    relists: [AtomicU64; FailureReason::ALL.len()],
+}
+
+impl SourceStatus {
+    /// The status of a source that has done nothing yet.
+    pub fn new(source: SourceId, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            source,
+            start: clock.now(),
+            clock,
+            kinds: Default::default(),
+        }
+    }
+
+    /// Which source it is.
+    pub fn source(&self) -> SourceId {
+        self.source
+    }
+
+    /// Whether the source reaches what it reads from: its last request for some kind was answered well.
+    pub fn is_connected(&self) -> bool {
+        Kind::ALL
+            .into_iter()
+            .any(|kind| self.is_kind_connected(kind))
+    }
+
+    /// Whether the last request for this kind was answered well.
+    pub fn is_kind_connected(&self, kind: Kind) -> bool {
+        self.kind(kind).connected.load(Relaxed)
+    }
+
+    /// How long ago the kind that was heard of longest ago was heard of; none when nothing was heard at all.
+    ///
+    /// Kinds that are not asked for do not count, and neither do bytes that carry no whole statement, or answers of a
+    /// cache that has nothing to say.
+    pub fn age(&self) -> Option<Duration> {
+        Kind::ALL
+            .into_iter()
+            .filter(|kind| self.state(*kind) != WatchState::Cold)
+            .filter_map(|kind| self.kind_age(kind))
+            .max()
+    }
+
+    /// How long ago this kind was last heard of.
+    pub fn kind_age(&self, kind: Kind) -> Option<Duration> {
+        self.since(&self.kind(kind).contact)
+    }
+
+    /// How long ago the last full list of this kind was complete.
+    pub fn sync_age(&self, kind: Kind) -> Option<Duration> {
+        self.since(&self.kind(kind).sync)
+    }
+
+    /// How far the watch of this kind is.
+    pub fn state(&self, kind: Kind) -> WatchState {
+        WatchState::of_number(self.kind(kind).state.load(Relaxed))
+    }
+
+    /// Full lists of this kind that were begun.
+    pub fn lists(&self, kind: Kind) -> u64 {
+        self.kind(kind).lists.load(Relaxed)
+    }
+
+    /// Watches of this kind that were begun.
+    pub fn watches(&self, kind: Kind) -> u64 {
+        self.kind(kind).watches.load(Relaxed)
+    }
+
+    /// Bytes read for this kind, after decompression.
+    pub fn bytes(&self, kind: Kind) -> u64 {
+        self.kind(kind).bytes.load(Relaxed)
+    }
+
+    /// Failures of this kind, by reason.
+    pub fn errors(&self, kind: Kind, reason: FailureReason) -> u64 {
+        self.kind(kind).errors[reason.number()].load(Relaxed)
+    }
+
+    /// Lists of this kind that were read again, by reason.
+    pub fn relists(&self, kind: Kind, reason: FailureReason) -> u64 {
+        self.kind(kind).relists[reason.number()].load(Relaxed)
+    }
+
+    pub(super) fn set_state(&self, kind: Kind, state: WatchState) {
+        self.kind(kind).state.store(state as u8, Relaxed);
+    }
+
+    pub(super) fn set_connected(&self, kind: Kind, connected: bool) {
+        self.kind(kind).connected.store(connected, Relaxed);
+    }
+
+    pub(super) fn heard(&self, kind: Kind) {
+        self.kind(kind).contact.set(self.elapsed());
+    }
+
+    pub(super) fn synced(&self, kind: Kind) {
+        self.kind(kind).sync.set(self.elapsed());
+    }
+
+    pub(super) fn list_begun(&self, kind: Kind) {
+        self.kind(kind).lists.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn watch_begun(&self, kind: Kind) {
+        self.kind(kind).watches.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn add_bytes(&self, kind: Kind, bytes: usize) {
+        self.kind(kind).bytes.fetch_add(bytes as u64, Relaxed);
+    }
+
+    pub(super) fn failed(&self, kind: Kind, reason: FailureReason) {
+        self.kind(kind).errors[reason.number()].fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn relisting(&self, kind: Kind, reason: FailureReason) {
+        self.kind(kind).relists[reason.number()].fetch_add(1, Relaxed);
+    }
+
+    fn kind(&self, kind: Kind) -> &KindStatus {
+        match kind {
+            Kind::OwnNode => &self.kinds[0],
+            Kind::Nodes => &self.kinds[1],
+            Kind::Services => &self.kinds[2],
+            Kind::Slices => &self.kinds[3],
+        }
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.clock.now().saturating_duration_since(self.start)
+    }
+
+    fn since(&self, moment: &Moment) -> Option<Duration> {
+        Some(self.elapsed().saturating_sub(moment.get()?))
+    }
+}
+
+impl fmt::Debug for SourceStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SourceStatus")
+            .field("source", &self.source)
+            .field("kinds", &self.kinds)
+            .finish_non_exhaustive()
+    }
+}
+
+/// When something last happened, in microseconds since the start; 0 means never.
+#[derive(Debug, Default)]
+struct Moment(AtomicU64);
+
+impl Moment {
+    fn set(&self, elapsed: Duration) {
+        let micros = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
+        self.0.store(micros.saturating_add(1), Relaxed);
+    }
+
+    fn get(&self) -> Option<Duration> {
+        let micros = self.0.load(Relaxed).checked_sub(1)?;
+        Some(Duration::from_micros(micros))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::TestClock;
+
+    fn status() -> (TestClock, SourceStatus) {
+        let clock = TestClock::default();
+        let status = SourceStatus::new(SourceId::Kube, Arc::new(clock.clone()));
+        (clock, status)
+    }
+
+    #[test]
+    fn never_and_just_now_are_told_apart() {
+        let (_, status) = status();
+        assert_eq!(status.kind_age(Kind::Nodes), None);
+        status.heard(Kind::Nodes);
+        assert_eq!(status.kind_age(Kind::Nodes), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn the_age_is_that_of_the_kind_heard_of_longest_ago() {
+        let (clock, status) = status();
+        for kind in [Kind::Services, Kind::Slices] {
+            status.set_state(kind, WatchState::Live);
+            status.heard(kind);
+        }
+        clock.advance(Duration::from_secs(40));
+        status.heard(Kind::Services);
+        assert_eq!(status.age(), Some(Duration::from_secs(40)));
+        status.set_state(Kind::Slices, WatchState::Cold);
+        assert_eq!(status.age(), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn states_survive_the_atomic() {
+        let (_, status) = status();
+        for state in WatchState::ALL {
+            status.set_state(Kind::Slices, state);
+            assert_eq!(status.state(Kind::Slices), state);
+        }
+    }
+
+    #[test]
+    fn figures_are_kept_apart_by_kind_and_reason() {
+        let (_, status) = status();
+        status.failed(Kind::Slices, FailureReason::Expired);
+        status.relisting(Kind::Slices, FailureReason::Undecodable);
+        assert_eq!(status.errors(Kind::Slices, FailureReason::Expired), 1);
+        assert_eq!(status.errors(Kind::Slices, FailureReason::Undecodable), 0);
+        assert_eq!(status.relists(Kind::Slices, FailureReason::Undecodable), 1);
+        assert_eq!(status.errors(Kind::Nodes, FailureReason::Expired), 0);
+    }
+}

@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! From updates to snapshots: one writer, any number of readers.
+//!
+//! [`State::apply`] is pure; [`Writer`] owns the state and cannot be cloned; [`Reader`]s share the published
+//! [`Snapshot`] behind one atomic pointer. Nothing here waits, and nothing but [`persist`] touches a disk.
+
+mod build;
+pub mod persist;
+mod reader;
+mod snapshot;
+mod state;
+mod update;
+mod view;
+mod writer;
+
+pub use reader::Reader;
+pub use snapshot::{Coverage, Generation, Snapshot, ZoneStatus};
+pub use state::{Change, State, StateConfig};
+pub use update::{Kind, Object, ObjectKey, Problem, SourceId, Update};
+pub use view::{Endpoint, EndpointPort, Load, PickCounts, Refused, ServiceLoad, ServiceView, Tier};
+pub use writer::{Writer, channel};

@@ -1,0 +1,285 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The last good snapshot on disk: what a node serves from when it starts and nobody answers.
+//!
+//! Written as a temporary file, synced, the present file renamed to the previous one, the temporary one to the present
+//! one, and the folder synced: a crash at any moment leaves one whole file. Read with a checksum; refused, with the reason,
+//! when it is of another cluster, node or schema. All calls block: not for a runtime's worker.
+
+use super::{Kind, Object, SourceId, Update};
+use crate::model::{Node, NodeName, Service, Slice, Zone};
+use serde::{Deserialize, Serialize};
+use std::{
+    fs::{self, File},
+    io::{self, Write},
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+/// Where and for whom snapshots are kept.
+#[derive(Clone, Debug)]
+pub struct Shelf {
+    folder: PathBuf,
+    owner: Owner,
+}
+
+/// Whom a snapshot belongs to; another's is refused.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Owner {
+    /// What tells this cluster from others: the API server's CA or address, or the manifest's path.
+    pub cluster: String,
+    /// Our node.
+    pub node: NodeName,
+    /// The zone by configuration; none when the node's label tells it.
+    pub zone: Option<Zone>,
+}
+
+/// What was read back.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Restored {
+    /// The statements that bring the state back, of source [`SourceId::Disk`].
+    pub updates: Vec<Update>,
+    /// When it was written.
+    pub saved_at: SystemTime,
+    /// Why the newest file was passed over for the one before, if it was.
+    pub passed_over: Option<String>,
+}
+
+/// Why no snapshot could be read or written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ShelfError {
+    /// There is none yet.
+    #[error("there is no snapshot in {}", folder.display())]
+    Missing {
+        /// The folder that was looked in.
+        folder: PathBuf,
+    },
+    /// The file could not be read or written.
+    #[error("snapshot {}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The file is damaged.
+    #[error("snapshot {} is damaged: {why}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What does not fit.
+        why: String,
+    },
+    /// The file was written by another version.
+    #[error("snapshot {} has schema {found}, this version reads {SCHEMA}", path.display())]
+    Schema {
+        /// The file.
+        path: PathBuf,
+        /// The schema found.
+        found: u32,
+    },
+    /// The file is of another cluster, node or zone.
+    #[error("snapshot {} is of another {what}: {found}, not {expected}", path.display())]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// What differs: cluster, node or zone.
+        what: &'static str,
+        /// What the file says.
+        found: String,
+        /// What this process is.
+        expected: String,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+struct Body {
+    #[serde(flatten)]
+    owner: Owner,
+    saved_at_seconds: u64,
+    own_node: Option<Node>,
+    nodes: Vec<Node>,
+    services: Vec<Service>,
+    slices: Vec<Slice>,
+}
+
+impl Shelf {
+    /// A shelf in the folder, which need not exist yet.
+    pub fn new(folder: PathBuf, owner: Owner) -> Self {
+        Self { folder, owner }
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Writes the objects as the newest snapshot and keeps the one before.
+    pub fn save(&self, objects: Vec<Object>, now: SystemTime) -> Result<(), ShelfError> {
+        let [temporary, newest, previous] = self.files();
+        let fail = |path: &Path| {
+            let path = path.to_owned();
+            move |source| ShelfError::Io { path, source }
+        };
+        fs::create_dir_all(&self.folder).map_err(fail(&self.folder))?;
+        let written = File::create(&temporary).and_then(|mut file| {
+            file.write_all(&self.encode(objects, now))?;
+            file.sync_all()
+        });
+        written.map_err(fail(&temporary))?;
+        match fs::rename(&newest, &previous) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(fail(&newest)(error));
+            }
+            _ => {}
+        }
+        fs::rename(&temporary, &newest).map_err(fail(&newest))?;
+        File::open(&self.folder)
+            .and_then(|folder| folder.sync_all())
+            .map_err(fail(&self.folder))
+    }
+
+    /// Reads the newest snapshot, or the one before when the newest is damaged or missing.
+    pub fn load(&self) -> Result<Restored, ShelfError> {
+        let [_, newest, previous] = self.files();
+        let error = match self.read(&newest) {
+            Ok(restored) => return Ok(restored),
+            Err(error) => error,
+        };
+        match self.read(&previous) {
+            Ok(restored) => Ok(Restored {
+                passed_over: Some(error.to_string()),
+                ..restored
+            }),
+            Err(_) => Err(error),
+        }
+    }
+
+    fn files(&self) -> [PathBuf; 3] {
+        ["snapshot.tmp", "snapshot", "snapshot.previous"].map(|name| self.folder.join(name))
+    }
+
+    fn encode(&self, objects: Vec<Object>, now: SystemTime) -> Vec<u8> {
+        let saved_at = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let mut body = Body {
+            owner: self.owner.clone(),
+            saved_at_seconds: saved_at.as_secs(),
+            own_node: None,
+            nodes: vec![],
+            services: vec![],
+            slices: vec![],
+        };
+        for object in objects {
+            match object {
+                Object::OwnNode(node) => body.own_node = Some(node),
+                Object::Node(node) => body.nodes.push(node),
+                Object::Service(service) => body.services.push(service),
+                Object::Slice(slice) => body.slices.push(slice),
+            }
+        }
+        let json = serde_json::to_vec(&body).expect("plain values with text keys have a JSON form");
+        let mut bytes = format!("{MAGIC} {SCHEMA} {:08x}\n", crc32fast::hash(&json)).into_bytes();
+        bytes.extend(json);
+        bytes
+    }
+
+    fn read(&self, path: &Path) -> Result<Restored, ShelfError> {
+        let bytes = fs::read(path).map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => ShelfError::Missing {
+                folder: self.folder.clone(),
+            },
+            _ => ShelfError::Io {
+                path: path.to_owned(),
+                source,
+            },
+        })?;
+        let body = decode(&bytes, path)?;
+        self.check_owner(&body.owner, path)?;
+        let saved_at = UNIX_EPOCH + Duration::from_secs(body.saved_at_seconds);
+        Ok(Restored {
+            updates: updates(body),
+            saved_at,
+            passed_over: None,
+        })
+    }
+
+    fn check_owner(&self, found: &Owner, path: &Path) -> Result<(), ShelfError> {
+        let zone = |owner: &Owner| {
+            owner
+                .zone
+                .as_ref()
+                .map_or("by label".to_owned(), Zone::to_string)
+        };
+        let pairs = [
+            ("cluster", found.cluster.clone(), self.owner.cluster.clone()),
+            ("node", found.node.to_string(), self.owner.node.to_string()),
+            ("zone", zone(found), zone(&self.owner)),
+        ];
+        match pairs
+            .into_iter()
+            .find(|(_, found, expected)| found != expected)
+        {
+            None => Ok(()),
+            Some((what, found, expected)) => Err(ShelfError::Foreign {
+                path: path.to_owned(),
+                what,
+                found,
+                expected,
+            }),
+        }
+    }
+}
+
+/// Reads the first line `zonal-snapshot <schema> <crc32>` and then the body that it vouches for.
+fn decode(bytes: &[u8], path: &Path) -> Result<Body, ShelfError> {
+    let damaged = |why: &str| ShelfError::Damaged {
+        path: path.to_owned(),
+        why: why.to_owned(),
+    };
+    let end = bytes
+        .iter()
+        .position(|&b| b == b'\n')
+        .ok_or_else(|| damaged("it has no first line"))?;
+    let (head, json) = (&bytes[..end], &bytes[end + 1..]);
+    let head = std::str::from_utf8(head).map_err(|_| damaged("its first line is not text"))?;
+    let mut words = head.split(' ');
+    if words.next() != Some(MAGIC) {
+        return Err(damaged("it is no snapshot"));
+    }
+    let schema = words.next().and_then(|word| word.parse().ok());
+    match schema.ok_or_else(|| damaged("its schema is no number"))? {
+        SCHEMA => {}
+        found => {
+            return Err(ShelfError::Schema {
+                path: path.to_owned(),
+                found,
+            });
+        }
+    }
+    let checksum = words
+        .next()
+        .and_then(|word| u32::from_str_radix(word, 16).ok());
+    if checksum != Some(crc32fast::hash(json)) {
+        return Err(damaged("its checksum does not fit"));
+    }
+    serde_json::from_slice(json).map_err(|error| damaged(&error.to_string()))
+}
+
+fn updates(body: Body) -> Vec<Update> {
+    let objects = body
+        .own_node
+        .into_iter()
+        .map(Object::OwnNode)
+        .chain(body.nodes.into_iter().map(Object::Node))
+        .chain(body.services.into_iter().map(Object::Service))
+        .chain(body.slices.into_iter().map(Object::Slice));
+    objects
+        .map(|object| Update::Upsert(SourceId::Disk, object))
+        .chain(Kind::ALL.map(|kind| Update::Synced(SourceId::Disk, kind)))
+        .collect()
+}
+
+const MAGIC: &str = "zonal-snapshot";
+
+/// Rises with every change of the body that an older version would misread.
+const SCHEMA: u32 = 1;

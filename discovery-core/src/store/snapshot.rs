@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The published, immutable view of one moment.
+
+use super::{Kind, Problem, ServiceView};
+use crate::model::{Node, NodeName, ServiceName, Zone, ZoneKeys};
+use std::{collections::HashMap, fmt, sync::Arc};
+
+/// The number of a snapshot; it grows with each one that says something new.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Generation(pub u64);
+
+impl fmt::Display for Generation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What is known of our own zone.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum ZoneStatus {
+    /// Nobody has told yet.
+    Unknown,
+    /// It is known.
+    Known(Zone),
+    /// Our node carries none of these labels, or a value that is no zone.
+    NoLabel {
+        /// The node that was looked at.
+        node: NodeName,
+        /// The labels that were looked for.
+        keys: ZoneKeys,
+    },
+    /// The source says that there is no such node.
+    NoNode {
+        /// The node that was asked for.
+        node: NodeName,
+    },
+}
+
+impl ZoneStatus {
+    /// The zone, when it is known.
+    pub fn zone(&self) -> Option<&Zone> {
+        match self {
+            Self::Known(zone) => Some(zone),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for ZoneStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unknown => f.write_str("zone unknown: the own node was not read yet"),
+            Self::Known(zone) => write!(f, "zone {zone}"),
+            Self::NoLabel { node, keys } => {
+                write!(
+                    f,
+                    "zone unknown: node {node} carries no usable label of {keys}"
+                )
+            }
+            Self::NoNode { node } => write!(f, "zone unknown: there is no node {node}"),
+        }
+    }
+}
+
+/// How much of the truth a snapshot rests on.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Coverage {
+    /// Some kind was never listed: a missing name proves nothing.
+    Partial,
+    /// The last good snapshot on disk, and no live source since.
+    Disk,
+    /// Every kind was listed by a live source at least once.
+    Synced,
+}
+
+/// One immutable view: whole, numbered, shared.
+#[derive(Debug)]
+pub struct Snapshot {
+    pub(super) generation: Generation,
+    pub(super) zone: ZoneStatus,
+    pub(super) coverage: Coverage,
+    pub(super) missing: Box<[Kind]>,
+    pub(super) services: HashMap<ServiceName, Arc<ServiceView>>,
+    pub(super) nodes: Arc<[Node]>,
+    pub(super) problems: Arc<[Problem]>,
+}
+
+impl Snapshot {
+    /// The snapshot before anything was read.
+    pub(super) fn empty() -> Self {
+        Self {
+            generation: Generation(0),
+            zone: ZoneStatus::Unknown,
+            coverage: Coverage::Partial,
+            missing: Kind::ALL.into(),
+            services: HashMap::new(),
+            nodes: Arc::new([]),
+            problems: Arc::new([]),
+        }
+    }
+
+    /// Its number.
+    pub fn generation(&self) -> Generation {
+        self.generation
+    }
+
+    /// What is known of our zone.
+    pub fn zone(&self) -> &ZoneStatus {
+        &self.zone
+    }
+
+    /// How much of the truth it rests on.
+    pub fn coverage(&self) -> Coverage {
+        self.coverage
+    }
+
+    /// The kinds that no source has fully listed yet.
+    pub fn missing(&self) -> &[Kind] {
+        &self.missing
+    }
+
+    /// Whether a name that is not here may be answered with "does not exist": the zone is known and every kind was
+    /// listed, now or before the last stop.
+    pub fn is_authoritative(&self) -> bool {
+        self.zone.zone().is_some() && self.coverage != Coverage::Partial
+    }
+
+    /// The view of a service.
+    pub fn service(&self, name: &ServiceName) -> Option<&Arc<ServiceView>> {
+        self.services.get(name)
+    }
+
+    /// All services, in no order.
+    pub fn services(&self) -> impl Iterator<Item = &Arc<ServiceView>> {
+        self.services.values()
+    }
+
+    /// The nodes of our zone in the order of their names.
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// Objects that were refused and are not mended yet.
+    pub fn problems(&self) -> &[Problem] {
+        &self.problems
+    }
+}

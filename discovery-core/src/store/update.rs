@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What a source can say: one statement of fact.
+
+use crate::model::{Node, NodeName, Service, ServiceName, Slice, SliceKey};
+use std::fmt;
+
+/// Which source speaks.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[non_exhaustive]
+pub enum SourceId {
+    /// A Kubernetes API server.
+    Kube,
+    /// A manifest file.
+    Manifest,
+    /// The last good snapshot on disk: what holds until a live source has spoken.
+    Disk,
+}
+
+impl SourceId {
+    /// The word for metrics and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Kube => "kube",
+            Self::Manifest => "static",
+            Self::Disk => "snapshot",
+        }
+    }
+}
+
+impl fmt::Display for SourceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What is listed and watched as one.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Kind {
+    /// Our own node, by name; it decides the zone.
+    OwnNode,
+    /// The nodes of the zone.
+    Nodes,
+    /// Services.
+    Services,
+    /// Endpoint slices.
+    Slices,
+}
+
+impl Kind {
+    /// All kinds in the order in which a person asks for them.
+    pub const ALL: [Self; 4] = [Self::OwnNode, Self::Nodes, Self::Services, Self::Slices];
+
+    /// The word for metrics, logs and readiness.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::OwnNode => "own-node",
+            Self::Nodes => "nodes",
+            Self::Services => "services",
+            Self::Slices => "slices",
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A whole object as a source states it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Object {
+    /// Our own node.
+    OwnNode(Node),
+    /// A node of the cluster.
+    Node(Node),
+    /// A service.
+    Service(Service),
+    /// A slice of a service's endpoints.
+    Slice(Slice),
+}
+
+impl Object {
+    /// What names the object.
+    pub fn key(&self) -> ObjectKey {
+        match self {
+            Self::OwnNode(node) => ObjectKey::OwnNode(node.name.clone()),
+            Self::Node(node) => ObjectKey::Node(node.name.clone()),
+            Self::Service(service) => ObjectKey::Service(service.name.clone()),
+            Self::Slice(slice) => ObjectKey::Slice(slice.key.clone()),
+        }
+    }
+}
+
+/// What names an object.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum ObjectKey {
+    /// Our own node.
+    OwnNode(NodeName),
+    /// A node of the cluster.
+    Node(NodeName),
+    /// A service.
+    Service(ServiceName),
+    /// A slice.
+    Slice(SliceKey),
+}
+
+impl ObjectKey {
+    /// The kind of the object.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::OwnNode(_) => Kind::OwnNode,
+            Self::Node(_) => Kind::Nodes,
+            Self::Service(_) => Kind::Services,
+            Self::Slice(_) => Kind::Slices,
+        }
+    }
+}
+
+impl fmt::Display for ObjectKey {
+    /// The object as Kubernetes calls it: `EndpointSlice shop/web-1`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OwnNode(name) | Self::Node(name) => write!(f, "Node {name}"),
+            Self::Service(name) => write!(f, "Service {name}"),
+            Self::Slice(key) => write!(f, "EndpointSlice {key}"),
+        }
+    }
+}
+
+/// An object, or a part of it, that could not be read, for a person to mend. The last good version stays in force.
+///
+/// It is dropped when the object is next stated, so a source rejects a part after the upsert of the whole.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Problem {
+    /// The kind of list that it came in.
+    pub kind: Kind,
+    /// What is known of its name, in the form of [`ObjectKey`]: `EndpointSlice default/web-1`.
+    pub object: String,
+    /// Where: a line of a file, a field of an object.
+    pub place: String,
+    /// Why it was refused.
+    pub reason: String,
+}
+
+/// One statement of a source.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Update {
+    /// A new full list of the kind begins. What it does not name is gone once `Synced` follows, and stays until then.
+    Reset(SourceId, Kind),
+    /// The object is as given.
+    Upsert(SourceId, Object),
+    /// The object existed and is gone.
+    Remove(SourceId, ObjectKey),
+    /// The source was asked for this object and says that there is none.
+    Absent(SourceId, ObjectKey),
+    /// The full list of the kind is complete.
+    Synced(SourceId, Kind),
+    /// An object was refused.
+    Reject(SourceId, Problem),
+}

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The registry: one place where every metric of a process is made.
+
+use super::{DnsMetrics, ProxyMetrics, view::ViewCollector};
+use crate::{source::SourceStatus, store::Reader};
+use prometheus_client::{
+    encoding::text::encode,
+    metrics::{counter::Counter, family::Family, histogram::Histogram},
+    registry::Registry,
+};
+use std::{fmt, sync::Arc, time::Duration};
+
+/// All metrics of a process.
+pub struct Metrics {
+    registry: Registry,
+    dns: Arc<DnsMetrics>,
+    proxy: Arc<ProxyMetrics>,
+    propagation: Histogram,
+    panics: Counter,
+}
+
+impl Metrics {
+    /// Makes all metrics; those about the view are read from `reader` and `source` at each scrape.
+    pub fn new(reader: Reader, source: Arc<SourceStatus>) -> Self {
+        let mut registry = Registry::with_prefix("zonal");
+        let build =
+            Family::<[(&str, &str); 1], prometheus_client::metrics::gauge::Gauge>::default();
+        build
+            .get_or_create(&[("version", env!("CARGO_PKG_VERSION"))])
+            .set(1);
+        registry.register(
+            "build_info",
+            "Version of this process; the value is always 1",
+            build,
+        );
+        let panics = Counter::default();
+        registry.register(
+            "panics",
+            "Panics caught; each is a bug to report",
+            panics.clone(),
+        );
+        let propagation = Histogram::new(PROPAGATION_SECONDS);
+        registry.register(
+            "propagation_duration_seconds",
+            "From the first update of a batch to its visible snapshot",
+            propagation.clone(),
+        );
+        registry.register_collector(Box::new(ViewCollector::new(reader, source)));
+        let dns = Arc::new(DnsMetrics::register(&mut registry));
+        let proxy = Arc::new(ProxyMetrics::register(&mut registry));
+        Self {
+            registry,
+            dns,
+            proxy,
+            propagation,
+            panics,
+        }
+    }
+
+    /// The counters of the DNS responder.
+    pub fn dns(&self) -> &Arc<DnsMetrics> {
+        &self.dns
+    }
+
+    /// The counters of the proxy.
+    pub fn proxy(&self) -> &Arc<ProxyMetrics> {
+        &self.proxy
+    }
+
+    /// Counts a panic.
+    pub fn panicked(&self) {
+        self.panics.inc();
+    }
+
+    /// The exposition in the OpenMetrics text format.
+    pub fn expose(&self) -> String {
+        let mut text = String::new();
+        match encode(&mut text, &self.registry) {
+            Ok(()) => text,
+            Err(fmt::Error) => String::from("# EOF\n"),
+        }
+    }
+
+    pub(crate) fn propagated(&self, after: Duration) {
+        self.propagation.observe(after.as_secs_f64());
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+/// From 1 ms, a lone change, to 10 s, a relist of a large cluster.
+const PROPAGATION_SECONDS: [f64; 9] = [0.001, 0.005, 0.02, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0];

@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! An API server that answers by a script: plain HTTP on loopback, in the test's own runtime and time.
+
+use bytes::Bytes;
+use futures::{StreamExt, stream};
+use http::{HeaderMap, Request, Response, StatusCode};
+use http_body_util::{BodyExt, StreamBody, combinators::UnsyncBoxBody};
+use hyper::{
+    body::{Frame, Incoming},
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::TokioIo;
+use std::{
+    convert::Infallible,
+    io,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+use tokio::net::TcpListener;
+
+/// What a script is asked.
+#[derive(Clone, Debug)]
+pub(crate) struct Asked {
+    /// `endpointslices`, `services`, `nodes`, or `own-node` for nodes by name.
+    pub(crate) what: &'static str,
+    pub(crate) is_watch: bool,
+    /// How often this was asked before.
+    pub(crate) before: usize,
+    pub(crate) uri: String,
+    pub(crate) headers: HeaderMap,
+    /// When, in the test's time.
+    pub(crate) at: tokio::time::Instant,
+}
+
+impl Asked {
+    /// A query parameter, as it was written.
+    pub(crate) fn query(&self, name: &str) -> Option<&str> {
+        let query = self.uri.split_once('?')?.1;
+        query
+            .split('&')
+            .find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
+    }
+}
+
+/// A piece of an answer's body.
+#[derive(Clone, Debug)]
+pub(crate) enum Piece {
+    Text(String),
+    Wait(Duration),
+    /// Nothing more, and the connection stays open.
+    Hang,
+    /// The connection breaks.
+    Cut,
+    /// The same bytes again and again.
+    Endless(usize),
+}
+
+/// What a script answers.
+#[derive(Clone, Debug)]
+pub(crate) struct Answer {
+    status: u16,
+    headers: Vec<(&'static str, String)>,
+    body: Vec<Piece>,
+}
+
+impl Answer {
+    pub(crate) fn ok(body: impl IntoIterator<Item = Piece>) -> Self {
+        Self {
+            status: 200,
+            headers: Vec::new(),
+            body: body.into_iter().collect(),
+        }
+    }
+
+    /// A list of the objects at the version.
+    pub(crate) fn list(version: &str, items: &[String]) -> Self {
+        Self::ok([Piece::Text(list_body(version, "", items))])
+    }
+
+    /// A watch that tells these events and stays open.
+    pub(crate) fn events(events: &[String]) -> Self {
+        let lines = events.iter().map(|event| Piece::Text(format!("{event}\n")));
+        Self::ok(lines.chain([Piece::Hang]))
+    }
+
+    pub(crate) fn status(status: u16, message: &str) -> Self {
+        let body = format!(
+            r#"{{"kind":"Status","apiVersion":"v1","status":"Failure","message":"{message}","code":{status}}}"#
+        );
+        Self {
+            status,
+            headers: Vec::new(),
+            body: vec![Piece::Text(body)],
+        }
+    }
+
+    pub(crate) fn header(mut self, name: &'static str, value: &str) -> Self {
+        self.headers.push((name, value.to_owned()));
+        self
+    }
+
+    /// The head is never sent.
+    pub(crate) fn never() -> Self {
+        Self {
+            status: 0,
+            headers: Vec::new(),
+            body: Vec::new(),
+        }
+    }
+}
+
+pub(crate) fn list_body(version: &str, token: &str, items: &[String]) -> String {
+    format!(
+        r#"{{"metadata":{{"resourceVersion":"{version}","continue":"{token}"}},"items":[{}]}}"#,
+        items.join(",")
+    )
+}
+
+type Script = dyn Fn(&Asked) -> Option<Answer> + Send + Sync;
+
+/// The server; what the script leaves unanswered is answered as an empty cluster would.
+pub(crate) struct Server {
+    pub(crate) address: String,
+    asked: Arc<Mutex<Vec<Asked>>>,
+}
+
+impl Server {
+    pub(crate) async fn start(
+        script: impl Fn(&Asked) -> Option<Answer> + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let (script, log): (Arc<Script>, _) = (Arc::new(script), asked.clone());
+        tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                // Nagle's delay would be real time, in which hours of the test's time pass.
+                stream.set_nodelay(true).unwrap();
+                let (script, log) = (script.clone(), log.clone());
+                let serve = service_fn(move |request| {
+                    let answer = answer(&request, &*script, &log);
+                    async move { respond(answer).await }
+                });
+                tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), serve));
+            }
+        });
+        Self { address, asked }
+    }
+
+    /// What was asked of this kind so far.
+    pub(crate) fn asked(&self, what: &str, is_watch: bool) -> Vec<Asked> {
+        let asked = self.asked.lock().unwrap();
+        let wanted = |asked: &&Asked| asked.what == what && asked.is_watch == is_watch;
+        asked.iter().filter(wanted).cloned().collect()
+    }
+}
+
+fn answer(request: &Request<Incoming>, script: &Script, log: &Mutex<Vec<Asked>>) -> Answer {
+    let uri = request.uri().to_string();
+    let what = match request.uri().path() {
+        "/apis/discovery.k8s.io/v1/endpointslices" => "endpointslices",
+        "/api/v1/services" => "services",
+        "/api/v1/nodes" if uri.contains("fieldSelector=") => "own-node",
+        "/api/v1/nodes" => "nodes",
+        other => panic!("unexpected path {other}"),
+    };
+    let is_watch = uri.contains("watch=true");
+    let mut log = log.lock().unwrap();
+    let before = log
+        .iter()
+        .filter(|a| a.what == what && a.is_watch == is_watch)
+        .count();
+    let asked = Asked {
+        what,
+        is_watch,
+        before,
+        uri,
+        headers: request.headers().clone(),
+        at: tokio::time::Instant::now(),
+    };
+    let answer = script(&asked).unwrap_or_else(|| {
+        if is_watch {
+            Answer::events(&[])
+        } else {
+            Answer::list("1", &[])
+        }
+    });
+    log.push(asked);
+    answer
+}
+
+async fn respond(answer: Answer) -> Result<Response<UnsyncBoxBody<Bytes, io::Error>>, Infallible> {
+    if answer.status == 0 {
+        return std::future::pending().await;
+    }
+    let pieces = stream::iter(answer.body).flat_map(|piece| match piece {
+        Piece::Text(text) => stream::iter([Ok(Frame::data(Bytes::from(text)))]).boxed(),
+        Piece::Wait(time) => stream::once(tokio::time::sleep(time))
+            .filter_map(|()| async { None })
+            .boxed(),
+        Piece::Hang => stream::pending().boxed(),
+        Piece::Cut => stream::iter([Err(io::Error::other("cut"))]).boxed(),
+        Piece::Endless(bytes) => {
+            stream::repeat_with(move || Ok(Frame::data(Bytes::from(vec![b'x'; bytes])))).boxed()
+        }
+    });
+    let mut response = Response::builder().status(StatusCode::from_u16(answer.status).unwrap());
+    for (name, value) in answer.headers {
+        response = response.header(name, value);
+    }
+    Ok(response
+        .body(StreamBody::new(pieces).boxed_unsync())
+        .unwrap())
+}
