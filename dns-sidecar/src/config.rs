@@ -1,0 +1,309 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What an operator may set, checked when it is set.
+//!
+//! In: addresses, names, sizes, durations. Out: a [`Config`] whose every value can be used. No I/O.
+
+use crate::wire::WireName;
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    num::NonZeroUsize,
+    time::Duration,
+};
+
+/// Why a setting is refused.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The domain is no name, or too long to hold the names of services.
+    #[error(
+        "domain {domain:?} is refused: it must be a DNS name of at most {DOMAIN_BYTES_MAX} bytes"
+    )]
+    Domain {
+        /// What was given.
+        domain: String,
+    },
+    /// The size is outside of what a datagram may be.
+    #[error("max_udp_payload {bytes} is refused: it must be 512 to {UDP_PAYLOAD_BYTES_MAX} bytes")]
+    UdpPayload {
+        /// What was given.
+        bytes: u16,
+    },
+    /// There is nothing to listen on.
+    #[error("the list of addresses to listen on is empty")]
+    NoListener,
+    /// The duration is longer than a TTL may be.
+    #[error("{name} of {seconds} s is refused: a TTL is at most {TTL_SECONDS_MAX} s")]
+    Ttl {
+        /// The setting.
+        name: &'static str,
+        /// What was given.
+        seconds: u64,
+    },
+}
+
+/// The settings of a responder.
+///
+/// ```
+/// use dns_sidecar::Config;
+///
+/// let config = Config::default().domain("mall.internal")?.max_udp_payload(4096)?;
+/// assert_eq!(config.listen_addresses()[0].to_string(), "127.0.0.1:8600");
+/// assert!(config.max_udp_payload(100).is_err());
+/// # Ok::<(), dns_sidecar::ConfigError>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Config {
+    listen: Vec<SocketAddr>,
+    domain: WireName,
+    domain_text: String,
+    ttl_seconds: u32,
+    soa_minimum_ttl_seconds: u32,
+    max_udp_payload: u16,
+    udp_workers: NonZeroUsize,
+    tcp_connections_max: NonZeroUsize,
+    tcp_idle_timeout: Duration,
+    plain_namespaces: Vec<String>,
+    name_server_addresses: Vec<IpAddr>,
+}
+
+impl Config {
+    /// Where to listen, over UDP and TCP alike; default 127.0.0.1:8600, the port of Consul.
+    ///
+    /// An IPv6 wildcard takes IPv6 only, so that both wildcards can stand side by side.
+    pub fn listen(mut self, addresses: Vec<SocketAddr>) -> Result<Self, ConfigError> {
+        if addresses.is_empty() {
+            return Err(ConfigError::NoListener);
+        }
+        self.listen = addresses;
+        Ok(self)
+    }
+
+    /// The domain under which all names stand; default `consul`.
+    pub fn domain(mut self, domain: &str) -> Result<Self, ConfigError> {
+        let text = domain.strip_suffix('.').unwrap_or(domain);
+        let refuse = || ConfigError::Domain {
+            domain: domain.chars().take(2 * DOMAIN_BYTES_MAX).collect(),
+        };
+        if text.len() > DOMAIN_BYTES_MAX || !text.bytes().all(is_host_byte) {
+            return Err(refuse());
+        }
+        self.domain = WireName::parse(text).ok_or_else(refuse)?;
+        self.domain_text = text.to_ascii_lowercase();
+        Ok(self)
+    }
+
+    /// How long callers may keep an answer; default 0, as in Consul: every lookup sees the newest snapshot.
+    pub fn ttl(mut self, ttl: Duration) -> Result<Self, ConfigError> {
+        self.ttl_seconds = ttl_seconds("ttl", ttl)?;
+        Ok(self)
+    }
+
+    /// How long callers may keep a "does not exist" (RFC 2308 5); default 1 s, which bounds both the load of callers that
+    /// ask in a loop and the wait after a service appears.
+    pub fn soa_minimum_ttl(mut self, ttl: Duration) -> Result<Self, ConfigError> {
+        self.soa_minimum_ttl_seconds = ttl_seconds("soa_minimum_ttl", ttl)?;
+        Ok(self)
+    }
+
+    /// The largest datagram sent, whatever a client takes; default 1232 bytes, which no path fragments.
+    ///
+    /// Datagrams are sent with "don't fragment", so that one larger than the path allows is lost, and counted where the
+    /// system notices. More than 1232 suits loopback and networks of known MTU.
+    pub fn max_udp_payload(mut self, bytes: u16) -> Result<Self, ConfigError> {
+        if !(512..=UDP_PAYLOAD_BYTES_MAX).contains(&bytes) {
+            return Err(ConfigError::UdpPayload { bytes });
+        }
+        self.max_udp_payload = bytes;
+        Ok(self)
+    }
+
+    /// How many tasks serve each UDP socket; default one per core, at most two.
+    #[must_use]
+    pub fn udp_workers(mut self, workers: NonZeroUsize) -> Self {
+        self.udp_workers = workers;
+        self
+    }
+
+    /// How many TCP connections are open at once, over all listeners; default 256. More wait in the system's queue.
+    ///
+    /// An idle connection holds a descriptor and 4 KiB; a busy one up to 200 KiB.
+    #[must_use]
+    pub fn tcp_connections_max(mut self, connections: NonZeroUsize) -> Self {
+        self.tcp_connections_max = connections;
+        self
+    }
+
+    /// How long a TCP connection may wait for the client's next message; default 10 s (RFC 7766 6.2.3: seconds).
+    ///
+    /// A message that has begun must be complete, and a reply taken, within that time and 5 s at most.
+    #[must_use]
+    pub fn tcp_idle_timeout(mut self, timeout: Duration) -> Self {
+        self.tcp_idle_timeout = timeout;
+        self
+    }
+
+    /// The namespaces whose services also have their bare name, `web` beside `web-shop`; default `default`.
+    #[must_use]
+    pub fn plain_namespaces(mut self, namespaces: Vec<String>) -> Self {
+        self.plain_namespaces = namespaces;
+        self
+    }
+
+    /// What `ns.<domain>` resolves to; default the addresses listened on that are no wildcards.
+    #[must_use]
+    pub fn name_server_addresses(mut self, addresses: Vec<IpAddr>) -> Self {
+        self.name_server_addresses = addresses;
+        self
+    }
+
+    /// Where to listen.
+    pub fn listen_addresses(&self) -> &[SocketAddr] {
+        &self.listen
+    }
+
+    /// The domain in lower case, without a final dot.
+    pub fn domain_text(&self) -> &str {
+        &self.domain_text
+    }
+
+    pub(crate) fn domain_name(&self) -> &WireName {
+        &self.domain
+    }
+
+    pub(crate) fn ttl_seconds(&self) -> u32 {
+        self.ttl_seconds
+    }
+
+    pub(crate) fn soa_minimum_ttl_seconds(&self) -> u32 {
+        self.soa_minimum_ttl_seconds
+    }
+
+    pub(crate) fn udp_payload(&self) -> u16 {
+        self.max_udp_payload
+    }
+
+    pub(crate) fn workers(&self) -> usize {
+        self.udp_workers.get()
+    }
+
+    pub(crate) fn connections_max(&self) -> usize {
+        self.tcp_connections_max.get()
+    }
+
+    pub(crate) fn idle_timeout(&self) -> Duration {
+        self.tcp_idle_timeout
+    }
+
+    pub(crate) fn is_plain(&self, namespace: &str) -> bool {
+        self.plain_namespaces.iter().any(|plain| plain == namespace)
+    }
+
+    pub(crate) fn name_servers(&self) -> Vec<IpAddr> {
+        if !self.name_server_addresses.is_empty() {
+            return self.name_server_addresses.clone();
+        }
+        let listened = self.listen.iter().map(SocketAddr::ip);
+        listened
+            .filter(|address| !address.is_unspecified())
+            .collect()
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        Self {
+            listen: vec![SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), PORT)],
+            domain: WireName::parse(DOMAIN).unwrap_or_default(),
+            domain_text: DOMAIN.to_owned(),
+            ttl_seconds: TTL_SECONDS,
+            soa_minimum_ttl_seconds: SOA_MINIMUM_TTL_SECONDS,
+            max_udp_payload: UDP_PAYLOAD_BYTES,
+            udp_workers: cores.min(UDP_WORKERS),
+            tcp_connections_max: TCP_CONNECTIONS_MAX,
+            tcp_idle_timeout: TCP_IDLE_TIMEOUT,
+            plain_namespaces: vec!["default".to_owned()],
+            name_server_addresses: Vec::new(),
+        }
+    }
+}
+
+fn ttl_seconds(name: &'static str, ttl: Duration) -> Result<u32, ConfigError> {
+    let seconds = ttl.as_secs();
+    let fits = u32::try_from(seconds)
+        .ok()
+        .filter(|seconds| *seconds <= TTL_SECONDS_MAX);
+    fits.ok_or(ConfigError::Ttl { name, seconds })
+}
+
+fn is_host_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)
+}
+
+/// What Consul's agents listen on.
+const PORT: u16 = 8600;
+/// What Consul answers for.
+const DOMAIN: &str = "consul";
+/// Leaves room for the longest label of an address, a kind and a zone in a name of 255 bytes.
+const DOMAIN_BYTES_MAX: usize = 128;
+/// As Consul: answers are asked anew each time.
+const TTL_SECONDS: u32 = 0;
+/// Negative answers are kept by some resolvers for as long as they may: as short as a zone file can say.
+const SOA_MINIMUM_TTL_SECONDS: u32 = 1;
+/// RFC 2181 8.
+const TTL_SECONDS_MAX: u32 = i32::MAX as u32;
+/// The smallest IPv6 MTU of 1280 less its headers.
+const UDP_PAYLOAD_BYTES: u16 = 1232;
+/// What resolvers ask for at most in practice.
+const UDP_PAYLOAD_BYTES_MAX: u16 = 4096;
+/// One answers about 100,000 questions a second; the second is for a core that is busy with something else.
+const UDP_WORKERS: NonZeroUsize = NonZeroUsize::new(2).unwrap();
+/// Well below the 1,024 descriptors that a process may open by default.
+const TCP_CONNECTIONS_MAX: NonZeroUsize = NonZeroUsize::new(256).unwrap();
+/// Long enough to reuse a connection, short enough that lost clients hold few.
+const TCP_IDLE_TIMEOUT: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn domains_are_names_of_bounded_length() {
+        for good in ["consul", "Mall.Internal.", "a_b.c-d"] {
+            let config = Config::default().domain(good).unwrap();
+            assert_eq!(
+                config.domain_text(),
+                good.to_lowercase().trim_end_matches('.')
+            );
+        }
+        for bad in [
+            "",
+            ".",
+            "a..b",
+            "a b",
+            "ä",
+            &"a".repeat(64),
+            &"a.".repeat(65),
+        ] {
+            assert!(Config::default().domain(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn sizes_and_durations_are_checked() {
+        assert!(Config::default().max_udp_payload(511).is_err());
+        assert!(Config::default().max_udp_payload(4097).is_err());
+        assert!(Config::default().ttl(Duration::from_secs(1 << 31)).is_err());
+        assert!(Config::default().listen(Vec::new()).is_err());
+    }
+
+    #[test]
+    fn wildcards_are_no_addresses_of_a_name_server() {
+        let listen = ["0.0.0.0:53", "10.0.0.1:53"].map(|text| text.parse().unwrap());
+        let config = Config::default().listen(listen.to_vec()).unwrap();
+        assert_eq!(
+            config.name_servers(),
+            ["10.0.0.1".parse::<IpAddr>().unwrap()]
+        );
+    }
+}

@@ -1,0 +1,285 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Joins snapshots, sockets and counters into a server with a life cycle.
+//!
+//! [`DnsServer::bind`] opens every socket or none; [`DnsServer::run`] serves until it is told to stop and returns when the
+//! last socket is closed. A new snapshot becomes a new [`Index`] beside the questions, never within one.
+
+use crate::{
+    Config, Index, IndexBuilder, Unnamed,
+    tcp::{TcpContext, accept_all},
+    udp::{UdpListener, UdpWorker},
+};
+use arc_swap::ArcSwap;
+use discovery_core::{store::Reader, telemetry::DnsMetrics};
+use socket2::{Domain, Protocol, Socket, Type};
+use std::{collections::HashSet, io, net::SocketAddr, sync::Arc};
+use tokio::{net::TcpListener, sync::Semaphore};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// A socket could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen for DNS over {transport} on {address}")]
+pub struct BindError {
+    address: SocketAddr,
+    transport: &'static str,
+    #[source]
+    source: io::Error,
+}
+
+impl BindError {
+    /// The address that was asked for.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Whether another process has the address: another port, or an end of the other process, helps.
+    pub fn is_in_use(&self) -> bool {
+        self.source.kind() == io::ErrorKind::AddrInUse
+    }
+}
+
+/// What a server says of itself. Clones are cheap and stay true while the server runs.
+#[derive(Clone, Debug)]
+pub struct DnsStatus {
+    listen: Arc<[SocketAddr]>,
+    domain: Arc<str>,
+    index: Arc<ArcSwap<Index>>,
+}
+
+impl DnsStatus {
+    /// Where it listens, over UDP and TCP alike.
+    pub fn listen(&self) -> &[SocketAddr] {
+        &self.listen
+    }
+
+    /// The domain that it answers for, without a final dot.
+    pub fn domain(&self) -> &str {
+        &self.domain
+    }
+
+    /// The answers that are given now.
+    pub fn index(&self) -> Arc<Index> {
+        self.index.load_full()
+    }
+}
+
+/// A responder with open sockets.
+///
+/// ```
+/// use discovery_core::{model::NodeName, store::{StateConfig, channel}, telemetry::DnsMetrics};
+/// use dns_sidecar::{Config, DnsServer};
+/// use std::sync::Arc;
+/// use tokio_util::sync::CancellationToken;
+///
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+/// let (_writer, reader) = channel(StateConfig::new(NodeName::parse("edge-a")?));
+/// let config = Config::default().listen(vec!["127.0.0.1:0".parse()?])?;
+/// let server = DnsServer::bind(config, reader, Arc::new(DnsMetrics::default()))?;
+/// assert_ne!(server.local_addrs()[0].port(), 0);
+///
+/// let shutdown = CancellationToken::new();
+/// let running = tokio::spawn(server.run(shutdown.clone()));
+/// shutdown.cancel();
+/// running.await?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # }).unwrap();
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct DnsServer {
+    config: Config,
+    builder: IndexBuilder,
+    reader: Reader,
+    metrics: Arc<DnsMetrics>,
+    sockets: Vec<(UdpListener, TcpListener)>,
+    status: DnsStatus,
+}
+
+impl DnsServer {
+    /// Opens every socket of the configuration; with port 0 the system chooses one port for UDP and TCP.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime with I/O and time enabled.
+    pub fn bind(
+        config: Config,
+        mut reader: Reader,
+        metrics: Arc<DnsMetrics>,
+    ) -> Result<Self, BindError> {
+        let mut sockets = Vec::new();
+        let mut listen = Vec::new();
+        for address in config.listen_addresses() {
+            let (udp, tcp, bound) = open_pair(*address)?;
+            sockets.push((udp, tcp));
+            listen.push(bound);
+        }
+        let mut builder = IndexBuilder::new(&config);
+        let index = Arc::new(ArcSwap::from_pointee(builder.build(reader.snapshot())));
+        let status = DnsStatus {
+            listen: listen.into(),
+            domain: config.domain_text().into(),
+            index,
+        };
+        Ok(Self {
+            config,
+            builder,
+            reader,
+            metrics,
+            sockets,
+            status,
+        })
+    }
+
+    /// Where it listens, in the order of the configuration.
+    pub fn local_addrs(&self) -> &[SocketAddr] {
+        self.status.listen()
+    }
+
+    /// What it says of itself; to be taken before [`DnsServer::run`].
+    pub fn status(&self) -> DnsStatus {
+        self.status.clone()
+    }
+
+    /// Serves until `shutdown` is cancelled, then finishes the answers under way and closes every socket.
+    ///
+    /// Dropping the future stops the server as well, without waiting for it.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let (tasks, stop) = (TaskTracker::new(), shutdown.child_token());
+        let _stop_on_drop = stop.clone().drop_guard();
+        let context = Arc::new(TcpContext {
+            places: Arc::new(Semaphore::new(self.config.connections_max())),
+            config: self.config,
+            index: self.status.index.clone(),
+            metrics: self.metrics,
+            tasks: tasks.clone(),
+            stop: stop.clone(),
+        });
+        for (udp, tcp) in self.sockets {
+            for _ in 0..context.config.workers() {
+                let (index, metrics) = (context.index.clone(), context.metrics.clone());
+                let worker = UdpWorker::new(udp.clone(), &context.config, index, metrics);
+                tasks.spawn(worker.run(stop.clone()));
+            }
+            tasks.spawn(accept_all(tcp, context.clone()));
+        }
+        let publisher = Publisher {
+            builder: self.builder,
+            reader: self.reader,
+            told: HashSet::new(),
+        };
+        tasks.spawn(publisher.run(context.index.clone(), stop.clone()));
+        tracing::info!(listen = ?self.status.listen, domain = %self.status.domain, "DNS serving");
+        stop.cancelled().await;
+        tasks.close();
+        tasks.wait().await;
+        tracing::info!("DNS stopped");
+    }
+}
+
+/// Makes an index of each new snapshot.
+struct Publisher {
+    builder: IndexBuilder,
+    reader: Reader,
+    told: HashSet<Unnamed>,
+}
+
+impl Publisher {
+    async fn run(mut self, index: Arc<ArcSwap<Index>>, stop: CancellationToken) {
+        // The last two are held, so that an index is freed here and not by a worker within a question.
+        let mut newest_two = [index.load_full(), index.load_full()];
+        self.tell_unnamed(&newest_two[1]);
+        loop {
+            let changed = tokio::select! {
+                () = stop.cancelled() => return,
+                changed = self.reader.changed() => changed,
+            };
+            // Without a writer there is nothing new to say, and the last index stays true.
+            let Some(snapshot) = changed else { return };
+            let next = Arc::new(self.builder.build(&snapshot));
+            self.tell_unnamed(&next);
+            index.store(next.clone());
+            newest_two.rotate_left(1);
+            newest_two[1] = next;
+        }
+    }
+
+    /// Each service without a name is told once, and again only after it had one.
+    fn tell_unnamed(&mut self, index: &Index) {
+        for unnamed in index
+            .unnamed()
+            .iter()
+            .filter(|unnamed| !self.told.contains(unnamed))
+        {
+            tracing::warn!(reason = %unnamed, "Service has no DNS name");
+        }
+        self.told = index.unnamed().iter().cloned().collect();
+    }
+}
+
+/// A UDP and a TCP socket on one address.
+fn open_pair(address: SocketAddr) -> Result<(UdpListener, TcpListener, SocketAddr), BindError> {
+    let mut attempts = if address.port() == 0 {
+        FREE_PORT_ATTEMPTS
+    } else {
+        1
+    };
+    loop {
+        attempts -= 1;
+        let fail = |transport| {
+            move |source| BindError {
+                address,
+                transport,
+                source,
+            }
+        };
+        let (udp, bound) = open_udp(address).map_err(fail("UDP"))?;
+        match open_tcp(bound).map_err(fail("TCP")) {
+            Ok(tcp) => return Ok((udp, tcp, bound)),
+            // The port that was free for UDP is taken for TCP: try another.
+            Err(error) if attempts > 0 && error.is_in_use() => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn open_udp(address: SocketAddr) -> io::Result<(UdpListener, SocketAddr)> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::DGRAM,
+        Some(Protocol::UDP),
+    )?;
+    prepare(&socket, address)?;
+    // The system grants what its limit allows; less is no reason not to serve.
+    let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES);
+    socket.bind(&address.into())?;
+    let socket = std::net::UdpSocket::from(socket);
+    let bound = socket.local_addr()?;
+    Ok((UdpListener::new(socket)?, bound))
+}
+
+fn open_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    prepare(&socket, address)?;
+    // A restart must not wait for connections of the process before.
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+fn prepare(socket: &Socket, address: SocketAddr) -> io::Result<()> {
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_nonblocking(true)
+}
+
+/// UDP and TCP have ports of their own; two free ones of the same number are found soon.
+const FREE_PORT_ATTEMPTS: u32 = 16;
+/// A burst of some thousand questions.
+const RECEIVE_BUFFER_BYTES: usize = 4 * 1024 * 1024;
+/// Connections that the system holds while the limit is reached.
+const BACKLOG: i32 = 128;

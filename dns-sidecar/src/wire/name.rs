@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Names as the wire has them: labels with a length octet each (RFC 1035 3.1).
+
+use super::Cursor;
+
+/// A question's name in lower case, with the places of its labels.
+///
+/// Lives on the stack: a lookup allocates nothing.
+#[derive(Clone, Debug)]
+pub(crate) struct LowerName {
+    bytes: [u8; NAME_BYTES_MAX],
+    /// Where each label's length octet stands; the entry after the last label is where the root's stands.
+    starts: [u8; LABELS_MAX + 1],
+    labels: usize,
+}
+
+impl LowerName {
+    /// Reads the name at the cursor; none when it is cut, too long, or holds a compression pointer.
+    ///
+    /// The first name of a message has nothing to point at but itself or the header.
+    pub(super) fn read(cursor: &mut Cursor<'_>) -> Option<Self> {
+        let mut name = Self {
+            bytes: [0; NAME_BYTES_MAX],
+            starts: [0; LABELS_MAX + 1],
+            labels: 0,
+        };
+        let mut end = 0;
+        loop {
+            name.starts[name.labels] = u8::try_from(end).ok()?;
+            let length = cursor.u8()?;
+            if length == 0 {
+                return Some(name);
+            }
+            if usize::from(length) > LABEL_BYTES_MAX {
+                return None;
+            }
+            let label = cursor.take(usize::from(length))?;
+            let next = end + 1 + label.len();
+            // The root octet that follows counts too.
+            if next >= NAME_BYTES_MAX {
+                return None;
+            }
+            name.bytes[end] = length;
+            let place = &mut name.bytes[end + 1..next];
+            place.copy_from_slice(label);
+            // RFC 4343: only ASCII letters have a case.
+            place.make_ascii_lowercase();
+            end = next;
+            name.labels += 1;
+        }
+    }
+
+    /// How many labels it has, the root not counted.
+    pub(crate) fn labels(&self) -> usize {
+        self.labels
+    }
+
+    /// A label without its length octet; empty beyond the last.
+    pub(crate) fn label(&self, number: usize) -> &[u8] {
+        match self.span(number, number + 1) {
+            [_, label @ ..] => label,
+            [] => &[],
+        }
+    }
+
+    /// The labels from one number up to another, with their length octets and without a root.
+    pub(crate) fn span(&self, from: usize, to: usize) -> &[u8] {
+        let start = |label: usize| usize::from(self.starts[label.min(self.labels)]);
+        self.bytes.get(start(from)..start(to)).unwrap_or(&[])
+    }
+
+    /// How many bytes stand before the given label.
+    pub(crate) fn offset(&self, label: usize) -> usize {
+        usize::from(self.starts[label.min(self.labels)])
+    }
+}
+
+/// A name under construction, checked as it grows.
+#[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
+pub(crate) struct WireName(Vec<u8>);
+
+impl WireName {
+    /// A name of the labels between the dots, in lower case, without a root; none when it breaks a limit.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let empty = Self::default();
+        text.split('.')
+            .try_fold(empty, |name, label| name.label(label.as_bytes()))
+    }
+
+    /// Appends a label in lower case.
+    pub(crate) fn label(mut self, label: &[u8]) -> Option<Self> {
+        let length = u8::try_from(label.len())
+            .ok()
+            .filter(|n| (1..=63).contains(n))?;
+        self.0.push(length);
+        self.0.extend(label.iter().map(u8::to_ascii_lowercase));
+        (self.0.len() < NAME_BYTES_MAX).then_some(self)
+    }
+
+    /// Appends labels that were checked before.
+    pub(crate) fn labels(mut self, labels: &[u8]) -> Option<Self> {
+        self.0.extend_from_slice(labels);
+        (self.0.len() < NAME_BYTES_MAX).then_some(self)
+    }
+
+    /// The labels without the root.
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The labels of this name from the first to the last, each with those that follow.
+    pub(crate) fn suffixes(&self) -> impl Iterator<Item = &[u8]> {
+        let mut rest = &self.0[..];
+        std::iter::from_fn(move || {
+            let here = rest;
+            rest = rest.get(1 + usize::from(*here.first()?)..)?;
+            Some(here)
+        })
+    }
+}
+
+/// RFC 1035 2.3.4, the root octet included.
+pub(crate) const NAME_BYTES_MAX: usize = 255;
+/// RFC 1035 2.3.4.
+pub(crate) const LABEL_BYTES_MAX: usize = 63;
+/// 255 bytes hold the root and 127 labels of one byte.
+const LABELS_MAX: usize = 127;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn read(message: &[u8]) -> Option<(LowerName, usize)> {
+        let mut cursor = Cursor { message, at: 0 };
+        LowerName::read(&mut cursor).map(|name| (name, cursor.at))
+    }
+
+    #[test]
+    fn a_name_is_read_in_lower_case() {
+        let (name, end) = read(b"\x03WeB\x07SERVICE\0rest").unwrap();
+        assert_eq!((name.labels(), end), (2, 13));
+        assert_eq!(
+            (name.label(0), name.label(1), name.label(2)),
+            (&b"web"[..], &b"service"[..], &b""[..])
+        );
+        assert_eq!(name.span(1, 2), b"\x07service");
+        assert_eq!(name.offset(1), 4);
+    }
+
+    #[test]
+    fn the_longest_name_is_read_and_no_longer_one() {
+        let label = [&[63][..], &[b'a'; 63]].concat();
+        let longest = [&label[..], &label, &label, &[61], &[b'a'; 61], &[0]].concat();
+        assert_eq!(longest.len(), NAME_BYTES_MAX);
+        assert!(read(&longest).is_some());
+        let longer = [&label[..], &label, &label, &[62], &[b'a'; 62], &[0]].concat();
+        assert!(read(&longer).is_none());
+        let most_labels = [[1, b'a']; 127].concat();
+        assert_eq!(
+            read(&[&most_labels[..], &[0]].concat()).unwrap().0.labels(),
+            127
+        );
+        assert!(read(&[&most_labels[..], &[1, b'a', 0]].concat()).is_none());
+    }
+
+    #[test]
+    fn pointers_and_cut_names_are_refused() {
+        for bad in [
+            &b""[..],
+            b"\x03we",
+            b"\x03web",
+            b"\xc0\x0c",
+            b"\x03web\xc0\x00",
+            b"\x40a\0",
+        ] {
+            assert!(read(bad).is_none(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn suffixes_come_label_by_label() {
+        let name = WireName::parse("Rack.7.lan").unwrap();
+        let suffixes: Vec<_> = name.suffixes().collect();
+        assert_eq!(
+            suffixes,
+            [&b"\x04rack\x017\x03lan"[..], b"\x017\x03lan", b"\x03lan"]
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(message in prop::collection::vec(any::<u8>(), 0..300)) {
+            if let Some((name, end)) = read(&message) {
+                prop_assert!(end <= message.len());
+                let whole = name.span(0, name.labels());
+                prop_assert!(whole.eq_ignore_ascii_case(&message[..end - 1]));
+            }
+        }
+    }
+}

@@ -1,0 +1,300 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Writes a reply that never exceeds its limit.
+//!
+//! Room for the OPT record is kept from the start, so that a reply that had to be cut still carries it (RFC 6891 7).
+//! Header counts and flags are filled in at the end.
+
+use super::{Edns, HEADER_BYTES, Header, Request, rtype};
+use discovery_core::telemetry::DnsRcode;
+
+/// The sections that follow the question.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Section {
+    Answer,
+    Authority,
+    Additional,
+}
+
+/// What the header and OPT of a finished reply say.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Status {
+    pub(crate) rcode: DnsRcode,
+    pub(crate) is_authoritative: bool,
+    pub(crate) is_truncated: bool,
+    /// An extended error (RFC 8914), told to clients that speak EDNS.
+    pub(crate) extended_error: Option<u16>,
+}
+
+impl Status {
+    /// A bare code.
+    pub(crate) fn of(rcode: DnsRcode) -> Self {
+        Self {
+            rcode,
+            is_authoritative: false,
+            is_truncated: false,
+            extended_error: None,
+        }
+    }
+
+    /// With the word of an authority.
+    pub(crate) fn authoritative(self) -> Self {
+        Self {
+            is_authoritative: true,
+            ..self
+        }
+    }
+}
+
+/// A reply under construction.
+#[derive(Debug)]
+pub(crate) struct ReplyWriter<'o> {
+    out: &'o mut Vec<u8>,
+    header: Header,
+    edns: Option<Edns>,
+    /// What OPT says; the limit of a datagram.
+    payload: u16,
+    /// Where the records must end; what follows is kept for OPT.
+    limit: usize,
+    counts: [u16; 3],
+}
+
+impl<'o> ReplyWriter<'o> {
+    /// Begins with header and question.
+    ///
+    /// `limit` is at least 512, which header, the longest question and the longest OPT never reach; `payload` is the
+    /// datagram size that OPT states.
+    pub(crate) fn new(
+        out: &'o mut Vec<u8>,
+        request: &Request<'_>,
+        limit: usize,
+        payload: u16,
+    ) -> Self {
+        out.clear();
+        out.extend_from_slice(&[0; HEADER_BYTES]);
+        out.extend_from_slice(request.question);
+        let reserved = if request.edns.is_some() {
+            OPT_BYTES_MAX
+        } else {
+            0
+        };
+        Self {
+            out,
+            header: request.header,
+            edns: request.edns,
+            payload,
+            limit: limit.saturating_sub(reserved),
+            counts: [0; 3],
+        }
+    }
+
+    /// How many bytes records may still take.
+    pub(crate) fn room(&self) -> usize {
+        self.limit.saturating_sub(self.out.len())
+    }
+
+    /// Where the next record begins.
+    pub(crate) fn position(&self) -> usize {
+        self.out.len()
+    }
+
+    /// Appends one whole record, given in parts, or nothing when there is no room.
+    pub(crate) fn push(&mut self, section: Section, parts: &[&[u8]]) -> bool {
+        let length = parts.iter().map(|part| part.len()).sum();
+        if !self.admit(section, length) {
+            return false;
+        }
+        for part in parts {
+            self.out.extend_from_slice(part);
+        }
+        true
+    }
+
+    /// Appends one whole record whose owner was written at `position`, or nothing when there is no room.
+    pub(crate) fn push_again(&mut self, section: Section, position: usize, rest: &[u8]) -> bool {
+        if let Some(pointer) = pointer(position) {
+            return self.push(section, &[&pointer, rest]);
+        }
+        let name = position..name_end(self.out, position);
+        if !self.admit(section, name.len() + rest.len()) {
+            return false;
+        }
+        self.out.extend_from_within(name);
+        self.out.extend_from_slice(rest);
+        true
+    }
+
+    fn admit(&mut self, section: Section, length: usize) -> bool {
+        let count = &mut self.counts[section as usize];
+        // One is left for OPT.
+        let fits = length <= self.limit.saturating_sub(self.out.len()) && *count < u16::MAX - 1;
+        *count += u16::from(fits);
+        fits
+    }
+
+    /// Completes the reply.
+    pub(crate) fn finish(mut self, status: Status) {
+        if let Some(edns) = self.edns {
+            self.counts[Section::Additional as usize] += 1;
+            write_opt(self.out, edns, self.payload, status);
+        }
+        let [answers, authorities, additionals] = self.counts;
+        write_header(
+            self.out,
+            self.header,
+            status,
+            [1, answers, authorities, additionals],
+        );
+    }
+}
+
+/// A reply of the header alone, for requests whose question cannot be repeated.
+pub(crate) fn write_header_only(out: &mut Vec<u8>, header: Header, rcode: DnsRcode) {
+    out.clear();
+    out.extend_from_slice(&[0; HEADER_BYTES]);
+    write_header(out, header, Status::of(rcode), [0; 4]);
+}
+
+/// A compression pointer to a position of the message (RFC 1035 4.1.4); none beyond its 14 bits.
+pub(crate) fn pointer(position: usize) -> Option<[u8; 2]> {
+    let position = u16::try_from(position)
+        .ok()
+        .filter(|position| *position < 0x4000)?;
+    Some((0xc000 | position).to_be_bytes())
+}
+
+/// Where the name that begins at `position` ends. It was written by us and holds no pointer.
+fn name_end(message: &[u8], position: usize) -> usize {
+    let mut at = position;
+    loop {
+        match message.get(at) {
+            None => return message.len(),
+            Some(0) => return at + 1,
+            Some(length) => at += 1 + usize::from(*length),
+        }
+    }
+}
+
+fn write_header(out: &mut [u8], header: Header, status: Status, counts: [u16; 4]) {
+    let flags = 0x8000
+        | header.repeated_flags()
+        | if status.is_authoritative { 0x0400 } else { 0 }
+        | if status.is_truncated { 0x0200 } else { 0 }
+        | status.rcode.code() & 0xf;
+    out[..2].copy_from_slice(&header.id);
+    out[2..4].copy_from_slice(&flags.to_be_bytes());
+    for (place, count) in out[4..HEADER_BYTES].chunks_exact_mut(2).zip(counts) {
+        place.copy_from_slice(&count.to_be_bytes());
+    }
+}
+
+fn write_opt(out: &mut Vec<u8>, edns: Edns, payload: u16, status: Status) {
+    let [_, rcode_high] = (status.rcode.code() >> 4).to_be_bytes();
+    let flags = if edns.dnssec_ok { 0x80 } else { 0 };
+    out.push(0);
+    out.extend_from_slice(&rtype::OPT.to_be_bytes());
+    out.extend_from_slice(&payload.to_be_bytes());
+    out.extend_from_slice(&[rcode_high, EDNS_VERSION, flags, 0]);
+    match status.extended_error {
+        Some(code) => {
+            out.extend_from_slice(&[0, 6, 0, EXTENDED_ERROR, 0, 2]);
+            out.extend_from_slice(&code.to_be_bytes());
+        }
+        None => out.extend_from_slice(&[0, 0]),
+    }
+}
+
+/// The only version there is (RFC 6891 6.1.3).
+pub(crate) const EDNS_VERSION: u8 = 0;
+/// The option code of RFC 8914.
+const EXTENDED_ERROR: u8 = 15;
+/// The record, and one extended error without text.
+const OPT_BYTES_MAX: usize = 11 + 6;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hickory_proto::op::Message;
+
+    const REQUEST: &[u8] = b"\0\x07\x01\x10\0\x01\0\0\0\0\0\x01\x01a\x06CONSUL\0\0\x01\0\x01\
+        \0\0\x29\x04\xd0\0\0\x80\0\0\0";
+    const RECORD: &[u8] = b"\xc0\x0c\0\x01\0\x01\0\0\0\x05\0\x04\x0a\0\0\x01";
+
+    fn reply(limit: usize, status: Status, write: impl FnOnce(&mut ReplyWriter<'_>)) -> Vec<u8> {
+        let request = Request::read(Header::read(REQUEST).unwrap(), REQUEST).unwrap();
+        let mut out = Vec::new();
+        let mut writer = ReplyWriter::new(&mut out, &request, limit, 1232);
+        write(&mut writer);
+        writer.finish(status);
+        out
+    }
+
+    #[test]
+    fn a_reply_decodes_as_what_was_written() {
+        let bytes = reply(
+            512,
+            Status::of(DnsRcode::NoError).authoritative(),
+            |writer| {
+                assert!(writer.push(Section::Answer, &[RECORD]));
+                assert!(writer.push_again(Section::Additional, 14, &RECORD[2..]));
+            },
+        );
+        let message = Message::from_vec(&bytes).unwrap();
+        assert_eq!(
+            (message.metadata.id, message.metadata.authoritative),
+            (7, true)
+        );
+        assert!(message.metadata.recursion_desired && message.metadata.checking_disabled);
+        assert_eq!(message.queries[0].name().to_string(), "a.CONSUL.");
+        assert_eq!(message.answers[0].to_string(), "a.CONSUL. 5 IN A 10.0.0.1");
+        assert_eq!(message.additionals[0].name.to_string(), "CONSUL.");
+        assert!(message.edns.unwrap().flags().dnssec_ok);
+    }
+
+    #[test]
+    fn a_full_reply_keeps_its_opt_record() {
+        let status = Status {
+            is_truncated: true,
+            ..Status::of(DnsRcode::NoError)
+        };
+        let bytes = reply(100, status, |writer| {
+            while writer.push(Section::Answer, &[RECORD]) {}
+        });
+        let message = Message::from_vec(&bytes).unwrap();
+        assert!(bytes.len() <= 100 && message.metadata.truncation && message.edns.is_some());
+        assert_eq!(message.answers.len(), (100 - 26 - OPT_BYTES_MAX) / 16);
+    }
+
+    #[test]
+    fn codes_above_15_are_split_between_header_and_opt() {
+        let bytes = reply(512, Status::of(DnsRcode::BadVers), |_| {});
+        let code = Message::from_vec(&bytes).unwrap().metadata.response_code;
+        assert_eq!(u16::from(code), 16);
+    }
+
+    #[test]
+    fn an_extended_error_stands_in_the_opt_record() {
+        let status = Status {
+            extended_error: Some(14),
+            ..Status::of(DnsRcode::ServFail)
+        };
+        assert!(reply(512, status, |_| {}).ends_with(&[0, 6, 0, 15, 0, 2, 0, 14]));
+    }
+
+    #[test]
+    fn names_beyond_the_reach_of_a_pointer_are_spelled_out() {
+        assert_eq!(
+            (pointer(0x3fff), pointer(0x4000)),
+            (Some([0xff, 0xff]), None)
+        );
+        let bytes = reply(65_535, Status::of(DnsRcode::NoError), |writer| {
+            while writer.position() < 0x4000 {
+                assert!(writer.push(Section::Answer, &[RECORD]));
+            }
+            let position = writer.position();
+            assert!(writer.push(Section::Answer, &[b"\x03far\0", &RECORD[2..]]));
+            assert!(writer.push_again(Section::Additional, position, &RECORD[2..]));
+        });
+        let message = Message::from_vec(&bytes).unwrap();
+        assert_eq!(message.additionals[0].name.to_string(), "far.");
+    }
+}

@@ -1,0 +1,9 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The responder from outside: what it answers, to whom, and through which socket.
+
+mod answers;
+mod mall;
+mod packet;
+mod properties;
+mod requests;
+mod server;

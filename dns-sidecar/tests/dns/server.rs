@@ -1,0 +1,551 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The server through real sockets.
+
+use crate::{
+    mall::{HTTP, Mall},
+    packet::{A, SRV, decode, query, query_edns, words},
+    requests::cases,
+};
+use discovery_core::telemetry::{DnsMetrics, DnsPause, DnsRcode, DnsTransport};
+use dns_sidecar::{
+    Config, DnsServer, DnsStatus,
+    client::{AskError, ask},
+};
+use hickory_proto::op::ResponseCode;
+use quinn_udp::{Transmit, UdpSockRef, UdpSocketState};
+use std::{net::SocketAddr, num::NonZeroUsize, sync::Arc, time::Duration};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpStream, UdpSocket},
+    task::JoinHandle,
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+
+struct Running {
+    mall: Mall,
+    address: SocketAddr,
+    metrics: Arc<DnsMetrics>,
+    status: DnsStatus,
+    shutdown: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Running {
+    fn start(listen: &str, change: impl FnOnce(Config) -> Config) -> Self {
+        let mall = Mall::open();
+        let metrics = Arc::new(DnsMetrics::default());
+        let config = change(
+            Config::default()
+                .listen(vec![listen.parse().unwrap()])
+                .unwrap(),
+        );
+        let server = DnsServer::bind(config, mall.reader.clone(), metrics.clone()).unwrap();
+        let (address, status) = (server.local_addrs()[0], server.status());
+        let shutdown = CancellationToken::new();
+        let task = tokio::spawn(server.run(shutdown.clone()));
+        Self {
+            mall,
+            address,
+            metrics,
+            status,
+            shutdown,
+            task,
+        }
+    }
+
+    async fn udp(&self) -> UdpSocket {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        socket.connect(self.address).await.unwrap();
+        socket
+    }
+
+    async fn tcp(&self) -> TcpStream {
+        TcpStream::connect(self.address).await.unwrap()
+    }
+
+    async fn stop(self) {
+        self.shutdown.cancel();
+        timeout(PATIENCE, self.task)
+            .await
+            .expect("it stops")
+            .unwrap();
+    }
+}
+
+async fn exchange(socket: &UdpSocket, request: &[u8]) -> Vec<u8> {
+    socket.send(request).await.unwrap();
+    receive(socket).await
+}
+
+async fn receive(socket: &UdpSocket) -> Vec<u8> {
+    let mut reply = vec![0; 65_535];
+    let length = timeout(PATIENCE, socket.recv(&mut reply))
+        .await
+        .expect("a reply")
+        .unwrap();
+    reply.truncate(length);
+    reply
+}
+
+fn framed(request: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(request.len()).unwrap();
+    [&length.to_be_bytes()[..], request].concat()
+}
+
+async fn read_frame(stream: &mut TcpStream) -> Vec<u8> {
+    let length = timeout(PATIENCE, stream.read_u16())
+        .await
+        .expect("a reply")
+        .unwrap();
+    let mut reply = vec![0; length.into()];
+    stream.read_exact(&mut reply).await.unwrap();
+    reply
+}
+
+/// Reads until the server closes; what it sent.
+async fn read_to_end(stream: &mut TcpStream) -> Vec<u8> {
+    let mut rest = Vec::new();
+    timeout(PATIENCE, stream.read_to_end(&mut rest))
+        .await
+        .expect("it closes")
+        .unwrap();
+    rest
+}
+
+fn numbered(id: u16, request: &[u8]) -> Vec<u8> {
+    [&id.to_be_bytes()[..], &request[2..]].concat()
+}
+
+async fn until(condition: impl Fn() -> bool) {
+    let met = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    timeout(PATIENCE, met)
+        .await
+        .expect("the condition is met in time");
+}
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+#[tokio::test]
+async fn questions_are_answered_over_udp_with_their_id_and_case() {
+    let server = Running::start("127.0.0.1:0", |config| config);
+    let socket = server.udp().await;
+    for id in [0, 1, 0xabcd, 0xffff] {
+        let reply = exchange(
+            &socket,
+            &numbered(id, &query_edns("wEb.SERVICE.consul", A, 1232)),
+        )
+        .await;
+        let message = decode(&reply);
+        assert_eq!(message.metadata.id, id);
+        assert_eq!(message.queries[0].name().to_ascii(), "wEb.SERVICE.consul.");
+        assert_eq!(
+            words(&message.answers)[0],
+            "wEb.SERVICE.consul. 0 IN A 10.1.0.1"
+        );
+        assert_eq!(message.edns.unwrap().max_payload(), 1232);
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn every_odd_request_meets_its_reaction_over_udp_and_the_counts_agree() {
+    let server = Running::start("127.0.0.1:0", |config| config);
+    let socket = server.udp().await;
+    let (mut answered, mut dropped) = (0, 0);
+    for (name, request, reaction) in cases() {
+        if let Ok(rcode) = reaction {
+            let message = decode(&exchange(&socket, &request).await);
+            assert_eq!(
+                u16::from(message.metadata.response_code),
+                rcode.code(),
+                "{name}"
+            );
+        } else {
+            // What follows is answered, and nothing comes before that answer.
+            socket.send(&request).await.unwrap();
+            let reply = exchange(&socket, &numbered(7, &query("web.service.consul", A))).await;
+            assert_eq!(reply[..2], [0, 7], "{name}");
+            dropped += 1;
+        }
+        answered += 1;
+    }
+    assert!(cases().len() >= 40);
+    let metrics = &server.metrics;
+    until(|| metrics.totals().responses == answered).await;
+    let totals = metrics.totals();
+    assert_eq!(
+        (totals.requests, totals.dropped, totals.shed),
+        (answered + dropped, dropped, 0)
+    );
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_cut_answer_is_whole_over_tcp() {
+    let server = Running::start("127.0.0.1:0", |config| config);
+    let cut = decode(&exchange(&server.udp().await, &query("many-shop.service.consul", SRV)).await);
+    assert!(cut.metadata.truncation);
+    let mut stream = server.tcp().await;
+    stream
+        .write_all(&framed(&query("many-shop.service.consul", SRV)))
+        .await
+        .unwrap();
+    let whole = decode(&read_frame(&mut stream).await);
+    assert_eq!(
+        (whole.metadata.truncation, whole.answers.len()),
+        (false, 40)
+    );
+    stream
+        .write_all(&framed(&query("crowd-shop.service.consul", A)))
+        .await
+        .unwrap();
+    assert_eq!(decode(&read_frame(&mut stream).await).answers.len(), 1_500);
+    assert_eq!(server.metrics.totals().truncated, 1);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn questions_of_a_connection_are_answered_in_their_order() {
+    let server = Running::start("127.0.0.1:0", |config| config);
+    let mut stream = server.tcp().await;
+    let names = [
+        "web.service.consul",
+        "nosuch.consul",
+        "crowd-shop.service.consul",
+    ];
+    let questions: Vec<u8> = (0..1_000_u16)
+        .flat_map(|id| framed(&numbered(id, &query(names[usize::from(id) % 2], A))))
+        .collect();
+    let (mut reader, mut writer) = stream.split();
+    let write = async { writer.write_all(&questions).await.unwrap() };
+    let read = async {
+        for id in 0..1_000 {
+            let length = reader.read_u16().await.unwrap();
+            let mut reply = vec![0; length.into()];
+            reader.read_exact(&mut reply).await.unwrap();
+            assert_eq!(decode(&reply).metadata.id, id);
+        }
+    };
+    timeout(PATIENCE, async { tokio::join!(write, read) })
+        .await
+        .unwrap();
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_question_may_come_byte_by_byte_and_before_the_client_closes() {
+    let server = Running::start("127.0.0.1:0", |config| config);
+    let mut stream = server.tcp().await;
+    stream.set_nodelay(true).unwrap();
+    for byte in framed(&query("web.service.consul", A)) {
+        stream.write_all(&[byte]).await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(decode(&read_frame(&mut stream).await).answers.len(), 3);
+    stream
+        .write_all(&framed(&query("web.service.consul", A)))
+        .await
+        .unwrap();
+    stream.shutdown().await.unwrap();
+    let rest = read_to_end(&mut stream).await;
+    assert_eq!(
+        decode(&rest[2..]).answers.len(),
+        3,
+        "a half-closed client still gets its answer"
+    );
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn broken_framing_ends_a_connection_and_a_response_on_it_does_not() {
+    let server = Running::start("127.0.0.1:0", |config| config);
+    for broken in [
+        &[0, 0][..],
+        &[0, 3, 1, 2, 3],
+        &[0, 11, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+    ] {
+        let mut stream = server.tcp().await;
+        stream
+            .write_all(&[&framed(&query("web.service.consul", A)), broken].concat())
+            .await
+            .unwrap();
+        let all = read_to_end(&mut stream).await;
+        assert_eq!(
+            decode(&all[2..]).answers.len(),
+            3,
+            "what came before is answered"
+        );
+    }
+    let mut stream = server.tcp().await;
+    let mut response = query("web.service.consul", A);
+    response[2] |= 0x80;
+    stream.write_all(&framed(&response)).await.unwrap();
+    stream
+        .write_all(&framed(&numbered(9, &query("web.service.consul", A))))
+        .await
+        .unwrap();
+    assert_eq!(decode(&read_frame(&mut stream).await).metadata.id, 9);
+    let totals = server.metrics.totals();
+    assert_eq!(
+        (totals.requests, totals.responses, totals.dropped),
+        (8, 4, 4)
+    );
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_silent_or_slow_connection_is_closed() {
+    let idle = Duration::from_millis(50);
+    let server = Running::start("127.0.0.1:0", |config| config.tcp_idle_timeout(idle));
+    let mut silent = server.tcp().await;
+    assert!(read_to_end(&mut silent).await.is_empty());
+    let mut slow = server.tcp().await;
+    slow.write_all(&[0]).await.unwrap();
+    assert!(read_to_end(&mut slow).await.is_empty());
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn connections_beyond_the_limit_wait_for_a_place() {
+    let server = Running::start("127.0.0.1:0", |config| {
+        config.tcp_connections_max(NonZeroUsize::new(2).unwrap())
+    });
+    let (first, second) = (server.tcp().await, server.tcp().await);
+    until(|| server.metrics.pauses(DnsPause::ConnectionsFull) == 1).await;
+    let mut third = server.tcp().await;
+    third
+        .write_all(&framed(&query("web.service.consul", A)))
+        .await
+        .unwrap();
+    let udp = decode(&exchange(&server.udp().await, &query("web.service.consul", A)).await);
+    assert_eq!(udp.answers.len(), 3, "UDP does not mind");
+    drop(first);
+    assert_eq!(decode(&read_frame(&mut third).await).answers.len(), 3);
+    drop(second);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn replies_leave_from_the_address_that_was_asked() {
+    let server = Running::start("0.0.0.0:0", |config| config);
+    // All of 127.0.0.0/8 is this host; an unbound reply would leave from 127.0.0.1.
+    for host in ["127.0.0.1", "127.0.0.2", "127.1.2.3"] {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let asked: SocketAddr = format!("{host}:{}", server.address.port()).parse().unwrap();
+        socket
+            .send_to(&query("web.service.consul", A), asked)
+            .await
+            .unwrap();
+        let mut reply = [0; 1500];
+        let (_, from) = timeout(PATIENCE, socket.recv_from(&mut reply))
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!(from, asked);
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_new_snapshot_is_answered_from_without_a_restart() {
+    let mut server = Running::start("127.0.0.1:0", |config| config);
+    let socket = server.udp().await;
+    let question = query("down-shop.service.consul", A);
+    let before = decode(&exchange(&socket, &question).await);
+    assert_eq!(before.metadata.response_code, ResponseCode::NXDomain);
+    server.mall.endpoints(
+        "shop/down",
+        "4",
+        &[HTTP],
+        &[("down-0", "edge-a", "10.1.0.30")],
+    );
+    let snapshot = server.mall.writer.publish().unwrap();
+    let status = &server.status;
+    until(|| status.index().generation() == snapshot.generation()).await;
+    let after = decode(&exchange(&socket, &question).await);
+    assert_eq!(
+        words(&after.answers),
+        ["down-shop.service.consul. 0 IN A 10.1.0.30"]
+    );
+    assert_eq!(
+        (status.listen(), status.domain()),
+        (&[server.address][..], "consul")
+    );
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_stopped_server_has_closed_every_socket() {
+    let server = Running::start("127.0.0.1:0", |config| config);
+    let (address, mut stream) = (server.address, server.tcp().await);
+    stream
+        .write_all(&framed(&query("web.service.consul", A)))
+        .await
+        .unwrap();
+    read_frame(&mut stream).await;
+    server.stop().await;
+    assert!(read_to_end(&mut stream).await.is_empty());
+    std::net::UdpSocket::bind(address).expect("the UDP port is free again");
+    assert!(TcpStream::connect(address).await.is_err());
+}
+
+#[tokio::test]
+async fn dropping_a_running_server_stops_it() {
+    let server = Running::start("127.0.0.1:0", |config| config);
+    exchange(&server.udp().await, &query("web.service.consul", A)).await;
+    server.task.abort();
+    let address = server.address;
+    until(|| std::net::UdpSocket::bind(address).is_ok()).await;
+}
+
+#[tokio::test]
+async fn a_taken_address_is_named() {
+    let server = Running::start("127.0.0.1:0", |config| config);
+    let config = Config::default().listen(vec![server.address]).unwrap();
+    let error = DnsServer::bind(config, server.mall.reader.clone(), Arc::default()).unwrap_err();
+    assert!(error.is_in_use());
+    assert_eq!(error.address(), server.address);
+    assert_eq!(
+        error.to_string(),
+        format!("cannot listen for DNS over UDP on {}", server.address)
+    );
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn the_client_reads_replies_over_both_transports() {
+    let server = Running::start("127.0.0.1:0", |config| config);
+    for transport in [DnsTransport::Udp, DnsTransport::Tcp] {
+        let ask = |name, qtype| ask(server.address, name, qtype, transport, PATIENCE);
+        let reply = ask("_web._tcp.service.consul", "srv").await.unwrap();
+        assert_eq!(
+            (&*reply.rcode, reply.answers.len(), reply.additionals.len()),
+            ("NOERROR", 4, 4)
+        );
+        assert!(reply.is_authoritative && reply.udp_payload == Some(1232));
+        let no = ask("nosuch.service.consul", "A").await.unwrap();
+        assert_eq!((&*no.rcode, no.authorities.len()), ("NXDOMAIN", 1));
+        assert!(matches!(ask("a..b", "A").await, Err(AskError::Name { .. })));
+        assert!(matches!(
+            ask("a", "NOSUCH").await,
+            Err(AskError::Type { .. })
+        ));
+    }
+    assert_eq!(
+        server
+            .metrics
+            .responses(DnsTransport::Tcp, DnsRcode::NxDomain),
+        1
+    );
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn the_client_gives_up_after_its_timeout() {
+    let silent = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let server = silent.local_addr().unwrap();
+    let error = ask(
+        server,
+        "web.consul",
+        "A",
+        DnsTransport::Udp,
+        Duration::from_millis(20),
+    )
+    .await;
+    assert!(error.is_err_and(|error| error.is_retryable()));
+}
+
+#[tokio::test]
+async fn datagrams_that_the_system_joined_are_answered_one_by_one() {
+    let server = Running::start("127.0.0.1:0", |config| config);
+    let socket = server.udp().await;
+    let sender = UdpSocketState::new(UdpSockRef::from(&socket)).unwrap();
+    let questions: Vec<_> = (0..5)
+        .map(|id| numbered(id, &query("web.service.consul", A)))
+        .collect();
+    let transmit = Transmit {
+        destination: server.address,
+        ecn: None,
+        contents: &questions.concat(),
+        segment_size: Some(questions[0].len()),
+        src_ip: None,
+    };
+    sender
+        .try_send(UdpSockRef::from(&socket), &transmit)
+        .unwrap();
+    let mut ids = Vec::new();
+    for _ in &questions {
+        ids.push(decode(&receive(&socket).await).metadata.id);
+    }
+    assert_eq!(ids, [0, 1, 2, 3, 4]);
+    assert_eq!(server.metrics.totals().requests, 5);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_is_given_up_and_the_counts_agree() {
+    let idle = Duration::from_millis(100);
+    let server = Running::start("127.0.0.1:0", |config| config.tcp_idle_timeout(idle));
+    let mut stream = server.tcp().await;
+    let question = framed(&query("crowd-shop.service.consul", SRV));
+    // Each reply has 64 KiB: soon more than the system holds.
+    let sent = timeout(PATIENCE, async {
+        while stream.write_all(&question).await.is_ok() {}
+    })
+    .await;
+    sent.expect("the server closes");
+    let metrics = &server.metrics;
+    let is_settled = || {
+        let totals = metrics.totals();
+        totals.shed > 0 && totals.requests == totals.responses + totals.shed
+    };
+    until(is_settled).await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn ipv6_is_served_beside_ipv4_on_one_port() {
+    if UdpSocket::bind("[::1]:0").await.is_err() {
+        return; // This host has no IPv6.
+    }
+    let server = Running::start("[::]:0", |config| config);
+    let v4 = format!("0.0.0.0:{}", server.address.port());
+    let beside = UdpSocket::bind(v4).await;
+    beside.expect("the IPv6 wildcard takes IPv6 only");
+    let asked: SocketAddr = format!("[::1]:{}", server.address.port()).parse().unwrap();
+    for transport in [DnsTransport::Udp, DnsTransport::Tcp] {
+        let reply = ask(asked, "web.service.consul", "AAAA", transport, PATIENCE)
+            .await
+            .unwrap();
+        assert_eq!(reply.answers[0].data, "fd00:1::1");
+    }
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_burst_of_questions_is_answered_or_counted() {
+    let server = Running::start("127.0.0.1:0", |config| config);
+    let socket = server.udp().await;
+    let question = query("web.service.consul", A);
+    let sent = 200_u64;
+    for _ in 0..sent {
+        socket.send(&question).await.unwrap();
+    }
+    for _ in 0..sent {
+        receive(&socket).await;
+    }
+    let metrics = &server.metrics;
+    until(|| metrics.totals().responses == sent).await;
+    let totals = metrics.totals();
+    assert_eq!(
+        totals.requests,
+        totals.responses + totals.dropped + totals.shed
+    );
+    assert_eq!(totals.dropped, 0);
+    server.stop().await;
+}
