@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! An L4 proxy that fronts NodePorts: it listens where a cluster's clients already connect, and carries each connection
+//! to an endpoint of our own zone, chosen by consistent hashing of the client's address.
+//!
+//! In: the snapshots of a [`Reader`](discovery_core::store::Reader). Out: open ports, carried connections, metrics and
+//! [`ListenerStatus`]. [`Proxy::run`] follows the snapshots until it is told to stop; then it drains.
+//!
+//! A client keeps its endpoint while the endpoint is usable, whichever host of the site it enters by, because every host
+//! computes the same order of endpoints. What fails is told as failure: a connection that cannot be served is reset, never
+//! closed as if it had been answered, and a port without endpoints refuses.
+//!
+//! TCP only. UDP and SCTP NodePorts are listed as unsupported and left alone.
+//!
+//! ```
+//! use discovery_core::{model::NodeName, store::{StateConfig, channel}, telemetry::ProxyMetrics};
+//! use lb_proxy::{Config, Proxy};
+//! use std::{sync::Arc, time::Duration};
+//! use tokio_util::sync::CancellationToken;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() {
+//! let (_writer, reader) = channel(StateConfig::new(NodeName::parse("edge-a").unwrap()));
+//! let config = Config::default().drain_timeout(Duration::from_secs(5));
+//! let proxy = Proxy::new(config, reader, Arc::new(ProxyMetrics::default()));
+//! let (stop, kill) = (CancellationToken::new(), CancellationToken::new());
+//! let status = proxy.status();
+//! let running = tokio::spawn(proxy.run(stop.clone(), kill));
+//! assert!(status.listeners().is_empty(), "the snapshot is still empty");
+//! stop.cancel();
+//! running.await.unwrap();
+//! # }
+//! ```
+
+mod accept;
+mod backoff;
+mod config;
+mod connection;
+mod dial;
+mod holder;
+mod limit;
+mod listeners;
+mod own;
+mod port;
+mod reason;
+mod relay;
+mod sockets;
+mod status;
+mod supervisor;
+
+pub use config::{BusyPort, Config};
+pub use listeners::{Contender, Plan, Refusal, Target, plan};
+pub use reason::Reason;
+pub use status::{Holder, ListenerState, ListenerStatus, StatusHandle};
+pub use supervisor::Proxy;

@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Both directions of a connection together: who ended first, what a failure of one means for the other, which deadline
+//! holds.
+//!
+//! In: readiness of two sockets and the time. Out: events. It waits for nothing itself.
+
+use super::{
+    Ended,
+    direction::{Broken, Direction},
+    wire::Sink,
+};
+use crate::{
+    config::RelayTimeouts,
+    reason::{Reason, Side},
+};
+use discovery_core::telemetry::{ByteDirection, ConnectionMetrics};
+use std::{
+    cell::RefCell,
+    task::{Context, Poll},
+};
+use tokio::{net::TcpStream, time::Instant};
+
+/// What a poll of the flow can come to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Event {
+    /// What has to be watched, or the deadline, is another.
+    Changed,
+    /// It is over.
+    Ended(Reason),
+}
+
+/// The two directions of one connection.
+#[derive(Debug)]
+pub(super) struct Flow<'c> {
+    client: &'c TcpStream,
+    upstream: &'c TcpStream,
+    counted: &'c ConnectionMetrics,
+    timeouts: RelayTimeouts,
+    up: Direction,
+    down: Direction,
+    up_is_done: bool,
+    down_is_done: bool,
+    /// The endpoint took no more bytes; what it has sent before is still delivered.
+    upstream_failed: Option<Reason>,
+    client_finished_first: bool,
+    last_activity: Instant,
+}
+
+impl<'c> Flow<'c> {
+    pub(super) fn new(
+        client: &'c TcpStream,
+        upstream: &'c TcpStream,
+        counted: &'c ConnectionMetrics,
+        timeouts: RelayTimeouts,
+    ) -> Self {
+        Self {
+            client,
+            upstream,
+            counted,
+            timeouts,
+            up: Direction::default(),
+            down: Direction::default(),
+            up_is_done: false,
+            down_is_done: false,
+            upstream_failed: None,
+            client_finished_first: false,
+            last_activity: Instant::now(),
+        }
+    }
+
+    /// Moves what can be moved.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+        let before = self.shape();
+        let moved = (self.up.bytes(), self.down.bytes());
+        let ended = BUFFER.with_borrow_mut(|buffer| {
+            buffer.resize(BUFFER_BYTES, 0);
+            self.poll_up(cx, buffer)
+                .or_else(|| self.poll_down(cx, buffer))
+        });
+        self.count(moved);
+        if let Some(reason) = ended {
+            return Poll::Ready(Event::Ended(reason));
+        }
+        if self.shape() == before {
+            Poll::Pending
+        } else {
+            Poll::Ready(Event::Changed)
+        }
+    }
+
+    /// When it ends unless a byte moves.
+    pub(super) fn deadline(&self) -> Instant {
+        self.last_activity + self.silence().0
+    }
+
+    /// Why it has to end now, when no byte moved for too long.
+    pub(super) fn expired(&self) -> Option<Reason> {
+        let (timeout, reason) = self.silence();
+        (self.last_activity.elapsed() >= timeout).then_some(reason)
+    }
+
+    /// Whether a failure of the side's socket would go unnoticed, because it is not being read.
+    ///
+    /// An endpoint whose bytes the client is slow to take may fail meanwhile: what it sent is delivered first.
+    pub(super) fn must_watch(&self, side: Side) -> bool {
+        match side {
+            Side::Client => self.up.is_not_reading(),
+            Side::Upstream => self.down_is_done,
+        }
+    }
+
+    /// The end with its figures.
+    pub(super) fn ended(&self, reason: Reason) -> Ended {
+        let (up, down) = (self.up.bytes(), self.down.bytes());
+        let is_clean = matches!(reason, Reason::Ok | Reason::ClientReset);
+        let is_probe = is_clean && self.client_finished_first && (up, down) == (0, 0);
+        Ended {
+            reason: if is_probe { Reason::Probe } else { reason },
+            up,
+            down,
+        }
+    }
+
+    fn poll_up(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Option<Reason> {
+        if self.up_is_done {
+            return None;
+        }
+        match self.up.poll(cx, self.client, self.upstream, buffer) {
+            Poll::Pending => return None,
+            Poll::Ready(Ok(())) => {
+                self.client_finished_first |= !self.down_is_done;
+                if let Err(error) = self.upstream.finish() {
+                    self.upstream_failed = Some(Side::Upstream.failed(&error));
+                }
+            }
+            Poll::Ready(Err(Broken::Source(error))) => {
+                self.client_finished_first |= !self.down_is_done;
+                return Some(Side::Client.failed(&error));
+            }
+            Poll::Ready(Err(Broken::Sink(error))) => {
+                self.upstream_failed = Some(Side::Upstream.failed(&error));
+            }
+        }
+        self.up_is_done = true;
+        self.last_activity = Instant::now();
+        self.down_is_done
+            .then(|| self.upstream_failed.unwrap_or(Reason::Ok))
+    }
+
+    fn poll_down(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Option<Reason> {
+        if self.down_is_done {
+            return None;
+        }
+        match self.down.poll(cx, self.upstream, self.client, buffer) {
+            Poll::Pending => return None,
+            // All that it sent is delivered; a FIN now would make the client take it for whole.
+            Poll::Ready(Ok(())) if self.upstream_failed.is_some() => return self.upstream_failed,
+            Poll::Ready(Ok(())) => {
+                if let Err(error) = self.client.finish() {
+                    return Some(Side::Client.failed(&error));
+                }
+            }
+            Poll::Ready(Err(Broken::Source(error))) => return Some(Side::Upstream.failed(&error)),
+            Poll::Ready(Err(Broken::Sink(error))) => return Some(Side::Client.failed(&error)),
+        }
+        self.down_is_done = true;
+        self.last_activity = Instant::now();
+        self.up_is_done.then_some(Reason::Ok)
+    }
+
+    fn count(&mut self, (up, down): (u64, u64)) {
+        let (up, down) = (self.up.bytes() - up, self.down.bytes() - down);
+        if up > 0 {
+            self.counted.moved(ByteDirection::Up, up);
+        }
+        if down > 0 {
+            self.counted.moved(ByteDirection::Down, down);
+        }
+        if up + down > 0 {
+            self.last_activity = Instant::now();
+        }
+    }
+
+    /// How long it may be silent, and what it ends as then.
+    fn silence(&self) -> (std::time::Duration, Reason) {
+        if self.up_is_done || self.down_is_done {
+            (self.timeouts.half_close, Reason::HalfCloseTimeout)
+        } else {
+            (self.timeouts.idle, Reason::Idle)
+        }
+    }
+
+    /// What decides on the deadline and on what is watched.
+    fn shape(&self) -> [bool; 3] {
+        [self.up.is_not_reading(), self.up_is_done, self.down_is_done]
+    }
+}
+
+thread_local! {
+    /// The one buffer of a thread. Nobody keeps it beyond one poll.
+    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A full receive queue of a fast stream in one call; measured, twice as fast as 16 KiB.
+const BUFFER_BYTES: usize = 64 * 1_024;

@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! How sockets are made, set and reset: listeners, connections to endpoints, and the abortive close.
+//!
+//! In: addresses. Out: sockets of the runtime. It never waits and never retries.
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use std::{
+    io,
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+    time::Duration,
+};
+use tokio::{
+    io::Interest,
+    net::{TcpListener, TcpSocket, TcpStream},
+    time::timeout,
+};
+
+/// Why a port could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BindError {
+    /// Somebody else listens there.
+    #[error("{address} is in use")]
+    Busy { address: SocketAddr },
+    /// The system refuses for another reason.
+    #[error("cannot listen on {address}")]
+    Refused {
+        address: SocketAddr,
+        #[source]
+        source: io::Error,
+    },
+    /// There is no address to listen on.
+    #[error("no address to listen on")]
+    NoAddress,
+}
+
+/// Opens the port on all addresses, or on none of them.
+///
+/// The IPv6 wildcard is left out on a host without IPv6, as long as another address is there.
+pub(crate) fn listen(addresses: &[IpAddr], port: u16) -> Result<Vec<TcpListener>, BindError> {
+    let mut listeners = Vec::with_capacity(addresses.len());
+    for ip in addresses {
+        let address = SocketAddr::new(*ip, port);
+        match listener(address) {
+            Ok(listener) => listeners.push(listener),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                return Err(BindError::Busy { address });
+            }
+            Err(error) if *ip == Ipv6Addr::UNSPECIFIED && addresses.len() > 1 => {
+                tracing::debug!(%address, %error, "IPv6 is not there and left out");
+            }
+            Err(source) => return Err(BindError::Refused { address, source }),
+        }
+    }
+    if listeners.is_empty() {
+        Err(BindError::NoAddress)
+    } else {
+        Ok(listeners)
+    }
+}
+
+/// A socket that listens. Without `SO_REUSEPORT`, which would let a second process of the same user join unnoticed.
+fn listener(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.set_reuse_address(true)?;
+    // Linux hands these on to every accepted socket, which saves three calls per connection.
+    tune(&SockRef::from(&socket))?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// A socket to connect to the address with.
+pub(crate) fn outgoing(address: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()
+    } else {
+        TcpSocket::new_v6()
+    }?;
+    tune(&SockRef::from(&socket))?;
+    Ok(socket)
+}
+
+/// Sends small writes at once, and finds out about peers that are gone without a word.
+fn tune(socket: &SockRef<'_>) -> io::Result<()> {
+    let keepalive = TcpKeepalive::new()
+        .with_time(KEEPALIVE_AFTER)
+        .with_interval(KEEPALIVE_INTERVAL)
+        .with_retries(KEEPALIVE_RETRIES);
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(&keepalive)?;
+    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))
+}
+
+/// Closes with a reset, so that nobody takes the end for an answer. Bytes that the kernel has not sent are lost.
+pub(crate) fn reset(stream: TcpStream) {
+    // It can fail only on a socket that is gone already; closing is then all that is left.
+    let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+    drop(stream);
+}
+
+/// Waits until the kernel has sent what was written, at most [`DELIVERY_MAX`], so that a reset does not overtake it.
+pub(crate) async fn sent(stream: &TcpStream) {
+    // With this mark the kernel calls a socket writable only when nothing unsent is left.
+    if SockRef::from(stream).set_tcp_notsent_lowat(1).is_err() {
+        return;
+    }
+    let sent = stream.async_io(Interest::WRITABLE, || {
+        if is_writable(stream)? {
+            Ok(())
+        } else {
+            Err(io::ErrorKind::WouldBlock.into())
+        }
+    });
+    // An error means that the peer is gone, and the time limit that it does not read: either way the reset is due.
+    let _ = timeout(DELIVERY_MAX, sent).await;
+}
+
+fn is_writable(stream: &TcpStream) -> io::Result<bool> {
+    let mut fds = [PollFd::new(stream, PollFlags::OUT)];
+    Ok(poll(&mut fds, Some(&Timespec::default()))? > 0)
+}
+
+/// Connections that wait to be accepted; the kernel lowers it to `net.core.somaxconn`.
+const BACKLOG: i32 = 4_096;
+
+/// First keepalive probe after 60 s of silence, then every 10 s: NAT gateways forget idle connections after minutes.
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEPALIVE_RETRIES: u32 = 3;
+
+/// How long bytes or keepalive probes may go unacknowledged (RFC 5482). It also ends a reader that keeps its window at
+/// zero that long, hence not less. While it is set, Linux goes by it and not by the number of probes.
+const USER_TIMEOUT: Duration = Duration::from_secs(5 * 60);
+
+/// How long bytes that the kernel still has to send may hold up a reset.
+const DELIVERY_MAX: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::Ipv4Addr;
+
+    #[tokio::test]
+    async fn a_port_that_somebody_listens_on_is_busy() {
+        let other = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = other.local_addr().unwrap();
+        let busy = listen(&[address.ip()], address.port()).unwrap_err();
+        assert!(matches!(busy, BindError::Busy { address: at } if at == address));
+        drop(other);
+        let ours = listen(&[address.ip()], address.port()).unwrap();
+        assert_eq!(ours[0].local_addr().unwrap(), address);
+        assert!(matches!(
+            listen(&[address.ip()], address.port()),
+            Err(BindError::Busy { .. })
+        ));
+    }
+
+    #[tokio::test]
+    async fn accepted_sockets_inherit_what_the_listener_is_set_to() {
+        let listener = listen(&[Ipv4Addr::LOCALHOST.into()], 0).unwrap().remove(0);
+        let _client = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
+        let (accepted, _) = listener.accept().await.unwrap();
+        let socket = SockRef::from(&accepted);
+        assert!(socket.tcp_nodelay().unwrap() && socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), KEEPALIVE_AFTER);
+        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(USER_TIMEOUT));
+    }
+
+    #[tokio::test]
+    async fn without_an_address_nothing_is_opened() {
+        assert!(matches!(listen(&[], 80), Err(BindError::NoAddress)));
+    }
+}

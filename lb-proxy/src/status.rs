@@ -1,0 +1,319 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What each listener does now, for the status page and the command line.
+//!
+//! In: what the tasks of the ports post. Out: a list at any moment, and a wait for a listener to serve. One writer per
+//! entry; an entry goes when its port is closed and its last connection has ended.
+
+use crate::{
+    holder::Process,
+    listeners::{Contender, Refusal, Target},
+};
+use discovery_core::{
+    model::{Protocol, ServiceName},
+    store::{Generation, Reader},
+};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    num::NonZeroU16,
+    sync::Arc,
+};
+use tokio::sync::watch;
+use tokio_util::task::TaskTracker;
+
+/// What a listener does.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum ListenerState {
+    /// Wanted, and about to be opened.
+    Opening,
+    /// Wanted, and closed because the service has no usable endpoint: clients are refused.
+    NoEndpoint,
+    /// Open, and connections are carried.
+    Serving,
+    /// Open without a usable endpoint: connections are reset, and the port closes soon.
+    Holding,
+    /// Wanted, and somebody else has the port.
+    Conflict {
+        /// Who has it.
+        holder: Holder,
+    },
+    /// Wanted, and the system refuses to open it.
+    Failed {
+        /// What the system said.
+        error: Arc<str>,
+    },
+    /// The transport is not carried.
+    Unsupported {
+        /// The transport.
+        protocol: Protocol,
+    },
+    /// Closed, and its last connections go on until the deadline.
+    Draining,
+}
+
+impl fmt::Display for ListenerState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Opening => f.write_str("opening"),
+            Self::NoEndpoint => f.write_str("no-endpoint"),
+            Self::Serving => f.write_str("serving"),
+            Self::Holding => f.write_str("holding"),
+            Self::Conflict { holder } => write!(f, "conflict: held by {holder}"),
+            Self::Failed { error } => write!(f, "failed: {error}"),
+            Self::Unsupported { protocol } => write!(f, "unsupported: {protocol}"),
+            Self::Draining => f.write_str("draining"),
+        }
+    }
+}
+
+/// Who has a port that we want.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Holder {
+    /// Another service, whose name is smaller.
+    Service(ServiceName),
+    /// A process of this host.
+    Process {
+        /// Its process id.
+        pid: u32,
+        /// Its name.
+        name: String,
+    },
+    /// Somebody whom we may not see: a process of another user or container.
+    Unknown,
+}
+
+impl From<Option<Process>> for Holder {
+    fn from(process: Option<Process>) -> Self {
+        match process {
+            Some(Process { pid, name }) => Self::Process { pid, name },
+            None => Self::Unknown,
+        }
+    }
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Service(service) => write!(f, "service {service}"),
+            Self::Process { pid, name } => write!(f, "process {pid} ({name})"),
+            Self::Unknown => f.write_str("a process that cannot be seen"),
+        }
+    }
+}
+
+/// One listener at one moment.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ListenerStatus {
+    /// The service that it stands for.
+    pub service: ServiceName,
+    /// The name of the service's port; may be empty.
+    pub port_name: Arc<str>,
+    /// The port that the service asks for.
+    pub wanted: NonZeroU16,
+    /// The port that is open; the wanted one while none is. Another than the wanted one only after
+    /// [`BusyPort::MoveOn`](crate::BusyPort::MoveOn).
+    pub port: u16,
+    /// The sockets that listen.
+    pub sockets: Vec<SocketAddr>,
+    /// What it does.
+    pub state: ListenerState,
+    /// Connections that it carries now.
+    pub active: usize,
+}
+
+/// A handle on the status of a proxy; it may outlive the proxy. Clone it freely.
+#[derive(Clone, Debug)]
+pub struct StatusHandle {
+    table: watch::Receiver<Table>,
+    reader: Reader,
+}
+
+impl StatusHandle {
+    /// All listeners by port, then service. Copies the list; for pages, not for each connection.
+    pub fn listeners(&self) -> Vec<ListenerStatus> {
+        self.table.borrow().listeners()
+    }
+
+    /// Waits until the statuses satisfy the condition, and gives them; none once the proxy has ended without.
+    pub async fn wait_for(
+        &self,
+        mut condition: impl FnMut(&[ListenerStatus]) -> bool,
+    ) -> Option<Vec<ListenerStatus>> {
+        let mut table = self.table.clone();
+        let table = table
+            .wait_for(|table| condition(&table.listeners()))
+            .await
+            .ok()?;
+        Some(table.listeners())
+    }
+
+    /// Waits until the newest snapshot is acted on and no listener is about to open; then gives a socket to connect to,
+    /// of the lowest port that serves, or none when none does.
+    pub async fn serving(&self) -> Option<SocketAddr> {
+        let newest = self.reader.load().generation();
+        let mut table = self.table.clone();
+        let table = table
+            .wait_for(|table| table.is_settled(newest))
+            .await
+            .ok()?;
+        let listeners = table.listeners();
+        let first = listeners
+            .iter()
+            .find(|listener| listener.state == ListenerState::Serving)?;
+        first.sockets.first().copied().map(reachable)
+    }
+}
+
+/// The address at which a socket can be reached from this host: a wildcard is reached at loopback.
+fn reachable(socket: SocketAddr) -> SocketAddr {
+    let ip = match socket.ip() {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, socket.port())
+}
+
+/// Where tasks post. The lock inside guards the table and is held for one change, never across an await.
+#[derive(Clone, Debug)]
+pub(crate) struct Board(watch::Sender<Table>);
+
+impl Board {
+    pub(crate) fn new() -> Self {
+        Self(watch::Sender::new(Table::default()))
+    }
+
+    pub(crate) fn handle(&self, reader: Reader) -> StatusHandle {
+        StatusHandle {
+            table: self.0.subscribe(),
+            reader,
+        }
+    }
+
+    /// Says that the snapshot's plan is on the board.
+    pub(crate) fn planned(&self, generation: Generation) {
+        self.0.send_modify(|table| table.planned = Some(generation));
+    }
+
+    /// Lists a listener until the post is dropped.
+    pub(crate) fn post(
+        &self,
+        target: Target,
+        state: ListenerState,
+        connections: TaskTracker,
+    ) -> Post {
+        let mut number = 0;
+        self.0.send_modify(|table| {
+            number = table.next;
+            table.next += 1;
+            table.entries.insert(
+                (target.clone(), number),
+                Entry {
+                    state,
+                    sockets: Vec::new(),
+                    connections,
+                },
+            );
+        });
+        Post {
+            board: self.clone(),
+            key: (target, number),
+        }
+    }
+
+    /// Lists a wish that is not granted.
+    pub(crate) fn refused(&self, contender: &Contender) -> Post {
+        let state = match &contender.refusal {
+            Refusal::Unsupported { protocol } => ListenerState::Unsupported {
+                protocol: *protocol,
+            },
+            Refusal::Taken { by } => ListenerState::Conflict {
+                holder: Holder::Service(by.clone()),
+            },
+        };
+        self.post(contender.target.clone(), state, TaskTracker::new())
+    }
+}
+
+/// One entry of the board; dropping it takes the entry off.
+#[derive(Debug)]
+pub(crate) struct Post {
+    board: Board,
+    key: (Target, u64),
+}
+
+impl Post {
+    /// Says what the listener does now; whether that is something else than before.
+    pub(crate) fn set(&self, state: ListenerState) -> bool {
+        self.board
+            .0
+            .send_if_modified(|table| match table.entries.get_mut(&self.key) {
+                Some(entry) if entry.state != state => {
+                    entry.state = state;
+                    true
+                }
+                _ => false,
+            })
+    }
+
+    /// Says which sockets listen now.
+    pub(crate) fn sockets(&self, sockets: &[SocketAddr]) {
+        self.board.0.send_modify(|table| {
+            if let Some(entry) = table.entries.get_mut(&self.key) {
+                entry.sockets = sockets.to_vec();
+            }
+        });
+    }
+}
+
+impl Drop for Post {
+    fn drop(&mut self) {
+        self.board
+            .0
+            .send_modify(|table| drop(table.entries.remove(&self.key)));
+    }
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    planned: Option<Generation>,
+    next: u64,
+    entries: BTreeMap<(Target, u64), Entry>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    state: ListenerState,
+    sockets: Vec<SocketAddr>,
+    connections: TaskTracker,
+}
+
+impl Table {
+    fn listeners(&self) -> Vec<ListenerStatus> {
+        let status = |((target, _), entry): (&(Target, u64), &Entry)| ListenerStatus {
+            service: target.service.clone(),
+            port_name: target.port_name.clone(),
+            wanted: target.port,
+            port: entry
+                .sockets
+                .first()
+                .map_or(target.port.get(), SocketAddr::port),
+            sockets: entry.sockets.clone(),
+            state: entry.state.clone(),
+            active: entry.connections.len(),
+        };
+        self.entries.iter().map(status).collect()
+    }
+
+    fn is_settled(&self, newest: Generation) -> bool {
+        self.planned.is_some_and(|planned| planned >= newest)
+            && self
+                .entries
+                .values()
+                .all(|entry| entry.state != ListenerState::Opening)
+    }
+}
