@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The command line: every flag, its environment variable and its help.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::{net::SocketAddr, path::PathBuf};
+
+/// Zone-aware service discovery and load balancing for Kubernetes edge clusters.
+#[derive(Debug, Parser)]
+#[command(name = "zonal", version, after_help = MAIN_EXAMPLES)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the DNS responder and the proxy of this node on one watch.
+    Agent(Box<AgentArgs>),
+    /// Run a whole mall in one process, or act on the one that runs.
+    Demo(DemoArgs),
+    /// Show what an agent serves, how fresh it is, and what is missing.
+    Status(StatusArgs),
+    /// Show why each endpoint of a service is in or out, and where a key goes; or explain an error code.
+    Explain(ExplainArgs),
+    /// Ask a DNS responder for a name.
+    Resolve(ResolveArgs),
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = AGENT_EXAMPLES)]
+pub(crate) struct AgentArgs {
+    /// Configuration file (YAML); flags and environment go before it.
+    #[arg(long, env = "ZONAL_CONFIG", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Name of this node; `NODE_NAME` of the Downward API is taken as well.
+    #[arg(long, env = "ZONAL_NODE_NAME", value_name = "NAME")]
+    pub(crate) node_name: Option<String>,
+    /// Read this manifest (Node, Service, EndpointSlice as YAML) instead of watching an API server.
+    #[arg(
+        long = "static",
+        env = "ZONAL_STATIC",
+        value_name = "FILE",
+        conflicts_with = "kubeconfig"
+    )]
+    pub(crate) manifest: Option<PathBuf>,
+    /// Kubeconfig; else the in-cluster configuration, KUBECONFIG or ~/.kube/config.
+    #[arg(long, env = "ZONAL_KUBECONFIG", value_name = "FILE")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// Zone of this node, instead of the node's label.
+    #[arg(long, env = "ZONAL_ZONE", value_name = "ZONE")]
+    pub(crate) zone: Option<String>,
+    /// Node label that names the zone; repeat for an ordered list [default: topology.kubernetes.io/zone].
+    #[arg(
+        long = "zone-key",
+        env = "ZONAL_ZONE_KEY",
+        value_name = "LABEL",
+        value_delimiter = ','
+    )]
+    pub(crate) zone_keys: Vec<String>,
+    /// Policy of services that ask for none: strict, prefer or any [default: strict].
+    #[arg(long, env = "ZONAL_ZONE_POLICY", value_name = "POLICY")]
+    pub(crate) zone_policy: Option<String>,
+    /// Address of the DNS responder; repeat for several [default: 127.0.0.1:8600].
+    #[arg(
+        long = "dns-listen",
+        env = "ZONAL_DNS_LISTEN",
+        value_name = "ADDR",
+        value_delimiter = ','
+    )]
+    pub(crate) dns_listen: Vec<SocketAddr>,
+    /// Address of page and API [default: 127.0.0.1:9690].
+    #[arg(long, env = "ZONAL_ADMIN_LISTEN", value_name = "ADDR")]
+    pub(crate) admin_listen: Option<SocketAddr>,
+    /// Address of metrics and probes [default: 0.0.0.0:9691].
+    #[arg(long, env = "ZONAL_METRICS_LISTEN", value_name = "ADDR")]
+    pub(crate) metrics_listen: Option<SocketAddr>,
+    /// Folder of the last good snapshot; none keeps nothing.
+    #[arg(long, env = "ZONAL_SNAPSHOT_FOLDER", value_name = "FOLDER")]
+    pub(crate) snapshot_folder: Option<PathBuf>,
+    /// Accept endpoints at loopback addresses: for laptops and tests.
+    #[arg(long, env = "ZONAL_ALLOW_LOOPBACK_ENDPOINTS")]
+    pub(crate) allow_loopback_endpoints: bool,
+    /// Do not answer DNS.
+    #[arg(long, env = "ZONAL_NO_DNS")]
+    pub(crate) no_dns: bool,
+    /// Do not front node ports.
+    #[arg(long, env = "ZONAL_NO_PROXY")]
+    pub(crate) no_proxy: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = DEMO_EXAMPLES)]
+pub(crate) struct DemoArgs {
+    #[command(subcommand)]
+    pub(crate) command: Option<DemoCommand>,
+    /// Address of the running demo's API.
+    #[arg(long, env = "ZONAL_ADMIN", default_value = ADMIN_DEFAULT, value_name = "ADDR", global = true)]
+    pub(crate) admin: SocketAddr,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DemoCommand {
+    /// Stop a backend, as a crash would.
+    Kill {
+        /// The backend: web-0, web-1, …
+        backend: String,
+    },
+    /// Start a stopped backend again.
+    Revive {
+        /// The backend: web-0, web-1, …
+        backend: String,
+    },
+    /// Cut the control plane off.
+    Cut {
+        /// What to cut.
+        what: Cuttable,
+    },
+    /// Bring the control plane back.
+    Heal {
+        /// What to heal.
+        what: Cuttable,
+    },
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Cuttable {
+    /// The control plane.
+    Kube,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = STATUS_EXAMPLES)]
+pub(crate) struct StatusArgs {
+    #[command(flatten)]
+    pub(crate) ask: AskArgs,
+    /// List refused objects as well.
+    #[arg(long)]
+    pub(crate) problems: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = EXPLAIN_EXAMPLES)]
+pub(crate) struct ExplainArgs {
+    /// A service (name or namespace/name), or an error code such as ZNL0001.
+    pub(crate) subject: String,
+    /// Show which endpoints a request with this key is sent to, in order.
+    #[arg(long)]
+    pub(crate) key: Option<String>,
+    #[command(flatten)]
+    pub(crate) ask: AskArgs,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct AskArgs {
+    /// Address of the agent's API.
+    #[arg(long, env = "ZONAL_ADMIN", default_value = ADMIN_DEFAULT, value_name = "ADDR")]
+    pub(crate) admin: SocketAddr,
+    /// Form of the output.
+    #[arg(short, long, default_value = "table")]
+    pub(crate) output: Output,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(crate) enum Output {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = RESOLVE_EXAMPLES)]
+pub(crate) struct ResolveArgs {
+    /// The name: web.service.consul
+    pub(crate) name: String,
+    /// The record type: A, AAAA, SRV, SOA, NS, TXT, ANY.
+    #[arg(default_value = "A")]
+    pub(crate) qtype: String,
+    /// The responder.
+    #[arg(
+        long,
+        env = "ZONAL_DNS",
+        default_value = "127.0.0.1:8600",
+        value_name = "ADDR"
+    )]
+    pub(crate) server: SocketAddr,
+    /// Ask over TCP.
+    #[arg(long)]
+    pub(crate) tcp: bool,
+}
+
+pub(crate) const ADMIN_DEFAULT: &str = "127.0.0.1:9690";
+
+const MAIN_EXAMPLES: &str = "Examples:
+  zonal demo                                        a mall on this laptop, no cluster needed
+  zonal agent --static mall.yaml --node-name edge-a your own manifests
+  zonal explain web --key ann                       why this backend?
+
+Exit codes: 0 ok, 1 a check found problems, 2 usage, 69 source or agent unavailable, 70 internal error,
+74 I/O, 78 configuration.";
+const AGENT_EXAMPLES: &str = "Examples:
+  NODE_NAME=edge-a zonal agent                      in a cluster, NODE_NAME by the Downward API
+  zonal agent --static mall.yaml --node-name edge-a without a cluster
+  zonal agent --config /etc/zonal/zonal.yaml        from a file
+
+SIGTERM or SIGINT drains; a second one ends at once.";
+const DEMO_EXAMPLES: &str = "Examples:
+  zonal demo                 run it
+  zonal demo kill web-2      in another terminal: only web-2's keys move
+  zonal demo cut kube        answers stay, the age grows";
+const STATUS_EXAMPLES: &str = "Examples:
+  zonal status               one screen; exit 1 when anything is red
+  zonal status --problems    with the objects that were refused
+  zonal status -o json       for programs";
+const EXPLAIN_EXAMPLES: &str = "Examples:
+  zonal explain web                every endpoint IN or OUT, with its reason
+  zonal explain shop/web --key ann and where the key goes
+  zonal explain ZNL0004            what an error code means";
+const RESOLVE_EXAMPLES: &str = "Examples:
+  zonal resolve web.service.consul
+  zonal resolve web.service.consul SRV
+  zonal resolve _web._tcp.service.consul SRV --tcp";

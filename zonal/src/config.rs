@@ -1,0 +1,305 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The agent's configuration: file → raw → checked, flags and environment before the file.
+
+use crate::{
+    cli::AgentArgs,
+    failure::{Code, Failure},
+};
+use discovery_core::{
+    config::{self, ConfigError},
+    model::{AddressRules, ModelError, NodeName, Zone, ZoneKeys, ZonePolicy},
+    runtime::{RuntimeConfig, SourceConfig},
+};
+use serde::Deserialize;
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
+
+/// The configuration file as it stands: every key optional, an unknown key an error.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawConfig {
+    node_name: Option<String>,
+    zone: RawZone,
+    source: RawSource,
+    dns: RawDns,
+    proxy: RawProxy,
+    admin: RawListener,
+    metrics: RawListener,
+    snapshot: RawSnapshot,
+    allow_loopback_endpoints: bool,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawZone {
+    name: Option<String>,
+    keys: Vec<String>,
+    policy: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawSource {
+    r#static: Option<PathBuf>,
+    kubeconfig: Option<PathBuf>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawDns {
+    enabled: Option<bool>,
+    listen: Vec<SocketAddr>,
+    domain: Option<String>,
+    ttl_seconds: Option<u32>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawProxy {
+    enabled: Option<bool>,
+    drain_seconds: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawListener {
+    listen: Option<SocketAddr>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawSnapshot {
+    folder: Option<PathBuf>,
+}
+
+/// The checked configuration of an agent.
+#[derive(Debug)]
+pub(crate) struct AgentConfig {
+    pub(crate) runtime: RuntimeConfig,
+    pub(crate) dns: Option<DnsConfig>,
+    pub(crate) proxy: Option<ProxyConfig>,
+    pub(crate) admin_listen: SocketAddr,
+    pub(crate) metrics_listen: SocketAddr,
+}
+
+/// The DNS face.
+#[derive(Debug)]
+pub(crate) struct DnsConfig {
+    pub(crate) listen: Vec<SocketAddr>,
+    pub(crate) domain: Option<String>,
+    pub(crate) ttl_seconds: u32,
+}
+
+/// The proxy face.
+#[derive(Debug)]
+pub(crate) struct ProxyConfig {
+    pub(crate) drain: Duration,
+}
+
+impl DnsConfig {
+    /// The configuration of the responder.
+    pub(crate) fn face(&self) -> Result<dns_sidecar::Config, Failure> {
+        let config = dns_sidecar::Config::default()
+            .listen(self.listen.clone())
+            .and_then(|config| config.ttl(Duration::from_secs(u64::from(self.ttl_seconds))))
+            .and_then(|config| match &self.domain {
+                Some(domain) => config.domain(domain),
+                None => Ok(config),
+            });
+        config.map_err(|error| Failure::caused(Code::ConfigInvalid, &error))
+    }
+}
+
+impl ProxyConfig {
+    /// The configuration of the proxy.
+    pub(crate) fn face(&self) -> lb_proxy::Config {
+        lb_proxy::Config::default().drain_timeout(self.drain)
+    }
+}
+
+impl AgentConfig {
+    /// Reads the file, if one is named, and lays flags and environment over it.
+    pub(crate) fn load(args: &AgentArgs) -> Result<Self, Failure> {
+        let raw = match &args.config {
+            Some(path) => config::read(path).map_err(|error| file_failure(&error))?,
+            None => RawConfig::default(),
+        };
+        Self::check(args, raw)
+    }
+
+    fn check(args: &AgentArgs, raw: RawConfig) -> Result<Self, Failure> {
+        let admin_listen = args
+            .admin_listen
+            .or(raw.admin.listen)
+            .unwrap_or(ADMIN_LISTEN);
+        let metrics_listen = args
+            .metrics_listen
+            .or(raw.metrics.listen)
+            .unwrap_or(METRICS_LISTEN);
+        let dns = dns(args, raw.dns);
+        let mut own: Vec<_> = dns
+            .iter()
+            .flat_map(|dns| dns.listen.iter().copied())
+            .collect();
+        own.extend([admin_listen, metrics_listen]);
+        let rules = AddressRules::new(
+            args.allow_loopback_endpoints || raw.allow_loopback_endpoints,
+            own,
+        );
+        let node = node(args, raw.node_name)?;
+        let source = source(args, raw.source);
+        let zone = args.zone.clone().or(raw.zone.name);
+        let zone = zone
+            .map(|text| Zone::parse(&text))
+            .transpose()
+            .map_err(|error| invalid(&error))?;
+        let policy = args.zone_policy.clone().or(raw.zone.policy);
+        let policy: ZonePolicy = policy
+            .map_or(Ok(ZonePolicy::default()), |text| text.parse())
+            .map_err(|e| invalid(&e))?;
+        let keys = if args.zone_keys.is_empty() {
+            raw.zone.keys
+        } else {
+            args.zone_keys.clone()
+        };
+        let keys = if keys.is_empty() {
+            ZoneKeys::default()
+        } else {
+            ZoneKeys::parse(keys.iter().map(String::as_str)).map_err(|error| invalid(&error))?
+        };
+        let runtime = RuntimeConfig::new(node, source)
+            .zone(zone)
+            .zone_keys(keys)
+            .state(|state| state.policy(policy).addresses(rules))
+            .snapshot_folder(args.snapshot_folder.clone().or(raw.snapshot.folder));
+        let proxy = (!args.no_proxy && raw.proxy.enabled.unwrap_or(true)).then(|| ProxyConfig {
+            drain: raw.proxy.drain_seconds.map_or(DRAIN, Duration::from_secs),
+        });
+        Ok(Self {
+            runtime,
+            dns,
+            proxy,
+            admin_listen,
+            metrics_listen,
+        })
+    }
+}
+
+fn node(args: &AgentArgs, in_file: Option<String>) -> Result<NodeName, Failure> {
+    let by_downward_api = || std::env::var("NODE_NAME").ok();
+    let name = args
+        .node_name
+        .clone()
+        .or_else(by_downward_api)
+        .or(in_file)
+        .ok_or_else(|| {
+            Failure::new(Code::NodeNameMissing, "the name of this node is not known")
+                .help("set NODE_NAME from the Downward API (spec.nodeName), or pass --node-name")
+        })?;
+    NodeName::parse(&name).map_err(|error| invalid(&error))
+}
+
+fn source(args: &AgentArgs, raw: RawSource) -> SourceConfig {
+    // A flag of either kind goes before both keys of the file.
+    match (&args.manifest, &args.kubeconfig, raw.r#static) {
+        (Some(path), _, _) => SourceConfig::Manifest { path: path.clone() },
+        (None, None, Some(path)) => SourceConfig::Manifest { path },
+        (None, flag, _) => SourceConfig::Kube {
+            kubeconfig: flag.clone().or(raw.kubeconfig),
+        },
+    }
+}
+
+fn dns(args: &AgentArgs, raw: RawDns) -> Option<DnsConfig> {
+    let listen = match (&args.dns_listen[..], raw.listen) {
+        ([], in_file) if in_file.is_empty() => vec![DNS_LISTEN],
+        ([], in_file) => in_file,
+        (flags, _) => flags.to_vec(),
+    };
+    let enabled = !args.no_dns && raw.enabled.unwrap_or(true);
+    enabled.then(|| DnsConfig {
+        listen,
+        domain: raw.domain,
+        ttl_seconds: raw.ttl_seconds.unwrap_or(0),
+    })
+}
+
+fn invalid(error: &ModelError) -> Failure {
+    Failure::caused(Code::ConfigInvalid, error)
+}
+
+fn file_failure(error: &ConfigError) -> Failure {
+    let code = if error.is_io() {
+        Code::ConfigUnreadable
+    } else {
+        Code::ConfigInvalid
+    };
+    let failure = Failure::caused(code, error);
+    match error.suggestion() {
+        Some(suggestion) => failure.help(suggestion),
+        None => failure,
+    }
+}
+
+/// Consul's own default.
+pub(crate) const DNS_LISTEN: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8600);
+/// Loopback only: whoever may log in here may look.
+pub(crate) const ADMIN_LISTEN: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9690);
+/// Scrapers and probes come from outside.
+const METRICS_LISTEN: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 9691);
+/// The default grace period of a pod.
+const DRAIN: Duration = Duration::from_secs(25);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_of_the_file_is_known() {
+        let text = "
+            {node_name: edge-a, zone: {name: mall-1, keys: [zone], policy: strict}, source: {static: mall.yaml},
+             dns: {enabled: true, listen: ['127.0.0.1:53'], domain: corp, ttl_seconds: 3},
+             proxy: {enabled: false, drain_seconds: 5}, admin: {listen: '127.0.0.1:1'},
+             metrics: {listen: '127.0.0.1:2'}, snapshot: {folder: /tmp/x}, allow_loopback_endpoints: true}";
+        let raw: RawConfig = config::parse("zonal.yaml", text).unwrap();
+        assert_eq!(raw.zone.policy.as_deref(), Some("strict"));
+        assert_eq!(raw.dns.listen.len(), 1);
+    }
+
+    #[test]
+    fn an_unknown_key_is_named_with_its_place_and_the_nearest_key() {
+        let error =
+            config::parse::<RawConfig>("zonal.yaml", "node_name: a\nzone:\n  polcy: strict\n")
+                .unwrap_err();
+        assert_eq!(error.to_string(), "zonal.yaml:3:3: unknown key `polcy`");
+        assert!(
+            error
+                .suggestion()
+                .unwrap()
+                .starts_with("did you mean `policy`?")
+        );
+    }
+
+    #[test]
+    fn a_wrong_type_is_named_with_its_place() {
+        for text in [
+            "dns: {listen: 53}",
+            "proxy: {drain_seconds: soon}",
+            "admin: 1",
+            "- a",
+            "dns: {ttl_seconds: -1}",
+        ] {
+            let error = config::parse::<RawConfig>("zonal.yaml", text).unwrap_err();
+            assert!(
+                error.to_string().starts_with("zonal.yaml:1:"),
+                "{text}: {error}"
+            );
+        }
+    }
+}

@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `zonal demo`: three zones of three backends, DNS, proxy and page in one process, on the agent's own code.
+//!
+//! The control plane of the demo is a manifest file that the agent watches: to kill a backend is to stop it and to state
+//! it not ready there; to cut the control plane is to take the file away.
+
+mod backend;
+mod mall;
+
+use crate::{
+    admin_client::{ask, encode},
+    agent::{count_panics, wait_and_drain},
+    config::{ADMIN_LISTEN, DNS_LISTEN},
+    faces::{Faces, OnBusy},
+    failure::{Code, Failure},
+    logging,
+};
+use discovery_core::{
+    model::{AddressRules, NodeName},
+    runtime::{
+        Runtime, RuntimeConfig, SourceConfig,
+        http::{RouteRequest, RouteResponse, Routes, json},
+    },
+};
+use hyper::{Method, StatusCode};
+use lb_proxy::{ListenerState, ListenerStatus, StatusHandle};
+use mall::Mall;
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    process::ExitCode,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+/// Runs the mall until a signal ends it.
+pub(crate) async fn run() -> Result<ExitCode, Failure> {
+    logging::init(logging::DEMO_FILTER);
+    let mall = Mall::open()
+        .map_err(|error| Failure::internal("the demo's backends do not start", &error))?;
+    let runtime = start(&mall).await?;
+    count_panics(&runtime);
+    let faces = Faces::new(runtime.clone());
+    let dns = faces.dns(dns_sidecar::Config::default(), OnBusy::MoveOn)?;
+    let proxy = lb_proxy::Config::default()
+        .bind_addresses(vec![IpAddr::V4(Ipv4Addr::LOCALHOST)])
+        .busy_port(lb_proxy::BusyPort::MoveOn);
+    let proxy = faces.proxy(proxy);
+    let mall = Arc::new(Mutex::new(mall));
+    let admin = faces.admin(ADMIN_LISTEN, OnBusy::MoveOn, |routes| {
+        demo_routes(routes, &mall)
+    })?;
+    let metrics = faces.probes(METRICS_LISTEN, OnBusy::MoveOn)?;
+    runtime.ready().await;
+    let front = front(&proxy).await;
+    introduce(&Introduction {
+        runtime: &runtime,
+        dns: dns[0],
+        front,
+        admin,
+        metrics,
+    });
+    wait_and_drain(&faces).await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Acts on the demo that runs.
+pub(crate) async fn act(
+    admin: &SocketAddr,
+    action: &str,
+    backend: Option<&str>,
+) -> Result<ExitCode, Failure> {
+    let backend = backend
+        .map(|backend| format!("&backend={}", encode(backend)))
+        .unwrap_or_default();
+    let answer = ask(
+        *admin,
+        Method::POST,
+        &format!("/api/v1/demo?action={action}{backend}"),
+    )
+    .await?;
+    if answer.status == StatusCode::NOT_FOUND {
+        return Err(Failure::new(
+            Code::AgentRefused,
+            format!("what runs at {admin} is no demo"),
+        ));
+    }
+    let done: serde_json::Value = answer.json()?;
+    println!("{}", done["done"].as_str().unwrap_or_default());
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn start(mall: &Mall) -> Result<Runtime, Failure> {
+    let node =
+        NodeName::parse(mall::OWN_NODE).map_err(|error| Failure::caused(Code::Internal, &error))?;
+    let config = RuntimeConfig::new(
+        node,
+        SourceConfig::Manifest {
+            path: mall.manifest(),
+        },
+    )
+    .state(|state| state.addresses(AddressRules::new(true, [])));
+    Runtime::start(config)
+        .await
+        .map_err(|error| Failure::caused(Code::Internal, &error))
+}
+
+fn demo_routes(routes: Routes, mall: &Arc<Mutex<Mall>>) -> Routes {
+    let mall = mall.clone();
+    routes.route(Method::POST, "/api/v1/demo", move |request| {
+        let mut mall = mall.lock().unwrap_or_else(PoisonError::into_inner);
+        answer(&mut mall, request)
+    })
+}
+
+fn answer(mall: &mut Mall, request: &RouteRequest) -> RouteResponse {
+    let backend = request.query("backend").unwrap_or_default();
+    let outcome = match request.query("action") {
+        Some("kill") => mall.kill(backend),
+        Some("revive") => mall.revive(backend),
+        Some("cut") => mall.cut(),
+        Some("heal") => mall.heal(),
+        _ => Err(String::from("the actions are kill, revive, cut and heal")),
+    };
+    match outcome {
+        Ok(done) => json(StatusCode::OK, &serde_json::json!({ "done": done })),
+        Err(error) => json(
+            StatusCode::BAD_REQUEST,
+            &serde_json::json!({ "error": error }),
+        ),
+    }
+}
+
+/// The address of the first front that serves; none when none can.
+async fn front(proxy: &StatusHandle) -> Option<SocketAddr> {
+    let decided = |listeners: &[ListenerStatus]| {
+        listeners
+            .iter()
+            .any(|listener| listener.state != ListenerState::Opening)
+    };
+    let listeners = proxy.wait_for(decided).await?;
+    let serving = listeners
+        .iter()
+        .find(|listener| listener.state == ListenerState::Serving)?;
+    serving.sockets.first().copied()
+}
+
+struct Introduction<'d> {
+    runtime: &'d Runtime,
+    dns: SocketAddr,
+    front: Option<SocketAddr>,
+    admin: SocketAddr,
+    metrics: SocketAddr,
+}
+
+fn introduce(demo: &Introduction<'_>) {
+    let status = demo.runtime.status();
+    let zone = status.zone.as_deref().unwrap_or("unknown");
+    println!(
+        "  zone    {zone} (this node: {})   view: static, generation {}",
+        status.node, status.generation
+    );
+    println!(
+        "  dns     {}{}",
+        demo.dns,
+        moved(demo.dns, DNS_LISTEN.port())
+    );
+    match demo.front {
+        Some(front) => println!("  proxy   {front} -> web{}", moved(front, mall::NODE_PORT)),
+        None => println!("  proxy   no port could be bound: see the page"),
+    }
+    println!(
+        "  page    http://{}{}",
+        demo.admin,
+        moved(demo.admin, ADMIN_LISTEN.port())
+    );
+    println!(
+        "  metrics http://{}/metrics{}",
+        demo.metrics,
+        moved(demo.metrics, METRICS_LISTEN.port())
+    );
+    println!("  endpoints at loopback addresses are allowed here (--allow-loopback-endpoints)");
+    let admin = if demo.admin == ADMIN_LISTEN {
+        String::new()
+    } else {
+        format!(" --admin {}", demo.admin)
+    };
+    println!(
+        "  try     zonal resolve web.service.consul --server {}",
+        demo.dns
+    );
+    if let Some(front) = demo.front {
+        println!("          curl http://{front}/");
+    }
+    println!("          zonal explain web --key ann{admin}");
+    println!("          zonal demo kill web-2{admin}");
+    println!("          zonal demo cut kube{admin}");
+    println!("  end     Ctrl-C");
+}
+
+fn moved(address: SocketAddr, wanted: u16) -> String {
+    if address.port() == wanted {
+        String::new()
+    } else {
+        format!("   ({wanted} is busy)")
+    }
+}
+
+/// Loopback only: a demo is nobody else's business.
+const METRICS_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9691);

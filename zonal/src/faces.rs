@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Binds and runs what serves: DNS, proxy, page, probes. A busy port is an error, or moved on from, as the caller asks.
+
+use crate::failure::{Code, Failure};
+use discovery_core::runtime::{
+    Runtime, admin_routes,
+    http::{HttpServer, Routes},
+    probe_routes,
+};
+use dns_sidecar::{BindError, DnsServer};
+use lb_proxy::Proxy;
+use serde_json::json;
+use std::{io, net::SocketAddr};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// What to do when a port is taken.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum OnBusy {
+    /// Say so and end.
+    Fail,
+    /// Take the next one that is free, and say so.
+    MoveOn,
+}
+
+/// The faces of one process and what stops them.
+#[derive(Debug)]
+pub(crate) struct Faces {
+    runtime: Runtime,
+    tasks: TaskTracker,
+    proxies: TaskTracker,
+    /// Ends DNS, page and probes.
+    stop: CancellationToken,
+    /// Begins the proxy's drain.
+    proxy_stop: CancellationToken,
+    /// Ends the proxy's last connections.
+    proxy_kill: CancellationToken,
+}
+
+impl Faces {
+    pub(crate) fn new(runtime: Runtime) -> Self {
+        Self {
+            runtime,
+            tasks: TaskTracker::new(),
+            proxies: TaskTracker::new(),
+            stop: CancellationToken::new(),
+            proxy_stop: CancellationToken::new(),
+            proxy_kill: CancellationToken::new(),
+        }
+    }
+
+    /// Binds and runs the DNS responder; gives the addresses really bound.
+    pub(crate) fn dns(
+        &self,
+        config: dns_sidecar::Config,
+        on_busy: OnBusy,
+    ) -> Result<Vec<SocketAddr>, Failure> {
+        let metrics = self.runtime.metrics().dns().clone();
+        let mut config = config;
+        let mut tries = 0;
+        let server = loop {
+            match DnsServer::bind(config.clone(), self.runtime.reader(), metrics.clone()) {
+                Ok(server) => break server,
+                Err(error)
+                    if error.is_in_use() && on_busy == OnBusy::MoveOn && tries < MOVES_MAX =>
+                {
+                    tries += 1;
+                    let next = config
+                        .listen_addresses()
+                        .iter()
+                        .map(|address| next_port(*address))
+                        .collect();
+                    config = config
+                        .listen(next)
+                        .map_err(|error| Failure::caused(Code::ConfigInvalid, &error))?;
+                }
+                Err(error) => return Err(dns_failure(&error)),
+            }
+        };
+        let addresses = server.local_addrs().to_vec();
+        let listening: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+        self.runtime
+            .add_face("dns", move || json!({ "listening": listening }));
+        self.tasks.spawn(server.run(self.stop.clone()));
+        Ok(addresses)
+    }
+
+    /// Runs the proxy.
+    pub(crate) fn proxy(&self, config: lb_proxy::Config) -> lb_proxy::StatusHandle {
+        let proxy = Proxy::new(
+            config,
+            self.runtime.reader(),
+            self.runtime.metrics().proxy().clone(),
+        );
+        let status = proxy.status();
+        let shown = status.clone();
+        self.runtime.add_face("proxy", move || {
+            let listeners = shown.listeners();
+            listeners
+                .iter()
+                .map(|listener| {
+                    json!({
+                        "service": listener.service.to_string(),
+                        "port": listener.port,
+                        "state": listener.state.to_string(),
+                        "active": listener.active,
+                    })
+                })
+                .collect()
+        });
+        self.proxies
+            .spawn(proxy.run(self.proxy_stop.clone(), self.proxy_kill.clone()));
+        status
+    }
+
+    /// Binds and serves page and API, with further routes beside them.
+    pub(crate) fn admin(
+        &self,
+        address: SocketAddr,
+        on_busy: OnBusy,
+        more: impl FnOnce(Routes) -> Routes,
+    ) -> Result<SocketAddr, Failure> {
+        let routes = more(admin_routes(&self.runtime));
+        self.http(address, on_busy, routes, "--admin-listen")
+    }
+
+    /// Binds and serves metrics and probes.
+    pub(crate) fn probes(
+        &self,
+        address: SocketAddr,
+        on_busy: OnBusy,
+    ) -> Result<SocketAddr, Failure> {
+        self.http(
+            address,
+            on_busy,
+            probe_routes(&self.runtime),
+            "--metrics-listen",
+        )
+    }
+
+    fn http(
+        &self,
+        address: SocketAddr,
+        on_busy: OnBusy,
+        routes: Routes,
+        flag: &str,
+    ) -> Result<SocketAddr, Failure> {
+        let server =
+            bind_http(address, on_busy).map_err(|error| bind_failure(address, &error, flag))?;
+        let bound = server.address();
+        self.tasks.spawn(server.serve(routes, self.stop.clone()));
+        Ok(bound)
+    }
+
+    /// Drains the proxy, then stops the rest; returns when all has ended.
+    pub(crate) async fn drain(&self) {
+        self.runtime.drain();
+        self.proxy_stop.cancel();
+        self.proxies.close();
+        self.proxies.wait().await;
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+        self.runtime.stop().await;
+    }
+
+    /// Ends the proxy's last connections now.
+    pub(crate) fn kill(&self) {
+        self.proxy_kill.cancel();
+    }
+}
+
+/// Binds the address, or one of the next hundred ports when it may move on.
+fn bind_http(address: SocketAddr, on_busy: OnBusy) -> io::Result<HttpServer> {
+    let mut address = address;
+    for _ in 0..MOVES_MAX {
+        match HttpServer::bind(address) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && on_busy == OnBusy::MoveOn => {
+                address = next_port(address);
+            }
+            bound => return bound,
+        }
+    }
+    HttpServer::bind(address)
+}
+
+fn next_port(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip(), address.port().wrapping_add(1).max(1_024))
+}
+
+fn dns_failure(error: &BindError) -> Failure {
+    let code = if error.is_in_use() {
+        Code::PortBusy
+    } else {
+        Code::AddressDenied
+    };
+    Failure::caused(code, error)
+        .help("choose another address with --dns-listen ADDR, or see `ss -lntup`")
+}
+
+fn bind_failure(address: SocketAddr, error: &io::Error, flag: &str) -> Failure {
+    let code = if error.kind() == io::ErrorKind::AddrInUse {
+        Code::PortBusy
+    } else {
+        Code::AddressDenied
+    };
+    Failure::new(code, format!("cannot listen on {address}: {error}")).help(format!(
+        "choose another address with {flag} ADDR, or see `ss -lntup`"
+    ))
+}
+
+/// Ports tried after the first.
+const MOVES_MAX: usize = 100;

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Every way in which a command fails: a stable code, what happened, where, and what to do next.
+
+use std::{error::Error, process::ExitCode};
+
+/// A failure as a person sees it.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    code: Code,
+    what: String,
+    help: Option<String>,
+}
+
+/// The catalogue. `zonal explain CODE` prints it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Code {
+    NodeNameMissing,
+    PortBusy,
+    AddressDenied,
+    ConfigInvalid,
+    ConfigUnreadable,
+    ManifestUnusable,
+    KubeConfigMissing,
+    AgentAway,
+    AgentRefused,
+    NameInvalid,
+    ResolverAway,
+    Internal,
+}
+
+impl Code {
+    pub(crate) const ALL: [Self; 12] = [
+        Self::NodeNameMissing,
+        Self::PortBusy,
+        Self::AddressDenied,
+        Self::ConfigInvalid,
+        Self::ConfigUnreadable,
+        Self::ManifestUnusable,
+        Self::KubeConfigMissing,
+        Self::AgentAway,
+        Self::AgentRefused,
+        Self::NameInvalid,
+        Self::ResolverAway,
+        Self::Internal,
+    ];
+
+    pub(crate) fn id(self) -> &'static str {
+        self.entry().0
+    }
+
+    pub(crate) fn meaning(self) -> &'static str {
+        self.entry().2
+    }
+
+    fn exit(self) -> u8 {
+        self.entry().1
+    }
+
+    fn entry(self) -> (&'static str, u8, &'static str) {
+        match self {
+            Self::NodeNameMissing => ("ZNL0001", 78, NODE_NAME_MISSING),
+            Self::PortBusy => ("ZNL0004", 74, PORT_BUSY),
+            Self::AddressDenied => ("ZNL0005", 74, ADDRESS_DENIED),
+            Self::ConfigInvalid => ("ZNL0203", 78, CONFIG_INVALID),
+            Self::ConfigUnreadable => ("ZNL0204", 74, CONFIG_UNREADABLE),
+            Self::ManifestUnusable => ("ZNL0205", 74, MANIFEST_UNUSABLE),
+            Self::KubeConfigMissing => ("ZNL0206", 78, KUBE_CONFIG_MISSING),
+            Self::AgentAway => ("ZNL0301", 69, AGENT_AWAY),
+            Self::AgentRefused => ("ZNL0302", 1, AGENT_REFUSED),
+            Self::NameInvalid => ("ZNL0303", 2, NAME_INVALID),
+            Self::ResolverAway => ("ZNL0304", 69, RESOLVER_AWAY),
+            Self::Internal => ("ZNL0900", 70, INTERNAL),
+        }
+    }
+}
+
+impl Failure {
+    pub(crate) fn new(code: Code, what: impl Into<String>) -> Self {
+        Self {
+            code,
+            what: what.into(),
+            help: None,
+        }
+    }
+
+    /// With the whole chain of causes.
+    pub(crate) fn caused(code: Code, error: &dyn Error) -> Self {
+        let mut what = error.to_string();
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            what.push_str(": ");
+            what.push_str(&error.to_string());
+            cause = error.source();
+        }
+        Self::new(code, what)
+    }
+
+    pub(crate) fn internal(what: &str, error: &dyn Error) -> Self {
+        Self::new(Code::Internal, format!("{what}: {error}"))
+    }
+
+    pub(crate) fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    /// Prints the failure to stderr and gives the exit code.
+    pub(crate) fn report(&self) -> ExitCode {
+        // Names from outside may carry control characters; none reaches the terminal.
+        let what: String = self
+            .what
+            .chars()
+            .map(|c| if c.is_control() && c != '\n' { ' ' } else { c })
+            .collect();
+        eprintln!("error[{}]: {what}", self.code.id());
+        if let Some(help) = &self.help {
+            eprintln!("help: {help}");
+        }
+        eprintln!("      (zonal explain {})", self.code.id());
+        ExitCode::from(self.code.exit())
+    }
+}
+
+const NODE_NAME_MISSING: &str = "The agent must know its node to find its zone. In a cluster, set NODE_NAME from the Downward API
+(valueFrom.fieldRef.fieldPath: spec.nodeName); elsewhere pass --node-name.";
+const PORT_BUSY: &str = "Another process listens on the address. Find it with `ss -lntup`, stop it, or choose another address with the flag
+that the message names.";
+const ADDRESS_DENIED: &str = "The address cannot be bound: it is not of this host, or its port is below 1024 and the process may not use it.
+Three ways for a low port: a port from 1024 on, the sysctl net.ipv4.ip_unprivileged_port_start, or
+AmbientCapabilities=CAP_NET_BIND_SERVICE under systemd.";
+const CONFIG_INVALID: &str = "A value or key of the configuration is not one that this version knows. Nothing of the file came into force. The
+message names the place; the help line names what was probably meant.";
+const CONFIG_UNREADABLE: &str =
+    "The configuration file could not be read: it is missing, or this user may not read it.";
+const MANIFEST_UNUSABLE: &str = "The manifest could not be read, or nothing in it is a Kubernetes object that the agent uses. Make one with
+`kubectl get nodes,svc,endpointslices -A -o yaml`.";
+const KUBE_CONFIG_MISSING: &str = "There is neither an in-cluster configuration nor a usable kubeconfig. Pass --kubeconfig, set KUBECONFIG, or run
+without a cluster: --static FILE.";
+const AGENT_AWAY: &str = "No agent answers at the address. Start one (`zonal agent`, `zonal demo`) or pass its address with --admin.";
+const AGENT_REFUSED: &str = "The agent answered, and the answer is no: the service is unknown, or nothing is served yet. The message says which.";
+const NAME_INVALID: &str = "The argument is no name of the kind that the command takes. The message says which rule it breaks.";
+const RESOLVER_AWAY: &str =
+    "The DNS responder did not answer in time, or its answer could not be read.";
+const INTERNAL: &str =
+    "A bug in zonal. Please report it with the output of `zonal status -o json`.";

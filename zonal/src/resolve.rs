@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `zonal resolve`: asks a DNS responder, for machines that have no dig.
+
+use crate::{
+    cli::ResolveArgs,
+    failure::{Code, Failure},
+};
+use discovery_core::telemetry::DnsTransport;
+use dns_sidecar::client::{AskError, Reply, ask};
+use std::{fmt::Write as _, process::ExitCode, time::Duration};
+
+/// Prints the reply; exit 0 with an answer, 1 without one.
+pub(crate) async fn run(args: &ResolveArgs) -> Result<ExitCode, Failure> {
+    let transport = if args.tcp {
+        DnsTransport::Tcp
+    } else {
+        DnsTransport::Udp
+    };
+    let mut reply = question(args, transport).await?;
+    // RFC 5966: what does not fit into a datagram is asked for again over TCP.
+    if reply.is_truncated {
+        reply = question(args, DnsTransport::Tcp).await?;
+    }
+    print!("{}", text(&reply));
+    Ok(ExitCode::from(u8::from(reply.answers.is_empty())))
+}
+
+async fn question(args: &ResolveArgs, transport: DnsTransport) -> Result<Reply, Failure> {
+    let reply = ask(args.server, &args.name, &args.qtype, transport, DEADLINE).await;
+    reply.map_err(|error| match error {
+        AskError::Name { .. } | AskError::Type { .. } => {
+            Failure::caused(Code::NameInvalid, &error).help("zonal resolve web.service.consul SRV")
+        }
+        error => Failure::caused(Code::ResolverAway, &error)
+            .help("start one with `zonal agent` or `zonal demo`, or pass --server ADDR"),
+    })
+}
+
+/// Answers as lines of their own; the rest of the reply, and a "no", after a semicolon as dig has it.
+fn text(reply: &Reply) -> String {
+    let mut text = String::new();
+    for record in &reply.answers {
+        let _ = writeln!(text, "{record}");
+    }
+    for record in &reply.additionals {
+        let _ = writeln!(text, "; additional {record}");
+    }
+    if reply.answers.is_empty() {
+        let why = match reply.extended_error {
+            Some(14) => " (not ready)",
+            _ if reply.rcode == "NOERROR" => " (the name is there, the type is not)",
+            _ => "",
+        };
+        let _ = writeln!(text, "; {}{why}", reply.rcode);
+    }
+    text
+}
+
+const DEADLINE: Duration = Duration::from_secs(3);

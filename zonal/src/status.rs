@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `zonal status`: one screen, exit 1 when anything is red.
+
+use crate::{
+    admin_client::ask,
+    cli::{Output, StatusArgs},
+    failure::Failure,
+};
+use discovery_core::runtime::{Freshness, Status};
+use hyper::Method;
+use std::{fmt::Write as _, process::ExitCode};
+
+pub(crate) async fn run(args: &StatusArgs) -> Result<ExitCode, Failure> {
+    let answer = ask(args.ask.admin, Method::GET, "/api/v1/status").await?;
+    let status: Status = answer.json()?;
+    match args.ask.output {
+        Output::Json => println!("{}", String::from_utf8_lossy(&answer.body)),
+        Output::Table => print!("{}", table(&status, args.problems)),
+    }
+    Ok(ExitCode::from(u8::from(is_red(&status))))
+}
+
+fn is_red(status: &Status) -> bool {
+    !status.readiness.ready
+        || status
+            .services
+            .iter()
+            .any(|service| service.listed > 0 && service.usable == 0)
+}
+
+fn table(status: &Status, problems: bool) -> String {
+    let mut text = String::new();
+    let zone = status.zone.as_deref().unwrap_or("unknown");
+    let age = status.age_seconds.map_or("never heard".to_owned(), |age| {
+        format!("heard {} ago", seconds(age))
+    });
+    let mut line = |content: String| {
+        let _ = writeln!(text, "{content}");
+    };
+    line(format!(
+        "zonal {}  node {}  zone {zone}  up {}",
+        status.version,
+        status.node,
+        seconds(status.uptime_seconds)
+    ));
+    line(format!("SOURCE {:<8} {age}", status.source));
+    let usable: usize = status.services.iter().map(|service| service.usable).sum();
+    line(format!(
+        "VIEW   {:<8} generation {} · {} services · {usable} usable endpoints",
+        freshness(status.freshness),
+        status.generation,
+        status.services.len(),
+    ));
+    for (name, face) in &status.faces {
+        line(format!("{:<6} {face}", name.to_uppercase()));
+    }
+    for missing in &status.readiness.missing {
+        line(format!("! not ready: {missing}"));
+    }
+    for service in status
+        .services
+        .iter()
+        .filter(|service| !service.out.is_empty())
+    {
+        let red = if service.listed > 0 && service.usable == 0 {
+            "!"
+        } else {
+            " "
+        };
+        let out: Vec<_> = service
+            .out
+            .iter()
+            .map(|(reason, count)| format!("{count} {reason}"))
+            .collect();
+        line(format!(
+            "{red} {:<24} {}/{} usable   out: {}",
+            service.name,
+            service.usable,
+            service.local,
+            out.join(", ")
+        ));
+    }
+    if problems {
+        for [object, place, reason] in &status.problems {
+            line(format!("? {object}  {place}: {reason}"));
+        }
+    } else if !status.problems.is_empty() {
+        line(format!(
+            "? {} objects refused   zonal status --problems",
+            status.problems.len()
+        ));
+    }
+    text
+}
+
+fn freshness(freshness: Freshness) -> String {
+    freshness.to_string()
+}
+
+/// Seconds as a person says them: 3s, 12m, 5h, 3d.
+fn seconds(seconds: f64) -> String {
+    for (unit, length) in [("d", 86_400.0), ("h", 3_600.0), ("m", 60.0)] {
+        if seconds >= 2.0 * length {
+            return format!("{:.0}{unit}", (seconds / length).floor());
+        }
+    }
+    format!("{seconds:.0}s")
+}
