@@ -1,0 +1,347 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Finds the program of a server, or builds it once.
+//!
+//! Looked for in this order: the variable `ZONAL_TESTBED_<NAME>`, `KUBEBUILDER_ASSETS`, `PATH`, the cache, and at last
+//! a build from pinned modules (`testbed/go/`). The cache lies in `$XDG_CACHE_HOME` or `~/.cache`, under a name made
+//! of the version and a hash of all that decides the build, is filled by an atomic rename, and is guarded by a file
+//! lock, so that tests in parallel build once.
+//!
+//! Blocks: for microseconds when it finds, for minutes when it builds.
+
+use std::{
+    env, fs, io,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use crate::{Error, skip::say};
+
+/// A server program that tests may ask for.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub enum Binary {
+    /// The Kubernetes API server.
+    KubeApiserver,
+    /// The Kubernetes controller manager.
+    KubeControllerManager,
+    /// The Kubernetes service proxy.
+    KubeProxy,
+    /// etcd, in the version that this Kubernetes requires.
+    Etcd,
+    /// Consul; run, never linked (its licence allows no more).
+    Consul,
+    /// `CoreDNS`.
+    CoreDns,
+    /// kwok, which plays nodes and pods by the thousand.
+    Kwok,
+}
+
+impl Binary {
+    /// All of them, in the order in which building them costs least.
+    pub const ALL: [Self; 7] = [
+        Self::KubeApiserver,
+        Self::KubeControllerManager,
+        Self::KubeProxy,
+        Self::Etcd,
+        Self::Consul,
+        Self::CoreDns,
+        Self::Kwok,
+    ];
+
+    /// The name of the program file.
+    pub fn name(self) -> &'static str {
+        self.recipe().name
+    }
+
+    /// The version that a build gives; a program found elsewhere may be another.
+    pub fn version(self) -> &'static str {
+        self.recipe().version
+    }
+
+    /// The variable that names the program file outright: `ZONAL_TESTBED_KUBE_APISERVER`.
+    pub fn variable(self) -> String {
+        format!(
+            "ZONAL_TESTBED_{}",
+            self.name().to_uppercase().replace('-', "_")
+        )
+    }
+
+    /// The program file, built if it has to be; see the order above.
+    ///
+    /// Cost: a build takes minutes and happens once per machine and version; it announces itself on the error stream.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`] when it is nowhere and there is no Go toolchain, or when the variable names no program;
+    /// [`Error::Build`] when the build fails; [`Error::Io`] when the cache cannot be used.
+    pub async fn find(self) -> Result<PathBuf, Error> {
+        let found = tokio::task::spawn_blocking(move || self.find_blocking()).await;
+        found.unwrap_or_else(|broken| std::panic::resume_unwind(broken.into_panic()))
+    }
+
+    /// [`Binary::find`] for callers without a runtime.
+    ///
+    /// # Errors
+    ///
+    /// The same.
+    pub fn find_blocking(self) -> Result<PathBuf, Error> {
+        if let Some(path) = env::var_os(self.variable()).map(PathBuf::from) {
+            return self.named(path);
+        }
+        match self.installed() {
+            Some(path) => Ok(path),
+            None => self.cached_or_built(),
+        }
+    }
+
+    fn named(self, path: PathBuf) -> Result<PathBuf, Error> {
+        if is_program(&path) {
+            return Ok(path);
+        }
+        let why = format!(
+            "{} names {}, which is no program",
+            self.variable(),
+            path.display()
+        );
+        Err(Error::unavailable(self.name(), why))
+    }
+
+    fn installed(self) -> Option<PathBuf> {
+        let assets = env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from);
+        let search = env::var_os("PATH").unwrap_or_default();
+        let folders = assets.into_iter().chain(env::split_paths(&search));
+        folders
+            .map(|folder| folder.join(self.name()))
+            .find(|path| is_program(path))
+    }
+
+    fn cached_or_built(self) -> Result<PathBuf, Error> {
+        let cache = cache_folder()?;
+        let path = cache.join(self.cache_name()?);
+        if is_program(&path) {
+            return Ok(path);
+        }
+        fs::create_dir_all(&cache).map_err(Error::io(format!("creating {}", cache.display())))?;
+        let _lock = lock(&with_suffix(&path, ".lock"))?;
+        // Another test may have built it while this one waited for the lock.
+        if !is_program(&path) {
+            self.build(&path)?;
+        }
+        Ok(path)
+    }
+
+    fn build(self, path: &Path) -> Result<(), Error> {
+        let recipe = self.recipe();
+        say(&format!(
+            "testbed: building {} {}, which takes about {} on two cores, once",
+            recipe.name, recipe.version, recipe.takes
+        ));
+        let unfinished = with_suffix(path, ".new");
+        let built = recipe
+            .go_build(&unfinished)
+            .output()
+            .map_err(|error| self.no_go(error))?;
+        if !built.status.success() {
+            let output = String::from_utf8_lossy(&built.stderr);
+            let from = output
+                .char_indices()
+                .rev()
+                .nth(OUTPUT_TAIL_CHARS)
+                .map_or(0, |(at, _)| at);
+            let output = output[from..].to_owned();
+            return Err(Error::Build {
+                what: recipe.name.to_owned(),
+                status: built.status,
+                output,
+            });
+        }
+        fs::rename(&unfinished, path).map_err(Error::io(format!("filling {}", path.display())))
+    }
+
+    fn no_go(self, error: io::Error) -> Error {
+        match error.kind() {
+            io::ErrorKind::NotFound => Error::unavailable(
+                self.name(),
+                format!(
+                    "not in {}, PATH or the cache; no Go to build it",
+                    self.variable()
+                ),
+            ),
+            _ => Error::io("running go build")(error),
+        }
+    }
+
+    fn cache_name(self) -> Result<String, Error> {
+        let recipe = self.recipe();
+        let mut hash = FNV_OFFSET;
+        for file in ["go.mod", "go.sum"].into_iter().chain(recipe.main) {
+            let path = recipe.folder().join(file);
+            let bytes =
+                fs::read(&path).map_err(Error::io(format!("reading {}", path.display())))?;
+            hash = fnv1a(hash, &bytes);
+        }
+        hash = fnv1a(hash, recipe.ldflags.as_bytes());
+        Ok(format!("{}-{}-{hash:016x}", recipe.name, recipe.version))
+    }
+
+    fn recipe(self) -> &'static Recipe {
+        match self {
+            Self::KubeApiserver => &KUBE_APISERVER,
+            Self::KubeControllerManager => &KUBE_CONTROLLER_MANAGER,
+            Self::KubeProxy => &KUBE_PROXY,
+            Self::Etcd => &ETCD,
+            Self::Consul => &CONSUL,
+            Self::CoreDns => &COREDNS,
+            Self::Kwok => &KWOK,
+        }
+    }
+}
+
+/// How a program is built: `package` in the module `testbed/go/<module>`.
+struct Recipe {
+    name: &'static str,
+    version: &'static str,
+    module: &'static str,
+    package: &'static str,
+    /// The file of ours that is compiled, if the package is not somebody else's.
+    main: Option<&'static str>,
+    ldflags: &'static str,
+    takes: &'static str,
+}
+
+impl Recipe {
+    fn folder(&self) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("go")
+            .join(self.module)
+    }
+
+    fn go_build(&self, into: &Path) -> Command {
+        let mut go = Command::new("go");
+        go.current_dir(self.folder())
+            .env("CGO_ENABLED", "0")
+            .env("GOWORK", "off")
+            .args(["build", "-mod=readonly", "-trimpath", "-buildvcs=false"])
+            .args(["-ldflags", self.ldflags, "-o"])
+            .arg(into)
+            .arg(self.package);
+        go
+    }
+}
+
+fn is_program(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+}
+
+fn cache_folder() -> Result<PathBuf, Error> {
+    let absolute = |name| {
+        env::var_os(name)
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute())
+    };
+    absolute("XDG_CACHE_HOME")
+        .or_else(|| absolute("HOME").map(|home| home.join(".cache")))
+        .map(|cache| cache.join("zonal-testbed"))
+        .ok_or_else(|| Error::unavailable("the cache", "neither XDG_CACHE_HOME nor HOME is set"))
+}
+
+/// Not `with_extension`: that takes the patch version for one.
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut path = path.as_os_str().to_owned();
+    path.push(suffix);
+    path.into()
+}
+
+/// Held until dropped, and released by the kernel when the process ends.
+fn lock(path: &Path) -> Result<fs::File, Error> {
+    let file = fs::File::create(path).map_err(Error::io(format!("creating {}", path.display())))?;
+    file.lock()
+        .map_err(Error::io(format!("locking {}", path.display())))?;
+    Ok(file)
+}
+
+/// FNV-1a: a name for a cache entry needs no more, and it never changes with the toolchain.
+fn fnv1a(hash: u64, bytes: &[u8]) -> u64 {
+    bytes.iter().fold(hash, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(FNV_PRIME)
+    })
+}
+
+const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
+const FNV_PRIME: u64 = 0x0100_0000_01b3;
+
+/// The compiler's complaint stands at the end, after the list of downloads.
+const OUTPUT_TAIL_CHARS: usize = 4000;
+
+/// Without these the servers call themselves 0.0.0 and refuse their own features.
+const KUBERNETES_LDFLAGS: &str = "-s -w \
+    -X k8s.io/component-base/version.gitVersion=v1.36.3 \
+    -X k8s.io/component-base/version.gitMajor=1 \
+    -X k8s.io/component-base/version.gitMinor=36";
+
+const KUBE_APISERVER: Recipe = Recipe {
+    name: "kube-apiserver",
+    version: "1.36.3",
+    module: "kubernetes",
+    package: "./cmd/kube-apiserver",
+    main: Some("cmd/kube-apiserver/main.go"),
+    ldflags: KUBERNETES_LDFLAGS,
+    takes: "4 minutes",
+};
+
+// The others of the module share most packages with the API server and are quick after it, which is why a control plane
+// asks for that one first.
+const KUBE_CONTROLLER_MANAGER: Recipe = Recipe {
+    name: "kube-controller-manager",
+    package: "./cmd/kube-controller-manager",
+    main: Some("cmd/kube-controller-manager/main.go"),
+    takes: "1 minute",
+    ..KUBE_APISERVER
+};
+
+const KUBE_PROXY: Recipe = Recipe {
+    name: "kube-proxy",
+    package: "./cmd/kube-proxy",
+    main: Some("cmd/kube-proxy/main.go"),
+    takes: "1 minute",
+    ..KUBE_APISERVER
+};
+
+const ETCD: Recipe = Recipe {
+    name: "etcd",
+    version: "3.6.8",
+    package: "./cmd/etcd",
+    main: Some("cmd/etcd/main.go"),
+    ldflags: "-s -w",
+    takes: "1 minute",
+    ..KUBE_APISERVER
+};
+
+const CONSUL: Recipe = Recipe {
+    name: "consul",
+    version: "1.22.5",
+    module: "consul",
+    package: "github.com/hashicorp/consul",
+    main: None,
+    ldflags: "-s -w",
+    takes: "4 minutes",
+};
+
+const COREDNS: Recipe = Recipe {
+    name: "coredns",
+    version: "1.14.7",
+    module: "coredns",
+    package: "github.com/coredns/coredns",
+    takes: "2 minutes",
+    ..CONSUL
+};
+
+const KWOK: Recipe = Recipe {
+    name: "kwok",
+    version: "0.8.0",
+    module: "kwok",
+    package: "sigs.k8s.io/kwok/cmd/kwok",
+    takes: "2 minutes",
+    ..CONSUL
+};
