@@ -23,6 +23,7 @@ pub struct HashKey(pub u64);
 
 impl HashKey {
     /// The key of the given bytes.
+    #[inline]
     pub fn of(bytes: &[u8]) -> Self {
         Self(xxh3_64(bytes))
     }
@@ -36,6 +37,7 @@ impl HashKey {
     }
 
     /// Where the key lies on the circle.
+    #[inline]
     pub fn position(self) -> Position {
         Position(self.0)
     }

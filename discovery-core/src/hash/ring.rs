@@ -85,6 +85,7 @@ impl Ring {
     }
 
     /// The members from the owner of the position on, along the circle, with repeats; one full turn.
+    #[inline]
     pub fn walk(&self, from: Position) -> Walk<'_> {
         Walk {
             owners: &self.owners,
@@ -116,6 +117,7 @@ impl Ring {
         self.owners.is_empty()
     }
 
+    #[inline]
     fn first_at_or_after(&self, Position(position): Position) -> usize {
         let slot = usize::try_from(position >> self.shift).unwrap_or(usize::MAX);
         let Some(&hint) = self.index.get(slot) else {
@@ -153,6 +155,7 @@ pub struct Walk<'r> {
 impl Iterator for Walk<'_> {
     type Item = usize;
 
+    #[inline]
     fn next(&mut self) -> Option<usize> {
         self.left = self.left.checked_sub(1)?;
         let owner = *self.owners.get(self.at)?;

@@ -14,6 +14,7 @@ use std::sync::Arc;
 ///
 /// `next` costs about one step of the ring, more where many members are unusable. Nothing is allocated for a service of
 /// up to 1,024 endpoints; above that the second candidate allocates a bit per member, once.
+#[inline]
 pub fn candidates(view: &ServiceView, key: HashKey) -> Candidates<'_> {
     let (members, walk, left) = match view.serving_tier() {
         Some(tier) => (
@@ -43,6 +44,7 @@ pub struct Candidates<'v> {
 impl<'v> Iterator for Candidates<'v> {
     type Item = &'v Arc<Endpoint>;
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         self.left = self.left.checked_sub(1)?;
         let (members, tried) = (self.members, &mut self.tried);
@@ -69,6 +71,7 @@ enum Tried {
 }
 
 impl Tried {
+    #[inline]
     fn contains(&self, at: usize) -> bool {
         let bit = |words: &[u64]| words[at / 64] & (1 << (at % 64)) != 0;
         match self {
@@ -79,6 +82,7 @@ impl Tried {
         }
     }
 
+    #[inline]
     fn insert(&mut self, at: usize, members: usize) {
         if let Self::None = self {
             *self = Self::One(at);

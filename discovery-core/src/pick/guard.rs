@@ -40,6 +40,7 @@ impl Deref for Pick<'_> {
 }
 
 impl Drop for Pick<'_> {
+    #[inline]
     fn drop(&mut self) {
         self.endpoint.load().leave();
     }

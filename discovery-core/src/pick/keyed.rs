@@ -50,6 +50,7 @@ impl Bound {
 /// 10 to 25 ns for up to 100 endpoints. A bound costs one comparison while the owner is below the floor. Above it the
 /// load of all usable endpoints is added up, about 1 ns each, and at most 10 endpoints are looked at; when all are over
 /// the bound the least busy of them is taken.
+#[inline]
 pub fn keyed(view: &ServiceView, key: HashKey, bound: Option<Bound>) -> Option<Pick<'_>> {
     let mut candidates = candidates(view, key);
     let owner = candidates.next()?;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 /// Picks the less busy of two random usable endpoints; none when no endpoint is usable.
 ///
 /// Constant time, about 10 ns. Where most members are unusable it scans from a random place: O(n).
+#[inline]
 pub fn p2c(view: &ServiceView) -> Option<Pick<'_>> {
     let tier = view.serving_tier()?;
     let first = draw(tier, None)?;
@@ -19,6 +20,7 @@ pub fn p2c(view: &ServiceView) -> Option<Pick<'_>> {
 }
 
 /// A random usable member other than `not`.
+#[inline]
 fn draw<'v>(tier: &'v Tier, not: Option<&'v Arc<Endpoint>>) -> Option<&'v Arc<Endpoint>> {
     let members = tier.members();
     let fits = |endpoint: &&Arc<Endpoint>| {

@@ -45,6 +45,7 @@ impl Picker {
     }
 
     /// Picks for the key: every caller with the same snapshot picks the same endpoint, load bound aside.
+    #[inline]
     pub fn keyed(&mut self, key: HashKey) -> Result<Pick<'_>, PickError> {
         let bound = self.bound;
         let (service, reader) = (&self.service, &mut self.reader);
@@ -53,6 +54,7 @@ impl Picker {
     }
 
     /// Picks the less busy of two.
+    #[inline]
     pub fn any(&mut self) -> Result<Pick<'_>, PickError> {
         let view = newest(&mut self.reader, &self.service, &mut self.seen)?;
         p2c(view).ok_or_else(|| none_eligible(view))
@@ -73,6 +75,7 @@ impl Picker {
     }
 }
 
+#[inline]
 fn newest<'s>(
     reader: &mut Reader,
     service: &ServiceName,

@@ -28,6 +28,7 @@ impl Reader {
     }
 
     /// The newest snapshot, whole.
+    #[inline]
     pub fn snapshot(&mut self) -> &Arc<Snapshot> {
         self.cache.load()
     }

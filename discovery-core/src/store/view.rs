@@ -62,6 +62,7 @@ impl Endpoint {
     /// The first address with the port of the given name, or with the first port when no name is given.
     ///
     /// No allocation; linear in the number of ports, which is one or two.
+    #[inline]
     pub fn socket(&self, port: Option<&str>) -> Option<SocketAddr> {
         let port = match port {
             Some(name) => self.ports.iter().find(|port| &*port.name == name),
@@ -86,11 +87,13 @@ impl Endpoint {
     }
 
     /// Whether it may be picked.
+    #[inline]
     pub fn is_usable(&self) -> bool {
         self.reason.is_in()
     }
 
     /// What this process counts about it; shared with its earlier and later generations.
+    #[inline]
     pub fn load(&self) -> &Arc<Load> {
         &self.load
     }
@@ -120,6 +123,7 @@ pub struct Load {
 
 impl Load {
     /// Requests or connections of this process that are under way to the endpoint, at most 16 million.
+    #[inline]
     pub fn in_flight(&self) -> u32 {
         u32::try_from(self.counts.load(Relaxed) & IN_FLIGHT_MASK).unwrap_or(u32::MAX)
     }
@@ -130,11 +134,13 @@ impl Load {
     }
 
     /// Counts one pick, under way.
+    #[inline]
     pub(crate) fn enter(&self) {
         self.counts.fetch_add((1 << IN_FLIGHT_BITS) | 1, Relaxed);
     }
 
     /// Counts one less under way.
+    #[inline]
     pub(crate) fn leave(&self) {
         self.counts.fetch_sub(1, Relaxed);
     }
@@ -193,16 +199,19 @@ pub struct Tier {
 
 impl Tier {
     /// All members in ascending order of their identity; the ring numbers them so.
+    #[inline]
     pub fn members(&self) -> &[Arc<Endpoint>] {
         &self.members
     }
 
     /// The ring over the members.
+    #[inline]
     pub fn ring(&self) -> &Arc<Ring> {
         &self.ring
     }
 
     /// How many members may be picked.
+    #[inline]
     pub fn usable(&self) -> usize {
         self.usable
     }
@@ -259,6 +268,7 @@ impl ServiceView {
     /// The tier that serves: the first with a usable member.
     ///
     /// Constant time: a view has at most two tiers.
+    #[inline]
     pub fn serving_tier(&self) -> Option<&Tier> {
         self.tiers.iter().find(|tier| tier.usable > 0)
     }
