@@ -8,7 +8,7 @@
 mod server;
 
 use discovery_core::{
-    clock::SystemClock,
+    clock::{Clock, SystemClock, TestClock},
     model::{NodeName, Zone, ZoneKeys},
     source::{FailureReason, KubeConfig, KubeSource, SourceStatus, WatchState},
     store::{Kind, Object, Problem, SourceId, Update},
@@ -32,13 +32,28 @@ impl Scene {
         Self::with(script, |config| config).await
     }
 
+    async fn clocked(
+        clock: TestClock,
+        script: impl Fn(&Asked) -> Option<Answer> + Send + Sync + 'static,
+    ) -> Self {
+        Self::start(clock, script, |config| config).await
+    }
+
     async fn with(
+        script: impl Fn(&Asked) -> Option<Answer> + Send + Sync + 'static,
+        configure: impl FnOnce(KubeConfig) -> KubeConfig,
+    ) -> Self {
+        Self::start(SystemClock, script, configure).await
+    }
+
+    async fn start(
+        clock: impl Clock,
         script: impl Fn(&Asked) -> Option<Answer> + Send + Sync + 'static,
         configure: impl FnOnce(KubeConfig) -> KubeConfig,
     ) -> Self {
         let server = Server::start(script).await;
         tokio::spawn(pass_time());
-        let status = Arc::new(SourceStatus::new(SourceId::Kube, Arc::new(SystemClock)));
+        let status = Arc::new(SourceStatus::new(SourceId::Kube, Arc::new(clock)));
         let node = NodeName::parse("n1").unwrap();
         let config =
             KubeConfig::new(node, ZoneKeys::default()).server(Some(server.address.clone()));
@@ -473,6 +488,19 @@ async fn a_silent_watch_is_given_up_after_its_time() {
     let waited = (watches[1].at - watches[0].at).as_secs();
     assert!((45..=57).contains(&waited), "{waited} s");
     assert_eq!(scene.status.errors(Kind::Slices, FailureReason::Silent), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_stands_and_is_quiet_is_a_sign_of_life_and_one_of_a_cache_is_none() {
+    for (watch, is_heard) in [(hang(), true), (Answer::ok([]), false)] {
+        let clock = TestClock::default();
+        let mut scene = Scene::clocked(clock.clone(), slices(vec![abc(10)], vec![watch])).await;
+        scene.asked("endpointslices", true, 1).await;
+        clock.advance(Duration::from_secs(30));
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        let age = scene.status.kind_age(Kind::Slices).unwrap();
+        assert_eq!(age < Duration::from_secs(30), is_heard, "{age:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -292,7 +292,7 @@ const LIST_TIME_MAX: Duration = Duration::from_secs(300);
 /// A watch is renewed after 40 to 50 seconds: that long a dead connection can go unnoticed.
 const WATCH_TIME_MIN: Duration = Duration::from_secs(40);
 /// A watch that lives shorter did not work.
-const SHORT_STREAM: Duration = Duration::from_secs(5);
+pub(super) const SHORT_STREAM: Duration = Duration::from_secs(5);
 const WATCH_PAUSE_MIN: Duration = Duration::from_secs(1);
 /// Bookmarks come about once a minute: without any for that long a watch may wait for a version of the future.
 const QUIET_MAX: Duration = Duration::from_secs(180);

@@ -6,7 +6,7 @@
 
 use super::{
     decode::{Event, Page},
-    engine::{Action, Engine, Failure},
+    engine::{Action, Engine, Failure, SHORT_STREAM},
     framing::Lines,
     request::{Asker, next_piece, read_body},
     resource::Resource,
@@ -171,12 +171,19 @@ impl Feed {
         self.out.status.set_connected(self.out.kind, true);
         self.out.set_state(WatchState::Live);
         let (mut lines, mut has_spoken) = (Lines::default(), false);
+        let mut lives_at = Some(Instant::now() + SHORT_STREAM);
         loop {
-            let piece = match timeout_at(deadline, next_piece(&mut body)).await {
+            let until = lives_at.unwrap_or(deadline).min(deadline);
+            let piece = match timeout_at(until, next_piece(&mut body)).await {
                 Ok(Ok(Some(piece))) => piece,
                 // What is left in `lines` was cut off with the stream: the next watch repeats it.
                 Ok(Ok(None)) => return End::Closed,
                 Ok(Err(failure)) => return End::Failed(failure),
+                // A watch that stands and has nothing to tell is a sign of life; caches that are cut off end it at once.
+                Err(_) if lives_at.take().is_some() => {
+                    self.out.status.heard(self.out.kind);
+                    continue;
+                }
                 Err(_) if has_spoken => return End::Closed,
                 Err(_) => return End::Failed(silent()),
             };

@@ -215,6 +215,7 @@ impl KubeSource {
                         .await;
                 } else {
                     self.status.set_state(Kind::Nodes, WatchState::Cold);
+                    self.status.set_connected(Kind::Nodes, false);
                     std::future::pending::<()>().await;
                 }
             };
