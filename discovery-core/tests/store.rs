@@ -7,13 +7,19 @@ use discovery_core::{
         SlicePort, TargetRef, Zone, ZoneKeys, ZonePolicy,
     },
     store::{
-        Change, Coverage, Kind, Object, ObjectKey, Problem, Reader, ServiceView, SourceId,
-        StateConfig, Tier, Update, Writer, ZoneStatus, channel,
+        Change, Coverage, HoldRule, Kind, Object, ObjectKey, Problem, Reader, ServiceView,
+        SourceId, StateConfig, Tier, Update, Writer, ZoneStatus, channel,
         persist::{Owner, Shelf, ShelfError},
     },
 };
 use proptest::prelude::*;
-use std::{collections::BTreeMap, fs, num::NonZeroU16, sync::Arc, time::SystemTime};
+use std::{
+    collections::BTreeMap,
+    fs,
+    num::NonZeroU16,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 const SOURCE: SourceId = SourceId::Kube;
 
@@ -85,8 +91,13 @@ fn mall(policy: Option<ZonePolicy>) -> Vec<Update> {
     updates
 }
 
+/// Nothing is held back here: `tests/holds.rs` is about that.
 fn start() -> (Writer, Reader) {
-    channel(StateConfig::new(NodeName::parse("edge-a").unwrap()))
+    let none = HoldRule {
+        mass_change: Duration::ZERO,
+        zone: Duration::ZERO,
+    };
+    channel(StateConfig::new(NodeName::parse("edge-a").unwrap()).holds(none))
 }
 
 fn apply(writer: &mut Writer, updates: impl IntoIterator<Item = Update>) {

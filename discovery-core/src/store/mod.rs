@@ -5,6 +5,7 @@
 //! [`Snapshot`] behind one atomic pointer. Nothing here waits, and nothing but [`persist`] touches a disk.
 
 mod build;
+mod hold;
 pub mod persist;
 mod reader;
 mod snapshot;
@@ -13,6 +14,7 @@ mod update;
 mod view;
 mod writer;
 
+pub use hold::{Held, HoldReason, HoldRule};
 pub use reader::Reader;
 pub use snapshot::{Coverage, Generation, Snapshot, ZoneStatus};
 pub use state::{Change, State, StateConfig};

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The published, immutable view of one moment.
 
-use super::{Kind, Problem, ServiceView};
+use super::{Held, Kind, Problem, ServiceView};
 use crate::model::{Node, NodeName, ServiceName, Zone, ZoneKeys};
 use std::{collections::HashMap, fmt, sync::Arc};
 
@@ -83,6 +83,7 @@ pub struct Snapshot {
     pub(super) missing: Box<[Kind]>,
     pub(super) services: HashMap<ServiceName, Arc<ServiceView>>,
     pub(super) nodes: Arc<[Node]>,
+    pub(super) held: Arc<[Held]>,
     pub(super) problems: Arc<[Problem]>,
 }
 
@@ -96,6 +97,7 @@ impl Snapshot {
             missing: Kind::ALL.into(),
             services: HashMap::new(),
             nodes: Arc::new([]),
+            held: Arc::new([]),
             problems: Arc::new([]),
         }
     }
@@ -139,6 +141,11 @@ impl Snapshot {
     /// The nodes of our zone in the order of their names.
     pub fn nodes(&self) -> &[Node] {
         &self.nodes
+    }
+
+    /// What stays in force although its source states it no longer: an alarm for a person.
+    pub fn held(&self) -> &[Held] {
+        &self.held
     }
 
     /// Objects that were refused and are not mended yet.

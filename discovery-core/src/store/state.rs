@@ -5,8 +5,10 @@
 //! (a slice before its node, a node before the zone is known) and still end in the same snapshot.
 
 use super::{
-    Coverage, Generation, Kind, Object, ObjectKey, Problem, Snapshot, SourceId, Update, ZoneStatus,
+    Coverage, Generation, HoldRule, Kind, Object, ObjectKey, Problem, Snapshot, SourceId, Update,
+    ZoneStatus,
     build::{BuildContext, build_view},
+    hold::{Holds, Loss},
 };
 use crate::model::{
     AddressRules, Node, NodeName, Service, ServiceName, Slice, SliceKey, Zone, ZoneKeys, ZonePolicy,
@@ -14,6 +16,7 @@ use crate::model::{
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
+    time::Instant,
 };
 
 /// What the state has to know before the first update.
@@ -24,6 +27,7 @@ pub struct StateConfig {
     pub(super) zone_keys: ZoneKeys,
     pub(super) policy: ZonePolicy,
     pub(super) addresses: AddressRules,
+    pub(super) holds: HoldRule,
 }
 
 impl StateConfig {
@@ -35,6 +39,7 @@ impl StateConfig {
             zone_keys: ZoneKeys::default(),
             policy: ZonePolicy::default(),
             addresses: AddressRules::default(),
+            holds: HoldRule::default(),
         }
     }
 
@@ -65,6 +70,13 @@ impl StateConfig {
         self.addresses = rules;
         self
     }
+
+    /// How long what a source loses in mass stays in force; zero switches a hold off.
+    #[must_use]
+    pub fn holds(mut self, rule: HoldRule) -> Self {
+        self.holds = rule;
+        self
+    }
 }
 
 /// What an update did, and thus how soon it should be published.
@@ -88,6 +100,7 @@ pub struct State {
     slices: BTreeMap<SliceKey, Slice>,
     slices_of: HashMap<ServiceName, BTreeSet<SliceKey>>,
     lists: HashMap<Kind, List>,
+    holds: Holds,
     problems: BTreeSet<(SourceId, Problem)>,
     touched: Touched,
 }
@@ -103,9 +116,17 @@ enum OwnNode {
 /// How far the list of one kind has come.
 #[derive(Debug, Default)]
 struct List {
-    /// The keys that the list under way has named so far.
-    open: Option<HashSet<ObjectKey>>,
+    open: Option<OpenList>,
     synced_by: Option<SourceId>,
+}
+
+/// A list under way. Nothing that it says is worth a publication of its own before it is complete.
+#[derive(Debug)]
+struct OpenList {
+    /// The keys that it has named so far.
+    seen: HashSet<ObjectKey>,
+    change: Change,
+    went_back: bool,
 }
 
 /// What the next snapshot has to look at again.
@@ -119,6 +140,7 @@ impl State {
     /// The state before anything was read.
     pub fn new(config: StateConfig) -> Self {
         Self {
+            holds: Holds::new(config.holds),
             config,
             own_node: OwnNode::default(),
             nodes: BTreeMap::new(),
@@ -135,17 +157,45 @@ impl State {
     pub fn apply(&mut self, update: Update) -> Change {
         match update {
             Update::Reset(source, kind) => self.reset(source, kind),
-            Update::Upsert(_, object) => self.upsert(object),
-            Update::Remove(_, key) | Update::Absent(_, key) => self.remove(&key),
+            Update::Upsert(source, object) => self.upsert(source, object),
+            Update::Remove(source, key) | Update::Absent(source, key) => self.remove(source, &key),
+            Update::WentBack(_, kind) => self.went_back(kind),
             Update::Synced(source, kind) => self.synced(source, kind),
             Update::Reject(source, problem) => self.reject(source, problem),
         }
+    }
+
+    /// Gives up what was held back for long enough. Holds begin with the first call after them.
+    pub fn tick(&mut self, now: Instant) -> Change {
+        let (gone, zone_is_gone) = self.holds.tick(now);
+        self.release(&gone, zone_is_gone)
+    }
+
+    /// When the next call of [`State::tick`] has something to give up.
+    pub fn due(&self) -> Option<Instant> {
+        self.holds.due()
+    }
+
+    /// Gives up everything that is held back, because a person says that the sources are right.
+    pub fn accept(&mut self) -> Change {
+        let zone_was_held = self.holds.node().is_some();
+        let gone = self.holds.accept();
+        self.release(&gone, zone_was_held)
+    }
+
+    fn release(&mut self, gone: &[ObjectKey], zone_is_gone: bool) -> Change {
+        let objects = gone.iter().map(|key| self.drop_object(key)).max();
+        let zone = zone_is_gone.then(|| self.touch_everything());
+        objects.max(zone).unwrap_or(Change::Nothing)
     }
 
     /// Where our own zone stands.
     pub fn zone(&self) -> ZoneStatus {
         if let Some(zone) = &self.config.zone {
             return ZoneStatus::Known(zone.clone());
+        }
+        if let Some(zone) = self.holds.node().and_then(|node| node.zone.clone()) {
+            return ZoneStatus::Known(zone);
         }
         match &self.own_node {
             OwnNode::Unknown => ZoneStatus::Unknown,
@@ -180,6 +230,7 @@ impl State {
             _ => (HashMap::new(), !previous.services.is_empty()),
         };
         let nodes = self.zone_nodes(zone.zone());
+        let held = self.holds.report();
         let problems: Vec<_> = self
             .problems
             .iter()
@@ -190,6 +241,7 @@ impl State {
             || coverage != previous.coverage
             || missing[..] != previous.missing[..]
             || nodes[..] != previous.nodes[..]
+            || held[..] != previous.held[..]
             || problems[..] != previous.problems[..];
         changed.then(|| Snapshot {
             generation: Generation(previous.generation.0 + 1),
@@ -198,6 +250,7 @@ impl State {
             missing: missing.into(),
             services,
             nodes: nodes.into(),
+            held: held.into(),
             problems: problems.into(),
         })
     }
@@ -206,10 +259,7 @@ impl State {
     /// callers of this zone may be given.
     pub(super) fn objects_of_zone(&self) -> Vec<Object> {
         let zone = self.zone();
-        let own = match &self.own_node {
-            OwnNode::Known(node) => Some(Object::OwnNode(node.clone())),
-            _ => None,
-        };
+        let own = self.known_own_node().cloned().map(Object::OwnNode);
         let nodes = self.zone_nodes(zone.zone());
         let names: HashSet<NodeName> = nodes.iter().map(|node| node.name.clone()).collect();
         let slices = self.slices.values().map(|slice| {
@@ -233,7 +283,14 @@ impl State {
     }
 
     fn reset(&mut self, source: SourceId, kind: Kind) -> Change {
-        self.lists.entry(kind).or_default().open = Some(HashSet::new());
+        let list = self.lists.entry(kind).or_default();
+        // What an abandoned list has changed is still to be told.
+        let change = list.open.take().map_or(Change::Nothing, |open| open.change);
+        list.open = Some(OpenList {
+            seen: HashSet::new(),
+            change,
+            went_back: false,
+        });
         let before = self.problems.len();
         self.problems
             .retain(|(by, problem)| (*by, problem.kind) != (source, kind));
@@ -244,18 +301,32 @@ impl State {
         }
     }
 
-    fn upsert(&mut self, object: Object) -> Change {
-        let key = object.key();
-        if let Some(seen) = self
-            .lists
-            .get_mut(&key.kind())
-            .and_then(|list| list.open.as_mut())
-        {
-            seen.insert(key.clone());
+    fn went_back(&mut self, kind: Kind) -> Change {
+        if let Some(open) = self.lists.entry(kind).or_default().open.as_mut() {
+            open.went_back = true;
         }
-        let mended = self.forget_problems_of(&key);
+        Change::Nothing
+    }
+
+    fn upsert(&mut self, source: SourceId, object: Object) -> Change {
+        let key = object.key();
+        self.holds.forget(&key);
+        let change = self.take_in(source, object, &key);
+        let list = self.lists.get_mut(&key.kind());
+        match list.and_then(|list| list.open.as_mut()) {
+            Some(open) => {
+                open.seen.insert(key);
+                open.change = open.change.max(change);
+                Change::Nothing
+            }
+            None => change,
+        }
+    }
+
+    fn take_in(&mut self, source: SourceId, object: Object, key: &ObjectKey) -> Change {
+        let mended = self.forget_problems_of(key);
         let change = match object {
-            Object::OwnNode(node) => self.upsert_own_node(node),
+            Object::OwnNode(node) => self.upsert_own_node(source, node),
             Object::Node(node) => self.upsert_node(&node),
             Object::Service(service) => self.upsert_service(service),
             Object::Slice(slice) => self.upsert_slice(slice),
@@ -267,8 +338,13 @@ impl State {
         })
     }
 
-    fn upsert_own_node(&mut self, node: Node) -> Change {
+    fn upsert_own_node(&mut self, source: SourceId, node: Node) -> Change {
         let zone = self.zone();
+        if node.zone.is_some() {
+            self.holds.release_zone();
+        } else {
+            self.hold_zone(source);
+        }
         self.own_node = OwnNode::Known(node);
         if self.zone() == zone {
             Change::Gained
@@ -318,7 +394,22 @@ impl State {
         change
     }
 
-    fn remove(&mut self, key: &ObjectKey) -> Change {
+    /// Keeps the zone that our own node has told so far.
+    fn hold_zone(&mut self, source: SourceId) {
+        if let OwnNode::Known(node) = &self.own_node {
+            self.holds.hold_zone(source, node);
+        }
+    }
+
+    fn remove(&mut self, source: SourceId, key: &ObjectKey) -> Change {
+        self.holds.forget(key);
+        if matches!(key, ObjectKey::OwnNode(_)) {
+            self.hold_zone(source);
+        }
+        self.drop_object(key)
+    }
+
+    fn drop_object(&mut self, key: &ObjectKey) -> Change {
         let mended = self.forget_problems_of(key);
         let removed = match key {
             ObjectKey::OwnNode(_) => {
@@ -359,24 +450,46 @@ impl State {
 
     fn synced(&mut self, source: SourceId, kind: Kind) -> Change {
         let list = self.lists.entry(kind).or_default();
-        let first = list.synced_by.replace(source) != Some(source);
-        let Some(seen) = list.open.take() else {
+        let before = list.synced_by.replace(source);
+        let Some(open) = list.open.take() else {
             return Change::Gained;
         };
-        let gone: Vec<_> = self
-            .keys_of(kind)
-            .filter(|key| !seen.contains(key))
-            .collect();
-        let change = gone
-            .iter()
-            .map(|key| self.remove(key))
-            .max()
-            .unwrap_or(Change::Nothing);
-        change.max(if first {
-            Change::Gained
-        } else {
+        let first = if before == Some(source) {
             Change::Nothing
-        })
+        } else {
+            Change::Gained
+        };
+        let loss = self.loss(kind, &open, before == Some(SourceId::Disk));
+        let gone = self.holds.judge(source, kind, loss);
+        let changes = gone.iter().map(|key| self.drop_object(key));
+        changes
+            .max()
+            .max(Some(first.max(open.change)))
+            .unwrap_or(first)
+    }
+
+    /// What the complete list leaves out of what was known.
+    fn loss(&self, kind: Kind, list: &OpenList, was_restored: bool) -> Loss {
+        let mut loss = Loss {
+            gone: Vec::new(),
+            lost: 0,
+            known: 0,
+            left: list.seen.len(),
+            went_back: list.went_back,
+            was_restored,
+        };
+        for key in self.keys_of(kind) {
+            let weight = match &key {
+                ObjectKey::Slice(key) => self.slices.get(key).map_or(0, |s| s.endpoints.len()),
+                _ => 1,
+            };
+            loss.known += weight;
+            if !list.seen.contains(&key) {
+                loss.lost += weight;
+                loss.gone.push(key);
+            }
+        }
+        loss
     }
 
     fn reject(&mut self, source: SourceId, problem: Problem) -> Change {
@@ -446,9 +559,7 @@ impl State {
             .filter(of_zone)
             .map(|node| (&node.name, node))
             .collect();
-        if let OwnNode::Known(node) = &self.own_node
-            && of_zone(&node)
-        {
+        if let Some(node) = self.known_own_node().filter(of_zone) {
             nodes.insert(&node.name, node);
         }
         nodes.into_values().cloned().collect()
@@ -534,9 +645,17 @@ impl State {
     }
 
     fn zone_of(&self, node: &NodeName) -> Option<&Zone> {
-        match &self.own_node {
-            OwnNode::Known(own) if own.name == *node => own.zone.as_ref(),
+        match self.known_own_node() {
+            Some(own) if own.name == *node => own.zone.as_ref(),
             _ => self.nodes.get(node)?.zone.as_ref(),
+        }
+    }
+
+    /// Our own node as it is, or as it was when its zone is held.
+    fn known_own_node(&self) -> Option<&Node> {
+        match &self.own_node {
+            OwnNode::Known(node) => Some(self.holds.node().unwrap_or(node)),
+            _ => self.holds.node(),
         }
     }
 }

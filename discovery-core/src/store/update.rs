@@ -17,6 +17,11 @@ pub enum SourceId {
 }
 
 impl SourceId {
+    /// Whether it is a server that can be wiped, restored or replaced without anybody meaning it.
+    pub fn is_remote(self) -> bool {
+        matches!(self, Self::Kube)
+    }
+
     /// The word for metrics and logs.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -148,6 +153,8 @@ pub struct Problem {
 pub enum Update {
     /// A new full list of the kind begins. What it does not name is gone once `Synced` follows, and stays until then.
     Reset(SourceId, Kind),
+    /// The list under way is of a lower version than what the source stated before.
+    WentBack(SourceId, Kind),
     /// The object is as given.
     Upsert(SourceId, Object),
     /// The object existed and is gone.
