@@ -5,23 +5,32 @@ use crate::model::{Node, NodeName, Service, ServiceName, Slice, SliceKey};
 use std::fmt;
 
 /// Which source speaks.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[derive(
+    Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, serde::Serialize, serde::Deserialize,
+)]
+#[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum SourceId {
     /// A Kubernetes API server.
     Kube,
     /// A manifest file.
     Manifest,
+    /// A Consul agent.
+    Consul,
     /// The last good snapshot on disk: what holds until a live source has spoken.
     Disk,
 }
 
 impl SourceId {
+    /// All sources.
+    pub const ALL: [Self; 4] = [Self::Kube, Self::Manifest, Self::Consul, Self::Disk];
+
     /// The word for metrics and logs.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Kube => "kube",
             Self::Manifest => "static",
+            Self::Consul => "consul",
             Self::Disk => "snapshot",
         }
     }
