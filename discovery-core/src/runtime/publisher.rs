@@ -3,7 +3,7 @@
 
 use crate::{
     clock::Clock,
-    store::{Change, Coverage, Held, Object, Snapshot, Update, Writer},
+    store::{Change, Coverage, Held, Object, Snapshot, SourceId, Update, Writer},
     telemetry::Metrics,
 };
 use std::{
@@ -17,7 +17,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 /// Asks the writer for what has to be on disk.
-pub(super) type SaveRequest = oneshot::Sender<Vec<Object>>;
+pub(super) type SaveRequest = oneshot::Sender<Vec<(SourceId, Object)>>;
 
 /// What the task works on.
 pub(super) struct Publisher {

@@ -71,7 +71,7 @@ impl Readiness {
             snapshot
                 .missing()
                 .iter()
-                .map(|kind| format!("list of {kind} not read yet")),
+                .map(|list| format!("{list} not read yet")),
         );
         Self {
             ready: missing.is_empty(),

@@ -9,7 +9,7 @@
 use super::{Kind, ObjectKey, SourceId};
 use crate::model::Node;
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashSet, btree_map::Entry},
     fmt,
     time::{Duration, Instant},
 };
@@ -199,13 +199,13 @@ impl Holds {
     }
 
     /// The object was stated anew, or is gone by a word about it alone.
-    pub(super) fn forget(&mut self, key: &ObjectKey) {
-        if self.lists.is_empty() {
-            return;
+    pub(super) fn forget(&mut self, source: SourceId, key: &ObjectKey) {
+        if let Entry::Occupied(mut held) = self.lists.entry((source, key.kind())) {
+            held.get_mut().keys.remove(key);
+            if held.get().keys.is_empty() {
+                held.remove();
+            }
         }
-        self.lists.retain(|(_, kind), held| {
-            *kind != key.kind() || !held.keys.remove(key) || !held.keys.is_empty()
-        });
     }
 
     /// Keeps our own node as it was before `source` told its zone no longer.
@@ -225,17 +225,22 @@ impl Holds {
 
     /// Our own node as it was, while its zone is held.
     pub(super) fn node(&self) -> Option<&Node> {
-        self.zone.as_ref().map(|held| &held.node)
+        self.own_node().map(|(_, node)| node)
+    }
+
+    /// The same, with the source that stated it.
+    pub(super) fn own_node(&self) -> Option<(SourceId, &Node)> {
+        self.zone.as_ref().map(|held| (held.source, &held.node))
     }
 
     /// Gives up what has been held long enough: the objects that are gone now, and whether the zone is.
-    pub(super) fn tick(&mut self, now: Instant) -> (Vec<ObjectKey>, bool) {
+    pub(super) fn tick(&mut self, now: Instant) -> (Vec<(SourceId, ObjectKey)>, bool) {
         let mut gone = Vec::new();
-        self.lists.retain(|_, held| {
+        self.lists.retain(|(source, _), held| {
             held.doubt.tick(now);
             let is_over = held.wait.tick(now);
             if is_over {
-                gone.extend(held.keys.drain());
+                gone.extend(held.keys.drain().map(|key| (*source, key)));
             }
             !is_over
         });
@@ -254,10 +259,13 @@ impl Holds {
     }
 
     /// A person accepts what the sources say; the objects that are gone now.
-    pub(super) fn accept(&mut self) -> Vec<ObjectKey> {
+    pub(super) fn accept(&mut self) -> Vec<(SourceId, ObjectKey)> {
         self.zone = None;
-        let lists = std::mem::take(&mut self.lists);
-        lists.into_values().flat_map(|held| held.keys).collect()
+        let lists = std::mem::take(&mut self.lists).into_iter();
+        let keys = |((source, _), held): ((SourceId, Kind), HeldList)| {
+            held.keys.into_iter().map(move |key| (source, key))
+        };
+        lists.flat_map(keys).collect()
     }
 
     /// What is held, for people.
@@ -425,9 +433,9 @@ mod tests {
     fn an_object_that_comes_back_is_held_no_longer() {
         let mut holds = holds();
         holds.judge(KUBE, Kind::Slices, loss(&["a", "b"], 2));
-        holds.forget(&key("a"));
+        holds.forget(KUBE, &key("a"));
         assert_eq!(holds.report()[0].objects, 1);
-        holds.forget(&key("b"));
+        holds.forget(KUBE, &key("b"));
         assert_eq!(holds.report(), []);
     }
 

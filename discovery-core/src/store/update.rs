@@ -5,21 +5,29 @@ use crate::model::{Node, NodeName, Service, ServiceName, Slice, SliceKey};
 use std::fmt;
 
 /// Which source speaks.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[derive(
+    Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, serde::Serialize, serde::Deserialize,
+)]
+#[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum SourceId {
     /// A Kubernetes API server.
     Kube,
     /// A manifest file.
     Manifest,
+    /// A Consul agent.
+    Consul,
     /// The last good snapshot on disk: what holds until a live source has spoken.
     Disk,
 }
 
 impl SourceId {
+    /// All sources.
+    pub const ALL: [Self; 4] = [Self::Kube, Self::Manifest, Self::Consul, Self::Disk];
+
     /// Whether it is a server that can be wiped, restored or replaced without anybody meaning it.
     pub fn is_remote(self) -> bool {
-        matches!(self, Self::Kube)
+        matches!(self, Self::Kube | Self::Consul)
     }
 
     /// The word for metrics and logs.
@@ -27,6 +35,7 @@ impl SourceId {
         match self {
             Self::Kube => "kube",
             Self::Manifest => "static",
+            Self::Consul => "consul",
             Self::Disk => "snapshot",
         }
     }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The one writer: it owns the state and publishes; it cannot be cloned.
 
-use super::{Change, Generation, Object, Reader, Snapshot, State, StateConfig, Update};
+use super::{Change, Generation, Object, Reader, Snapshot, SourceId, State, StateConfig, Update};
 use arc_swap::ArcSwap;
 use std::{sync::Arc, time::Instant};
 use tokio::sync::watch;
@@ -68,8 +68,8 @@ impl Writer {
         Some(next)
     }
 
-    /// What has to be on disk to serve again without any source.
-    pub fn objects_of_zone(&self) -> Vec<Object> {
+    /// What has to be on disk to serve again without any source, each object with the source that states it.
+    pub fn objects_of_zone(&self) -> Vec<(SourceId, Object)> {
         self.state.objects_of_zone()
     }
 }
