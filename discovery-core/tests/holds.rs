@@ -2,10 +2,7 @@
 //! What readers see while a source denies what it said before: a wiped or restored server, a lost label.
 
 use discovery_core::{
-    model::{
-        Conditions, Node, NodeName, Protocol, Slice, SliceEndpoint, SliceKey, SlicePort, TargetRef,
-        Zone,
-    },
+    model::{Node, NodeName, Protocol, Slice, SliceEndpoint, SliceKey, SlicePort, TargetRef, Zone},
     store::{
         Change, HoldReason, HoldRule, Kind, Object, ObjectKey, Reader, SourceId, StateConfig,
         Update, Writer, ZoneStatus, channel,
@@ -81,11 +78,10 @@ impl Scene {
 }
 
 fn edge() -> Node {
-    Node {
-        name: NodeName::parse("edge-a").unwrap(),
-        zone: Zone::parse("mall-1").ok(),
-        addresses: vec![],
-    }
+    Node::new(
+        NodeName::parse("edge-a").unwrap(),
+        Zone::parse("mall-1").ok(),
+    )
 }
 
 fn key(number: u8) -> SliceKey {
@@ -94,8 +90,6 @@ fn key(number: u8) -> SliceKey {
 
 fn slice(number: u8) -> Object {
     Object::Slice(Slice {
-        key: key(number),
-        service: format!("web-{number}").parse().unwrap(),
         ports: [SlicePort {
             name: "".into(),
             protocol: Protocol::Tcp,
@@ -103,14 +97,14 @@ fn slice(number: u8) -> Object {
         }]
         .into(),
         endpoints: vec![SliceEndpoint {
-            address: [10, 0, 0, number].into(),
             target: Some(TargetRef {
                 name: format!("web-{number}").into(),
-                uid: format!("uid-{number}").into(),
+                uid: format!("uid-{number}").as_str().into(),
             }),
             node: Some(edge().name),
-            conditions: Conditions::from_api(None, None, None),
+            ..SliceEndpoint::new([10, 0, 0, number].into())
         }],
+        ..Slice::new(key(number), format!("web-{number}").parse().unwrap())
     })
 }
 

@@ -24,29 +24,26 @@ use std::{
 const SOURCE: SourceId = SourceId::Kube;
 
 fn node(name: &str, zone: Option<&str>) -> Node {
-    Node {
-        name: NodeName::parse(name).unwrap(),
-        zone: zone.map(|zone| Zone::parse(zone).unwrap()),
-        addresses: vec![],
-    }
+    Node::new(
+        NodeName::parse(name).unwrap(),
+        zone.map(|zone| Zone::parse(zone).unwrap()),
+    )
 }
 
 fn endpoint(pod: &str, address: &str, node: Option<&str>, ready: bool) -> SliceEndpoint {
     SliceEndpoint {
-        address: address.parse().unwrap(),
         target: Some(TargetRef {
             name: pod.into(),
             uid: format!("uid-{pod}").into(),
         }),
         node: node.map(|node| NodeName::parse(node).unwrap()),
         conditions: Conditions::from_api(Some(ready), None, None),
+        ..SliceEndpoint::new(address.parse().unwrap())
     }
 }
 
 fn slice(name: &str, endpoints: Vec<SliceEndpoint>) -> Slice {
     Slice {
-        key: SliceKey::new("default", name).unwrap(),
-        service: "web".parse().unwrap(),
         ports: [SlicePort {
             name: "http".into(),
             protocol: discovery_core::model::Protocol::Tcp,
@@ -54,16 +51,17 @@ fn slice(name: &str, endpoints: Vec<SliceEndpoint>) -> Slice {
         }]
         .into(),
         endpoints,
+        ..Slice::new(
+            SliceKey::new("default", name).unwrap(),
+            "web".parse().unwrap(),
+        )
     }
 }
 
 fn service(policy: Option<ZonePolicy>) -> Service {
     Service {
-        name: "web".parse().unwrap(),
-        ports: vec![],
         zone_policy: policy,
-        owns_node_ports: false,
-        host_port: None,
+        ..Service::new("web".parse().unwrap())
     }
 }
 

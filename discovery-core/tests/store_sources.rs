@@ -2,9 +2,7 @@
 //! What readers see when several sources speak: who is in force, what a list takes back, what is missing, the disk.
 
 use discovery_core::{
-    model::{
-        Conditions, Node, NodeName, Protocol, Slice, SliceEndpoint, SliceKey, SlicePort, Zone,
-    },
+    model::{Node, NodeName, Protocol, Slice, SliceEndpoint, SliceKey, SlicePort, Zone},
     store::{
         Coverage, HoldRule, Kind, MergePolicy, MergeRule, MergeRules, Object, ObjectKey, Problem,
         Reader,
@@ -40,11 +38,8 @@ fn config() -> StateConfig {
 }
 
 fn node(name: &str, zone: &str) -> Node {
-    Node {
-        name: NodeName::parse(name).unwrap(),
-        zone: Some(Zone::parse(zone).unwrap()),
-        addresses: vec![],
-    }
+    let zone = Zone::parse(zone).unwrap();
+    Node::new(NodeName::parse(name).unwrap(), Some(zone))
 }
 
 fn slice(service: &str, name: &str, address: &str, node: &str) -> Object {
@@ -54,15 +49,15 @@ fn slice(service: &str, name: &str, address: &str, node: &str) -> Object {
         port: NonZeroU16::new(80).unwrap(),
     };
     Object::Slice(Slice {
-        key: SliceKey::new("default", name).unwrap(),
-        service: service.parse().unwrap(),
         ports: [port].into(),
         endpoints: vec![SliceEndpoint {
-            address: address.parse().unwrap(),
-            target: None,
             node: Some(NodeName::parse(node).unwrap()),
-            conditions: Conditions::from_api(None, None, None),
+            ..SliceEndpoint::new(address.parse().unwrap())
         }],
+        ..Slice::new(
+            SliceKey::new("default", name).unwrap(),
+            service.parse().unwrap(),
+        )
     })
 }
 

@@ -326,11 +326,10 @@ mod tests {
     }
 
     fn edge() -> Node {
-        Node {
-            name: NodeName::parse("edge-a").unwrap(),
-            zone: Zone::parse("mall-1").ok(),
-            addresses: vec![],
-        }
+        Node::new(
+            NodeName::parse("edge-a").unwrap(),
+            Zone::parse("mall-1").ok(),
+        )
     }
 
     fn loss(gone: &[&str], known: usize) -> Loss {
