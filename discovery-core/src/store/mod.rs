@@ -14,6 +14,7 @@ mod update;
 mod view;
 mod writer;
 
+pub(crate) use merge::fits_stars;
 pub use merge::{Choice, HeldBack, MergePolicy, MergeRule, MergeRules, ServicePattern};
 pub use reader::Reader;
 pub use snapshot::{Coverage, Generation, MissingList, Snapshot, ZoneStatus};
