@@ -13,7 +13,9 @@ mod reason;
 mod status;
 
 pub use backoff::{Backoff, BackoffRule};
-pub use kube::{KubeConfig, KubeSource, KubeSourceError};
+pub use kube::{
+    KubeConfig, KubeSource, KubeSourceError, Selector, SelectorError, SliceApi, UnknownSliceApi,
+};
 pub use manifest::{Manifest, ManifestContent, ManifestError};
 pub use reason::FailureReason;
 pub use status::{SourceStatus, WatchState};

@@ -136,6 +136,10 @@ impl State {
         match update {
             Update::Reset(source, kind) => self.reset(source, kind),
             Update::Upsert(_, object) => self.upsert(object),
+            Update::Kept(_, key) => {
+                self.mark_named(&key);
+                Change::Nothing
+            }
             Update::Remove(_, key) | Update::Absent(_, key) => self.remove(&key),
             Update::Synced(source, kind) => self.synced(source, kind),
             Update::Reject(source, problem) => self.reject(source, problem),
@@ -246,13 +250,7 @@ impl State {
 
     fn upsert(&mut self, object: Object) -> Change {
         let key = object.key();
-        if let Some(seen) = self
-            .lists
-            .get_mut(&key.kind())
-            .and_then(|list| list.open.as_mut())
-        {
-            seen.insert(key.clone());
-        }
+        self.mark_named(&key);
         let mended = self.forget_problems_of(&key);
         let change = match object {
             Object::OwnNode(node) => self.upsert_own_node(node),
@@ -265,6 +263,14 @@ impl State {
         } else {
             Change::Nothing
         })
+    }
+
+    /// The list under way, if there is one, has named the key.
+    fn mark_named(&mut self, key: &ObjectKey) {
+        let list = self.lists.get_mut(&key.kind());
+        if let Some(named) = list.and_then(|list| list.open.as_mut()) {
+            named.insert(key.clone());
+        }
     }
 
     fn upsert_own_node(&mut self, node: Node) -> Change {
