@@ -456,7 +456,7 @@ async fn w15_a_version_ahead_of_the_server_is_found_out() {
     scene.synced(Kind::Slices).await;
     assert_eq!(
         all(&scene.synced(Kind::Slices).await),
-        ["reset", "shop/a = 10.0.0.7", "synced"]
+        ["reset", "shop/a = 10.0.0.7", "went back", "synced"]
     );
     let lists = scene.server.asked("endpointslices", false);
     assert_eq!(lists[1].query("limit"), Some("1"));

@@ -9,7 +9,10 @@
 
 use super::gate;
 use crate::source::{Backoff, BackoffRule, FailureReason};
-use std::time::{Duration, Instant};
+use std::{
+    cmp::Ordering,
+    time::{Duration, Instant},
+};
 
 /// What to do next.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -68,8 +71,18 @@ impl Failure {
 pub(super) enum Listed {
     /// More pages follow.
     More,
-    /// The list is complete; `is_news` unless its version is no newer than the one known before.
-    Complete { is_news: bool },
+    /// The list is complete.
+    Complete(Standing),
+}
+
+/// How the version of a list stands to what was known before.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Standing {
+    /// It is newer, the first, or cannot be compared.
+    Newer,
+    Same,
+    /// The server was restored, or a cache answers.
+    Older,
 }
 
 /// The machine of one list.
@@ -185,15 +198,18 @@ impl Engine {
             ));
         }
         let told = number(&version);
-        // A version that is no number, or the first one, cannot be compared and is taken for news.
-        let is_news = told.is_none_or(|told| self.known.is_none_or(|known| told > known));
+        let standing = match told.zip(self.known).map(|(told, known)| told.cmp(&known)) {
+            None | Some(Ordering::Greater) => Standing::Newer,
+            Some(Ordering::Equal) => Standing::Same,
+            Some(Ordering::Less) => Standing::Older,
+        };
         self.known = told;
         self.phase = Phase::Watch { version };
         self.owed = None;
         self.progress = Some(now);
         self.answer_time = ANSWER_TIME_MIN;
         self.backoff.succeeded(now);
-        Ok(Listed::Complete { is_news })
+        Ok(Listed::Complete(standing))
     }
 
     /// Large objects make small pages; once they are gone pages grow again, slowly.

@@ -50,6 +50,7 @@ impl Union {
         }
         match update {
             Update::Reset(..) => self.reset(number),
+            Update::WentBack(..) => vec![Update::WentBack(self.source, self.kind)],
             Update::Upsert(_, object) => {
                 self.hold(number, object.key());
                 vec![Update::Upsert(self.source, object)]

@@ -41,7 +41,7 @@ impl Bench {
 
     fn list(&mut self, version: &str) {
         let listed = self.engine.listed(self.now, None, version.into());
-        assert!(matches!(listed, Ok(Listed::Complete { .. })), "{listed:?}");
+        assert!(matches!(listed, Ok(Listed::Complete(_))), "{listed:?}");
     }
 
     fn watch_fails(&mut self, reason: FailureReason) -> bool {
@@ -145,12 +145,17 @@ fn a_page_that_is_too_large_is_asked_for_in_smaller_ones() {
 #[test]
 fn a_list_that_is_no_newer_is_no_news() {
     let mut bench = Bench::listed();
-    for (version, is_news) in [("10", false), ("9", false), ("11", true), ("opaque", true)] {
+    for (version, standing) in [
+        ("10", Standing::Same),
+        ("9", Standing::Older),
+        ("11", Standing::Newer),
+        ("opaque", Standing::Newer),
+    ] {
         bench.action();
         bench.watch_fails(FailureReason::Expired);
         bench.action();
         let listed = bench.engine.listed(bench.now, None, version.into());
-        assert_eq!(listed, Ok(Listed::Complete { is_news }), "{version}");
+        assert_eq!(listed, Ok(Listed::Complete(standing)), "{version}");
     }
 }
 

@@ -13,7 +13,7 @@ pub(super) use translate::Translator;
 
 use super::{
     decode::Page,
-    engine::{Action, Engine, Failure, Listed},
+    engine::{Action, Engine, Failure, Listed, Standing},
     request::{Asked, Asker},
     resource::Resource,
     seat::Seat,
@@ -123,22 +123,26 @@ impl Feed {
         }
         match self.engine.listed(now(), page.token, page.version) {
             Ok(Listed::More) => Ok(()),
-            Ok(Listed::Complete { is_news }) => self.list_complete(is_news).await,
+            Ok(Listed::Complete(standing)) => self.list_complete(standing).await,
             Err(failure) => self.list_failed(failure).await,
         }
     }
 
-    async fn list_complete(&mut self, is_news: bool) -> Result<(), Closed> {
+    async fn list_complete(&mut self, standing: Standing) -> Result<(), Closed> {
         let kind = self.out.kind();
         if kind == Kind::OwnNode && self.translator.has_stated_nothing() {
             let key = ObjectKey::OwnNode(self.translator.node().clone());
             self.out.tell_zone(None);
             self.out.send(Update::Absent(SOURCE, key)).await?;
         }
+        if standing == Standing::Older {
+            self.out.send(Update::WentBack(SOURCE, kind)).await?;
+        }
         self.translator.list_ends();
         self.out.send(Update::Synced(SOURCE, kind)).await?;
         self.out.told = None;
-        self.out.synced(is_news);
+        // Only a list that is news is a sign that the server itself spoke.
+        self.out.synced(standing == Standing::Newer);
         tracing::debug!(%kind, "List complete");
         Ok(())
     }

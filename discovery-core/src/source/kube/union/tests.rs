@@ -16,21 +16,7 @@ fn name(node: u8) -> NodeName {
 }
 
 fn upsert(node: u8) -> Update {
-    Update::Upsert(
-        SOURCE,
-        Object::Node(Node {
-            name: name(node),
-            ..template()
-        }),
-    )
-}
-
-fn template() -> Node {
-    Node {
-        name: name(0),
-        zone: None,
-        addresses: Vec::new(),
-    }
+    Update::Upsert(SOURCE, Object::Node(Node::new(name(node), None)))
 }
 
 fn key(node: u8) -> ObjectKey {
@@ -73,7 +59,7 @@ impl Believer {
                         self.known.retain(|key| open.contains(key));
                     }
                 }
-                Update::Reject(..) => {}
+                Update::Reject(..) | Update::WentBack(..) => {}
             }
         }
     }
