@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What the newest snapshot and its source say, read at each scrape: nothing is kept twice, nothing costs in between.
 
+use super::watch;
 use crate::{
     source::{FailureReason, SourceStatus},
     store::{Kind, Reader, Snapshot, Tier},
@@ -43,6 +44,13 @@ impl ViewCollector {
             "view_problems",
             "Objects that were refused and are not mended",
             count(problems as u64),
+        )?;
+        let held: usize = snapshot.held().iter().map(|held| held.objects).sum();
+        gauge(
+            encoder,
+            "view_held_objects",
+            "Objects kept in force although their source states them no longer; alarm on any",
+            count(held as u64),
         )?;
         let mut family = encoder.encode_descriptor(
             "view_endpoints",
@@ -128,7 +136,8 @@ impl Collector for ViewCollector {
         let snapshot = self.reader.load();
         Self::view(&mut encoder, &snapshot)?;
         Self::picks(&mut encoder, &snapshot)?;
-        self.source(&mut encoder)
+        self.source(&mut encoder)?;
+        watch::encode(&self.source, &mut encoder)
     }
 }
 

@@ -5,7 +5,12 @@ use crate::{
     scene::*,
     server::{Answer, Piece, list_body},
 };
-use discovery_core::{source::FailureReason, store::Kind};
+use discovery_core::{
+    model::NodeName,
+    source::FailureReason,
+    store::{Kind, StateConfig, channel},
+    telemetry::Metrics,
+};
 use flate2::{Compression, write::GzEncoder};
 use std::{io::Write, time::Duration};
 
@@ -101,6 +106,28 @@ async fn a_compressed_explosion_meets_the_limit_of_a_page() {
     );
     let lists = scene.server.asked("endpointslices", false);
     assert_eq!(lists[1].query("limit"), Some("50"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn states_ages_reasons_and_bytes_are_metrics() {
+    let watches = vec![Answer::events(&["garbage".into()]), hang()];
+    let mut scene = Scene::new(slices(vec![abc(10), abc(20)], watches)).await;
+    scene.synced(Kind::Slices).await;
+    scene.synced(Kind::Slices).await;
+    let (_, reader) = channel(StateConfig::new(NodeName::parse("n1").unwrap()));
+    let text = Metrics::new(reader, scene.status.clone()).expose();
+    for line in [
+        r#"zonal_watch_state{kind="slices",state="live"} 1"#,
+        r#"zonal_watch_state{kind="slices",state="stale"} 0"#,
+        r#"zonal_watch_state{kind="nodes",state="cold"} 1"#,
+        r#"zonal_relists_total{kind="slices",reason="undecodable"} 1"#,
+        r#"zonal_lines_rejected_total{kind="slices",reason="undecodable"} 1"#,
+        r#"zonal_watch_bytes_total{kind="nodes",layer="wire"} 0"#,
+    ] {
+        assert!(text.lines().any(|told| told == line), "{line} in {text}");
+    }
+    assert!(text.contains(r#"zonal_watch_age_seconds{kind="slices"} "#));
+    assert!(text.contains(r#"zonal_watch_bytes_total{kind="slices",layer="decoded"} "#));
 }
 
 #[tokio::test(start_paused = true)]
