@@ -215,6 +215,7 @@ impl State {
         match update {
             Update::Reset(source, kind) => self.reset(source, kind),
             Update::Upsert(source, object) => self.upsert(source, object),
+            Update::Kept(source, key) => self.kept(source, key),
             Update::Remove(source, key) | Update::Absent(source, key) => self.remove(source, &key),
             Update::WentBack(source, kind) => self.went_back(source, kind),
             Update::Denied(_, kind) => self.deny(kind),
@@ -447,6 +448,14 @@ impl State {
         } else {
             Change::Nothing
         })
+    }
+
+    /// The list under way, if there is one, has named the key.
+    fn kept(&mut self, source: SourceId, key: ObjectKey) -> Change {
+        if let Some(open) = self.open_list(source, key.kind()) {
+            open.seen.insert(key);
+        }
+        Change::Nothing
     }
 
     fn upsert_own_node(&mut self, source: SourceId, node: Node) -> Change {

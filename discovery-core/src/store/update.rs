@@ -166,6 +166,8 @@ pub enum Update {
     WentBack(SourceId, Kind),
     /// The object is as given.
     Upsert(SourceId, Object),
+    /// A list names the object, and what it is now could not be read: its last good version stays, if there is one.
+    Kept(SourceId, ObjectKey),
     /// The object existed and is gone.
     Remove(SourceId, ObjectKey),
     /// The source was asked for this object and says that there is none.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What the newest snapshot and its source say, read at each scrape: nothing is kept twice, nothing costs in between.
 
+use super::watch;
 use crate::{
     source::{FailureReason, SourceStatus},
     store::{Kind, Reader, Snapshot, Tier},
@@ -135,7 +136,8 @@ impl Collector for ViewCollector {
         let snapshot = self.reader.load();
         Self::view(&mut encoder, &snapshot)?;
         Self::picks(&mut encoder, &snapshot)?;
-        self.source(&mut encoder)
+        self.source(&mut encoder)?;
+        watch::encode(&self.source, &mut encoder)
     }
 }
 
