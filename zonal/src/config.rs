@@ -4,11 +4,12 @@
 use crate::{
     cli::AgentArgs,
     failure::{Code, Failure},
+    sources::{RawSource, Sources},
 };
 use discovery_core::{
     config::{self, ConfigError},
     model::{AddressRules, ModelError, NodeName, Zone, ZoneKeys, ZonePolicy},
-    runtime::{RuntimeConfig, SourceConfig},
+    runtime::RuntimeConfig,
 };
 use serde::Deserialize;
 use std::{
@@ -38,13 +39,6 @@ struct RawZone {
     name: Option<String>,
     keys: Vec<String>,
     policy: Option<String>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct RawSource {
-    r#static: Option<PathBuf>,
-    kubeconfig: Option<PathBuf>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -150,7 +144,7 @@ impl AgentConfig {
             own,
         );
         let node = node(args, raw.node_name)?;
-        let source = source(args, raw.source);
+        let sources = Sources::check(args, raw.source)?;
         let zone = args.zone.clone().or(raw.zone.name);
         let zone = zone
             .map(|text| Zone::parse(&text))
@@ -170,10 +164,15 @@ impl AgentConfig {
         } else {
             ZoneKeys::parse(keys.iter().map(String::as_str)).map_err(|error| invalid(&error))?
         };
-        let runtime = RuntimeConfig::new(node, source)
+        let (merge, others) = (sources.merge, sources.others.into_iter());
+        let runtime = others
+            .fold(
+                RuntimeConfig::new(node, sources.first),
+                RuntimeConfig::and_source,
+            )
             .zone(zone)
             .zone_keys(keys)
-            .state(|state| state.policy(policy).addresses(rules))
+            .state(|state| state.policy(policy).addresses(rules).merge(merge))
             .snapshot_folder(args.snapshot_folder.clone().or(raw.snapshot.folder));
         let proxy = (!args.no_proxy && raw.proxy.enabled.unwrap_or(true)).then(|| ProxyConfig {
             drain: raw.proxy.drain_seconds.map_or(DRAIN, Duration::from_secs),
@@ -200,17 +199,6 @@ fn node(args: &AgentArgs, in_file: Option<String>) -> Result<NodeName, Failure> 
                 .help("set NODE_NAME from the Downward API (spec.nodeName), or pass --node-name")
         })?;
     NodeName::parse(&name).map_err(|error| invalid(&error))
-}
-
-fn source(args: &AgentArgs, raw: RawSource) -> SourceConfig {
-    // A flag of either kind goes before both keys of the file.
-    match (&args.manifest, &args.kubeconfig, raw.r#static) {
-        (Some(path), _, _) => SourceConfig::Manifest { path: path.clone() },
-        (None, None, Some(path)) => SourceConfig::Manifest { path },
-        (None, flag, _) => SourceConfig::Kube {
-            kubeconfig: flag.clone().or(raw.kubeconfig),
-        },
-    }
 }
 
 fn dns(args: &AgentArgs, raw: RawDns) -> Option<DnsConfig> {

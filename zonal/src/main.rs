@@ -11,6 +11,7 @@ mod faces;
 mod failure;
 mod logging;
 mod resolve;
+mod sources;
 mod status;
 
 use clap::Parser;
