@@ -4,11 +4,12 @@
 use crate::{
     cli::AgentArgs,
     failure::{Code, Failure},
+    sources::{RawSource, Sources},
 };
 use discovery_core::{
     config::{self, ConfigError},
     model::{AddressRules, ModelError, NodeName, Zone, ZoneKeys, ZonePolicy},
-    runtime::{RuntimeConfig, SourceConfig},
+    runtime::RuntimeConfig,
     store::HoldRule,
 };
 use serde::Deserialize;
@@ -40,14 +41,6 @@ struct RawZone {
     keys: Vec<String>,
     policy: Option<String>,
     hold_seconds: Option<u64>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct RawSource {
-    r#static: Option<PathBuf>,
-    kubeconfig: Option<PathBuf>,
-    mass_change_hold_seconds: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -155,7 +148,7 @@ impl AgentConfig {
         );
         let node = node(args, raw.node_name)?;
         let holds = holds(&raw.zone, &raw.source);
-        let source = source(args, raw.source);
+        let sources = Sources::check(args, raw.source)?;
         let zone = args.zone.clone().or(raw.zone.name);
         let zone = zone
             .map(|text| Zone::parse(&text))
@@ -175,10 +168,18 @@ impl AgentConfig {
         } else {
             ZoneKeys::parse(keys.iter().map(String::as_str)).map_err(|error| invalid(&error))?
         };
-        let runtime = RuntimeConfig::new(node, source)
+        let (merge, others) = (sources.merge, sources.others.into_iter());
+        let runtime = others
+            .fold(
+                RuntimeConfig::new(node, sources.first),
+                RuntimeConfig::and_source,
+            )
             .zone(zone)
             .zone_keys(keys)
-            .state(|state| state.policy(policy).addresses(rules).holds(holds))
+            .state(|state| {
+                let state = state.policy(policy).addresses(rules);
+                state.merge(merge).holds(holds)
+            })
             .snapshot_folder(args.snapshot_folder.clone().or(raw.snapshot.folder));
         let proxy = (!args.no_proxy && raw.proxy.enabled.unwrap_or(true)).then(|| ProxyConfig {
             drain: raw.proxy.drain_seconds.map_or(DRAIN, Duration::from_secs),
@@ -214,17 +215,6 @@ fn holds(zone: &RawZone, source: &RawSource) -> HoldRule {
     HoldRule {
         mass_change: seconds(source.mass_change_hold_seconds, default.mass_change),
         zone: seconds(zone.hold_seconds, default.zone),
-    }
-}
-
-fn source(args: &AgentArgs, raw: RawSource) -> SourceConfig {
-    // A flag of either kind goes before both keys of the file.
-    match (&args.manifest, &args.kubeconfig, raw.r#static) {
-        (Some(path), _, _) => SourceConfig::Manifest { path: path.clone() },
-        (None, None, Some(path)) => SourceConfig::Manifest { path },
-        (None, flag, _) => SourceConfig::Kube {
-            kubeconfig: flag.clone().or(raw.kubeconfig),
-        },
     }
 }
 
