@@ -22,7 +22,7 @@ use std::{
     },
     time::{Duration, Instant},
 };
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Where the facts come from.
@@ -124,6 +124,8 @@ struct Shared {
     draining: AtomicBool,
     // Guards the list of faces; held for a clone of it, never across an await.
     faces: Mutex<Vec<(String, Face)>>,
+    /// Tells the writer that a person accepts what is held back.
+    accepted: Arc<Notify>,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -159,6 +161,7 @@ impl Runtime {
                 started: Instant::now(),
                 draining: AtomicBool::new(false),
                 faces: Mutex::default(),
+                accepted: Arc::default(),
                 stop: CancellationToken::new(),
                 tasks: TaskTracker::new(),
             }),
@@ -175,9 +178,11 @@ impl Runtime {
             writer,
             updates,
             saves,
+            accepted: shared.accepted.clone(),
             metrics: shared.metrics.clone(),
             clock: shared.clock.clone(),
             debounce: DEBOUNCE,
+            held: Vec::new(),
         };
         // Stopped last, so that the final save still finds the writer.
         let writer_stop = CancellationToken::new();
@@ -269,6 +274,11 @@ impl Runtime {
             faces,
         };
         context.status(&self.shared.reader.load())
+    }
+
+    /// Lets go of everything that is held back (see [`Held`](crate::store::Held)): the sources are right.
+    pub fn accept(&self) {
+        self.shared.accepted.notify_one();
     }
 
     /// Begins to drain: not ready from now on, everything else goes on.

@@ -71,7 +71,7 @@ impl Readiness {
             snapshot
                 .missing()
                 .iter()
-                .map(|kind| format!("list of {kind} not read yet")),
+                .map(|list| format!("{list} not read yet")),
         );
         Self {
             ready: missing.is_empty(),
@@ -143,6 +143,9 @@ pub struct Status {
     pub readiness: Readiness,
     /// Every service, by name.
     pub services: Vec<ServiceReport>,
+    /// What stays in force although its source states it no longer, a sentence each: an alarm for a person.
+    #[serde(default)]
+    pub held: Vec<String>,
     /// Objects that were refused: object, place, reason.
     pub problems: Vec<[String; 3]>,
     /// What the faces of this process say of themselves: `dns`, `proxy`.
@@ -181,6 +184,7 @@ impl StatusContext<'_> {
             generation: snapshot.generation().0,
             readiness: Readiness::of(snapshot, self.draining),
             services,
+            held: snapshot.held().iter().map(ToString::to_string).collect(),
             problems: snapshot.problems().iter().map(problem).collect(),
             faces: self.faces,
         }

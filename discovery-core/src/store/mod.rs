@@ -5,6 +5,8 @@
 //! [`Snapshot`] behind one atomic pointer. Nothing here waits, and nothing but [`persist`] touches a disk.
 
 mod build;
+mod hold;
+mod merge;
 pub mod persist;
 mod reader;
 mod snapshot;
@@ -13,8 +15,10 @@ mod update;
 mod view;
 mod writer;
 
+pub use hold::{Held, HoldReason, HoldRule};
+pub use merge::{Choice, HeldBack, MergePolicy, MergeRule, MergeRules, ServicePattern};
 pub use reader::Reader;
-pub use snapshot::{Coverage, Generation, Snapshot, ZoneStatus};
+pub use snapshot::{Coverage, Generation, MissingList, Snapshot, ZoneStatus};
 pub use state::{Change, State, StateConfig};
 pub use update::{Kind, Object, ObjectKey, Problem, SourceId, Update};
 pub use view::{Endpoint, EndpointPort, Load, PickCounts, Refused, ServiceLoad, ServiceView, Tier};

@@ -9,6 +9,7 @@ use super::{Kind, Object, SourceId, Update};
 use crate::model::{Node, NodeName, Service, Slice, Zone};
 use serde::{Deserialize, Serialize};
 use std::{
+    collections::BTreeMap,
     fs::{self, File},
     io::{self, Write},
     path::{Path, PathBuf},
@@ -36,7 +37,8 @@ pub struct Owner {
 /// What was read back.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Restored {
-    /// The statements that bring the state back, of source [`SourceId::Disk`].
+    /// The statements that bring the state back: each object by the source that stated it, each kind complete by
+    /// [`SourceId::Disk`].
     pub updates: Vec<Update>,
     /// When it was written.
     pub saved_at: SystemTime,
@@ -97,6 +99,12 @@ struct Body {
     #[serde(flatten)]
     owner: Owner,
     saved_at_seconds: u64,
+    stated: BTreeMap<SourceId, Stated>,
+}
+
+/// What one source stated.
+#[derive(Default, Serialize, Deserialize)]
+struct Stated {
     own_node: Option<Node>,
     nodes: Vec<Node>,
     services: Vec<Service>,
@@ -115,7 +123,11 @@ impl Shelf {
     }
 
     /// Writes the objects as the newest snapshot and keeps the one before.
-    pub fn save(&self, objects: Vec<Object>, now: SystemTime) -> Result<(), ShelfError> {
+    pub fn save(
+        &self,
+        objects: Vec<(SourceId, Object)>,
+        now: SystemTime,
+    ) -> Result<(), ShelfError> {
         let [temporary, newest, previous] = self.files();
         let fail = |path: &Path| {
             let path = path.to_owned();
@@ -159,22 +171,20 @@ impl Shelf {
         ["snapshot.tmp", "snapshot", "snapshot.previous"].map(|name| self.folder.join(name))
     }
 
-    fn encode(&self, objects: Vec<Object>, now: SystemTime) -> Vec<u8> {
+    fn encode(&self, objects: Vec<(SourceId, Object)>, now: SystemTime) -> Vec<u8> {
         let saved_at = now.duration_since(UNIX_EPOCH).unwrap_or_default();
         let mut body = Body {
             owner: self.owner.clone(),
             saved_at_seconds: saved_at.as_secs(),
-            own_node: None,
-            nodes: vec![],
-            services: vec![],
-            slices: vec![],
+            stated: BTreeMap::new(),
         };
-        for object in objects {
+        for (source, object) in objects {
+            let stated = body.stated.entry(source).or_default();
             match object {
-                Object::OwnNode(node) => body.own_node = Some(node),
-                Object::Node(node) => body.nodes.push(node),
-                Object::Service(service) => body.services.push(service),
-                Object::Slice(slice) => body.slices.push(slice),
+                Object::OwnNode(node) => stated.own_node = Some(node),
+                Object::Node(node) => stated.nodes.push(node),
+                Object::Service(service) => stated.services.push(service),
+                Object::Slice(slice) => stated.slices.push(slice),
             }
         }
         let json = serde_json::to_vec(&body).expect("plain values with text keys have a JSON form");
@@ -266,15 +276,15 @@ fn decode(bytes: &[u8], path: &Path) -> Result<Body, ShelfError> {
 }
 
 fn updates(body: Body) -> Vec<Update> {
-    let objects = body
-        .own_node
-        .into_iter()
-        .map(Object::OwnNode)
-        .chain(body.nodes.into_iter().map(Object::Node))
-        .chain(body.services.into_iter().map(Object::Service))
-        .chain(body.slices.into_iter().map(Object::Slice));
+    let objects = body.stated.into_iter().flat_map(|(source, stated)| {
+        let own_node = stated.own_node.into_iter().map(Object::OwnNode);
+        own_node
+            .chain(stated.nodes.into_iter().map(Object::Node))
+            .chain(stated.services.into_iter().map(Object::Service))
+            .chain(stated.slices.into_iter().map(Object::Slice))
+            .map(move |object| Update::Upsert(source, object))
+    });
     objects
-        .map(|object| Update::Upsert(SourceId::Disk, object))
         .chain(Kind::ALL.map(|kind| Update::Synced(SourceId::Disk, kind)))
         .collect()
 }
@@ -282,4 +292,4 @@ fn updates(body: Body) -> Vec<Update> {
 const MAGIC: &str = "zonal-snapshot";
 
 /// Rises with every change of the body that an older version would misread.
-const SCHEMA: u32 = 1;
+const SCHEMA: u32 = 2;

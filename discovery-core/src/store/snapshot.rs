@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The published, immutable view of one moment.
 
-use super::{Kind, Problem, ServiceView};
+use super::{Held, HeldBack, Kind, Problem, ServiceView, SourceId};
 use crate::model::{Node, NodeName, ServiceName, Zone, ZoneKeys};
 use std::{collections::HashMap, fmt, sync::Arc};
 
@@ -74,16 +74,36 @@ pub enum Coverage {
     Synced,
 }
 
+/// A list that was never read in full.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct MissingList {
+    /// Whose list it is; none when any source may give it.
+    pub source: Option<SourceId>,
+    /// The kind.
+    pub kind: Kind,
+}
+
+impl fmt::Display for MissingList {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.source {
+            Some(source) => write!(f, "list of {} of source {source}", self.kind),
+            None => write!(f, "list of {}", self.kind),
+        }
+    }
+}
+
 /// One immutable view: whole, numbered, shared.
 #[derive(Debug)]
 pub struct Snapshot {
     pub(super) generation: Generation,
     pub(super) zone: ZoneStatus,
     pub(super) coverage: Coverage,
-    pub(super) missing: Box<[Kind]>,
+    pub(super) missing: Box<[MissingList]>,
     pub(super) services: HashMap<ServiceName, Arc<ServiceView>>,
     pub(super) nodes: Arc<[Node]>,
+    pub(super) held: Arc<[Held]>,
     pub(super) problems: Arc<[Problem]>,
+    pub(super) held_back: Arc<[HeldBack]>,
 }
 
 impl Snapshot {
@@ -93,10 +113,14 @@ impl Snapshot {
             generation: Generation(0),
             zone: ZoneStatus::Unknown,
             coverage: Coverage::Partial,
-            missing: Kind::ALL.into(),
+            missing: Kind::ALL
+                .map(|kind| MissingList { source: None, kind })
+                .into(),
             services: HashMap::new(),
             nodes: Arc::new([]),
+            held: Arc::new([]),
             problems: Arc::new([]),
+            held_back: Arc::new([]),
         }
     }
 
@@ -115,8 +139,8 @@ impl Snapshot {
         self.coverage
     }
 
-    /// The kinds that no source has fully listed yet.
-    pub fn missing(&self) -> &[Kind] {
+    /// The lists that were never read in full.
+    pub fn missing(&self) -> &[MissingList] {
         &self.missing
     }
 
@@ -141,8 +165,18 @@ impl Snapshot {
         &self.nodes
     }
 
+    /// What stays in force although its source states it no longer: an alarm for a person.
+    pub fn held(&self) -> &[Held] {
+        &self.held
+    }
+
     /// Objects that were refused and are not mended yet.
     pub fn problems(&self) -> &[Problem] {
         &self.problems
+    }
+
+    /// Services that several sources state, with those whose statements are held back, by name.
+    pub fn held_back(&self) -> &[HeldBack] {
+        &self.held_back
     }
 }

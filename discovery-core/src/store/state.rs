@@ -2,11 +2,15 @@
 //! The writer's working set: updates in, snapshots out. Pure: no I/O, no clock, no lock.
 //!
 //! What the sources stated is kept unfiltered; the zone's view is computed from it, so that events may come in any order
-//! (a slice before its node, a node before the zone is known) and still end in the same snapshot.
+//! (a slice before its node, a node before the zone is known) and still end in the same snapshot. What each source states
+//! is kept apart: a full list takes back what its own source stated and nothing else, an endpoint is joined with the nodes
+//! of its own source, and which source is in force for a service is decided when its view is built ([`MergeRules`]).
 
 use super::{
-    Coverage, Generation, Kind, Object, ObjectKey, Problem, Snapshot, SourceId, Update, ZoneStatus,
+    Choice, Coverage, Generation, HeldBack, HoldRule, Kind, MergeRules, MissingList, Object,
+    ObjectKey, Problem, Snapshot, SourceId, Update, ZoneStatus,
     build::{BuildContext, build_view},
+    hold::{Holds, Loss},
 };
 use crate::model::{
     AddressRules, Node, NodeName, Service, ServiceName, Slice, SliceKey, Zone, ZoneKeys, ZonePolicy,
@@ -14,6 +18,7 @@ use crate::model::{
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
+    time::Instant,
 };
 
 /// What the state has to know before the first update.
@@ -24,6 +29,9 @@ pub struct StateConfig {
     pub(super) zone_keys: ZoneKeys,
     pub(super) policy: ZonePolicy,
     pub(super) addresses: AddressRules,
+    pub(super) holds: HoldRule,
+    pub(super) lists: Vec<(SourceId, Kind)>,
+    pub(super) merge: MergeRules,
 }
 
 impl StateConfig {
@@ -35,6 +43,9 @@ impl StateConfig {
             zone_keys: ZoneKeys::default(),
             policy: ZonePolicy::default(),
             addresses: AddressRules::default(),
+            holds: HoldRule::default(),
+            lists: Vec::new(),
+            merge: MergeRules::default(),
         }
     }
 
@@ -65,6 +76,28 @@ impl StateConfig {
         self.addresses = rules;
         self
     }
+
+    /// How long what a source loses in mass stays in force; zero switches a hold off.
+    #[must_use]
+    pub fn holds(mut self, rule: HoldRule) -> Self {
+        self.holds = rule;
+        self
+    }
+
+    /// The lists that have to be read before anything is served, of every source that is configured. By default each kind
+    /// by any source.
+    #[must_use]
+    pub fn lists(mut self, lists: impl IntoIterator<Item = (SourceId, Kind)>) -> Self {
+        self.lists = lists.into_iter().collect();
+        self
+    }
+
+    /// What is done where several sources state one service.
+    #[must_use]
+    pub fn merge(mut self, rules: MergeRules) -> Self {
+        self.merge = rules;
+        self
+    }
 }
 
 /// What an update did, and thus how soon it should be published.
@@ -83,11 +116,15 @@ pub enum Change {
 pub struct State {
     config: StateConfig,
     own_node: OwnNode,
-    nodes: BTreeMap<NodeName, Node>,
-    services: BTreeMap<ServiceName, Arc<Service>>,
-    slices: BTreeMap<SliceKey, Slice>,
-    slices_of: HashMap<ServiceName, BTreeSet<SliceKey>>,
-    lists: HashMap<Kind, List>,
+    nodes: BTreeMap<(NodeName, SourceId), Node>,
+    services: BTreeMap<(ServiceName, SourceId), Arc<Service>>,
+    slices: BTreeMap<(SliceKey, SourceId), Slice>,
+    slices_of: HashMap<ServiceName, BTreeSet<(SliceKey, SourceId)>>,
+    /// The sources that have stated a service or slice so far.
+    speakers: BTreeSet<SourceId>,
+    held_back: BTreeMap<ServiceName, Choice>,
+    lists: HashMap<(SourceId, Kind), List>,
+    holds: Holds,
     problems: BTreeSet<(SourceId, Problem)>,
     touched: Touched,
 }
@@ -97,15 +134,23 @@ enum OwnNode {
     #[default]
     Unknown,
     Absent,
-    Known(Node),
+    Known(SourceId, Node),
 }
 
-/// How far the list of one kind has come.
+/// How far the list of one kind of one source has come.
 #[derive(Debug, Default)]
 struct List {
-    /// The keys that the list under way has named so far.
-    open: Option<HashSet<ObjectKey>>,
-    synced_by: Option<SourceId>,
+    open: Option<OpenList>,
+    is_synced: bool,
+}
+
+/// A list under way. Nothing that it says is worth a publication of its own before it is complete.
+#[derive(Debug)]
+struct OpenList {
+    /// The keys that it has named so far.
+    seen: HashSet<ObjectKey>,
+    change: Change,
+    went_back: bool,
 }
 
 /// What the next snapshot has to look at again.
@@ -119,12 +164,15 @@ impl State {
     /// The state before anything was read.
     pub fn new(config: StateConfig) -> Self {
         Self {
+            holds: Holds::new(config.holds),
             config,
             own_node: OwnNode::default(),
             nodes: BTreeMap::new(),
             services: BTreeMap::new(),
             slices: BTreeMap::new(),
             slices_of: HashMap::new(),
+            speakers: BTreeSet::new(),
+            held_back: BTreeMap::new(),
             lists: HashMap::new(),
             problems: BTreeSet::new(),
             touched: Touched::default(),
@@ -135,11 +183,39 @@ impl State {
     pub fn apply(&mut self, update: Update) -> Change {
         match update {
             Update::Reset(source, kind) => self.reset(source, kind),
-            Update::Upsert(_, object) => self.upsert(object),
-            Update::Remove(_, key) | Update::Absent(_, key) => self.remove(&key),
+            Update::Upsert(source, object) => self.upsert(source, object),
+            Update::Remove(source, key) | Update::Absent(source, key) => self.remove(source, &key),
+            Update::WentBack(source, kind) => self.went_back(source, kind),
             Update::Synced(source, kind) => self.synced(source, kind),
             Update::Reject(source, problem) => self.reject(source, problem),
         }
+    }
+
+    /// Gives up what was held back for long enough. Holds begin with the first call after them.
+    pub fn tick(&mut self, now: Instant) -> Change {
+        let (gone, zone_is_gone) = self.holds.tick(now);
+        self.release(&gone, zone_is_gone)
+    }
+
+    /// When the next call of [`State::tick`] has something to give up.
+    pub fn due(&self) -> Option<Instant> {
+        self.holds.due()
+    }
+
+    /// Gives up everything that is held back, because a person says that the sources are right.
+    pub fn accept(&mut self) -> Change {
+        let zone_was_held = self.holds.node().is_some();
+        let gone = self.holds.accept();
+        self.release(&gone, zone_was_held)
+    }
+
+    fn release(&mut self, gone: &[(SourceId, ObjectKey)], zone_is_gone: bool) -> Change {
+        let objects = gone
+            .iter()
+            .map(|(source, key)| self.drop_object(*source, key));
+        let objects = objects.max();
+        let zone = zone_is_gone.then(|| self.touch_everything());
+        objects.max(zone).unwrap_or(Change::Nothing)
     }
 
     /// Where our own zone stands.
@@ -147,15 +223,21 @@ impl State {
         if let Some(zone) = &self.config.zone {
             return ZoneStatus::Known(zone.clone());
         }
+        if let Some(zone) = self.holds.node().and_then(|node| node.zone.clone()) {
+            return ZoneStatus::Known(zone);
+        }
         match &self.own_node {
             OwnNode::Unknown => ZoneStatus::Unknown,
             OwnNode::Absent => ZoneStatus::NoNode {
                 node: self.config.node.clone(),
             },
-            OwnNode::Known(Node {
-                zone: Some(zone), ..
-            }) => ZoneStatus::Known(zone.clone()),
-            OwnNode::Known(node) => ZoneStatus::NoLabel {
+            OwnNode::Known(
+                _,
+                Node {
+                    zone: Some(zone), ..
+                },
+            ) => ZoneStatus::Known(zone.clone()),
+            OwnNode::Known(_, node) => ZoneStatus::NoLabel {
                 node: node.name.clone(),
                 keys: self.config.zone_keys.clone(),
             },
@@ -173,6 +255,7 @@ impl State {
         let served_before = previous.coverage != Coverage::Partial;
         let touched = std::mem::take(&mut self.touched);
         let everything = touched.everything || zone != previous.zone || serves != served_before;
+        self.hold_back(&touched.services);
         let (services, services_changed) = match zone.zone() {
             Some(zone) if serves && everything => self.build_all(zone, previous),
             Some(zone) if serves => self.build_touched(zone, previous, &touched.services),
@@ -180,16 +263,20 @@ impl State {
             _ => (HashMap::new(), !previous.services.is_empty()),
         };
         let nodes = self.zone_nodes(zone.zone());
-        let problems: Vec<_> = self
-            .problems
-            .iter()
-            .map(|(_, problem)| problem.clone())
+        let held = self.holds.report();
+        let held_back = self.held_back();
+        let stated = self.problems.iter().map(|(_, problem)| problem.clone());
+        let problems: Vec<_> = stated
+            .chain(held_back.iter().map(HeldBack::problem))
+            .take(PROBLEMS_MAX)
             .collect();
         let changed = services_changed
             || zone != previous.zone
             || coverage != previous.coverage
             || missing[..] != previous.missing[..]
             || nodes[..] != previous.nodes[..]
+            || held[..] != previous.held[..]
+            || held_back[..] != previous.held_back[..]
             || problems[..] != previous.problems[..];
         changed.then(|| Snapshot {
             generation: Generation(previous.generation.0 + 1),
@@ -198,42 +285,55 @@ impl State {
             missing: missing.into(),
             services,
             nodes: nodes.into(),
+            held: held.into(),
             problems: problems.into(),
+            held_back: held_back.into(),
         })
     }
 
     /// What has to be on disk to serve again without any source: the zone's nodes, the services and the endpoints that
-    /// callers of this zone may be given.
-    pub(super) fn objects_of_zone(&self) -> Vec<Object> {
+    /// callers of this zone may be given, each with the source that states it.
+    pub(super) fn objects_of_zone(&self) -> Vec<(SourceId, Object)> {
         let zone = self.zone();
-        let own = match &self.own_node {
-            OwnNode::Known(node) => Some(Object::OwnNode(node.clone())),
-            _ => None,
-        };
-        let nodes = self.zone_nodes(zone.zone());
-        let names: HashSet<NodeName> = nodes.iter().map(|node| node.name.clone()).collect();
-        let slices = self.slices.values().map(|slice| {
+        let zone = zone.zone();
+        let own = self.known_own_node();
+        let own = own.map(|(source, node)| (source, Object::OwnNode(node.clone())));
+        let nodes = self
+            .nodes
+            .iter()
+            .filter(|(_, node)| zone.is_some() && node.zone.as_ref() == zone);
+        let slices = self.slices.iter().map(|((_, source), slice)| {
             let mut slice = slice.clone();
             if self.policy_of(&slice.service) == ZonePolicy::Strict {
+                let is_ours =
+                    |node: &NodeName| zone.is_some() && self.zone_of(*source, node) == zone;
                 slice
                     .endpoints
-                    .retain(|e| e.node.as_ref().is_some_and(|node| names.contains(node)));
+                    .retain(|endpoint| endpoint.node.as_ref().is_some_and(is_ours));
             }
-            Object::Slice(slice)
+            (*source, Object::Slice(slice))
         });
+        let services = self.services.iter();
         own.into_iter()
-            .chain(nodes.iter().cloned().map(Object::Node))
+            .chain(nodes.map(|((_, source), node)| (*source, Object::Node(node.clone()))))
             .chain(
-                self.services
-                    .values()
-                    .map(|service| Object::Service(Service::clone(service))),
+                services.map(|((_, source), service)| {
+                    (*source, Object::Service(Service::clone(service)))
+                }),
             )
             .chain(slices)
             .collect()
     }
 
     fn reset(&mut self, source: SourceId, kind: Kind) -> Change {
-        self.lists.entry(kind).or_default().open = Some(HashSet::new());
+        let list = self.lists.entry((source, kind)).or_default();
+        // What an abandoned list has changed is still to be told.
+        let change = list.open.take().map_or(Change::Nothing, |open| open.change);
+        list.open = Some(OpenList {
+            seen: HashSet::new(),
+            change,
+            went_back: false,
+        });
         let before = self.problems.len();
         self.problems
             .retain(|(by, problem)| (*by, problem.kind) != (source, kind));
@@ -244,21 +344,38 @@ impl State {
         }
     }
 
-    fn upsert(&mut self, object: Object) -> Change {
-        let key = object.key();
-        if let Some(seen) = self
-            .lists
-            .get_mut(&key.kind())
-            .and_then(|list| list.open.as_mut())
-        {
-            seen.insert(key.clone());
+    fn went_back(&mut self, source: SourceId, kind: Kind) -> Change {
+        if let Some(open) = self.open_list(source, kind) {
+            open.went_back = true;
         }
-        let mended = self.forget_problems_of(&key);
+        Change::Nothing
+    }
+
+    fn open_list(&mut self, source: SourceId, kind: Kind) -> Option<&mut OpenList> {
+        self.lists.get_mut(&(source, kind))?.open.as_mut()
+    }
+
+    fn upsert(&mut self, source: SourceId, object: Object) -> Change {
+        let key = object.key();
+        self.holds.forget(source, &key);
+        let change = self.take_in(source, object, &key);
+        match self.open_list(source, key.kind()) {
+            Some(open) => {
+                open.seen.insert(key);
+                open.change = open.change.max(change);
+                Change::Nothing
+            }
+            None => change,
+        }
+    }
+
+    fn take_in(&mut self, source: SourceId, object: Object, key: &ObjectKey) -> Change {
+        let mended = self.forget_problems_of(source, key);
         let change = match object {
-            Object::OwnNode(node) => self.upsert_own_node(node),
-            Object::Node(node) => self.upsert_node(&node),
-            Object::Service(service) => self.upsert_service(service),
-            Object::Slice(slice) => self.upsert_slice(slice),
+            Object::OwnNode(node) => self.upsert_own_node(source, node),
+            Object::Node(node) => self.upsert_node(source, &node),
+            Object::Service(service) => self.upsert_service(source, service),
+            Object::Slice(slice) => self.upsert_slice(source, slice),
         };
         change.max(if mended {
             Change::Gained
@@ -267,9 +384,14 @@ impl State {
         })
     }
 
-    fn upsert_own_node(&mut self, node: Node) -> Change {
+    fn upsert_own_node(&mut self, source: SourceId, node: Node) -> Change {
         let zone = self.zone();
-        self.own_node = OwnNode::Known(node);
+        if node.zone.is_some() {
+            self.holds.release_zone();
+        } else {
+            self.hold_zone(source);
+        }
+        self.own_node = OwnNode::Known(source, node);
         if self.zone() == zone {
             Change::Gained
         } else {
@@ -277,29 +399,30 @@ impl State {
         }
     }
 
-    fn upsert_node(&mut self, node: &Node) -> Change {
-        match self.nodes.insert(node.name.clone(), node.clone()) {
+    fn upsert_node(&mut self, source: SourceId, node: &Node) -> Change {
+        match self.nodes.insert((node.name.clone(), source), node.clone()) {
             Some(before) if before == *node => Change::Nothing,
             _ => self.touch_everything(),
         }
     }
 
-    fn upsert_service(&mut self, service: Service) -> Change {
-        let name = service.name.clone();
+    fn upsert_service(&mut self, source: SourceId, service: Service) -> Change {
+        let (name, key) = (service.name.clone(), (service.name.clone(), source));
         if self
             .services
-            .get(&name)
+            .get(&key)
             .is_some_and(|before| **before == service)
         {
             return Change::Nothing;
         }
-        self.services.insert(name.clone(), Arc::new(service));
+        self.speakers.insert(source);
+        self.services.insert(key, Arc::new(service));
         self.touched.services.insert(name);
         Change::Gained
     }
 
-    fn upsert_slice(&mut self, slice: Slice) -> Change {
-        let (key, service) = (slice.key.clone(), slice.service.clone());
+    fn upsert_slice(&mut self, source: SourceId, slice: Slice) -> Change {
+        let (key, service) = ((slice.key.clone(), source), slice.service.clone());
         let before = self.slices.insert(key.clone(), slice);
         let now = &self.slices[&key];
         let change = match &before {
@@ -310,6 +433,7 @@ impl State {
         if let Some(before) = before.filter(|before| before.service != service) {
             self.unlink_slice(&key, &before.service);
         }
+        self.speakers.insert(source);
         self.slices_of
             .entry(service.clone())
             .or_default()
@@ -318,27 +442,42 @@ impl State {
         change
     }
 
-    fn remove(&mut self, key: &ObjectKey) -> Change {
-        let mended = self.forget_problems_of(key);
+    /// Keeps the zone that our own node has told so far.
+    fn hold_zone(&mut self, source: SourceId) {
+        if let OwnNode::Known(by, node) = &self.own_node
+            && *by == source
+        {
+            self.holds.hold_zone(source, node);
+        }
+    }
+
+    fn remove(&mut self, source: SourceId, key: &ObjectKey) -> Change {
+        self.holds.forget(source, key);
+        if matches!(key, ObjectKey::OwnNode(_)) {
+            self.hold_zone(source);
+        }
+        self.drop_object(source, key)
+    }
+
+    fn drop_object(&mut self, source: SourceId, key: &ObjectKey) -> Change {
+        let mended = self.forget_problems_of(source, key);
         let removed = match key {
-            ObjectKey::OwnNode(_) => {
-                let was_absent = matches!(self.own_node, OwnNode::Absent);
-                self.own_node = OwnNode::Absent;
-                !was_absent && self.touch_everything() == Change::Lost
-            }
+            ObjectKey::OwnNode(_) => self.remove_own_node(source),
             ObjectKey::Node(name) => {
-                self.nodes.remove(name).is_some() && self.touch_everything() == Change::Lost
+                self.nodes.remove(&(name.clone(), source)).is_some()
+                    && self.touch_everything() == Change::Lost
             }
             ObjectKey::Service(name) => {
-                self.services.remove(name).is_some() && self.touched.services.insert(name.clone())
+                self.services.remove(&(name.clone(), source)).is_some()
+                    && self.touched.services.insert(name.clone())
             }
-            ObjectKey::Slice(key) => match self.slices.remove(key) {
-                Some(slice) => {
-                    self.unlink_slice(key, &slice.service);
-                    true
-                }
-                None => false,
-            },
+            ObjectKey::Slice(key) => {
+                let key = (key.clone(), source);
+                let slice = self.slices.remove(&key);
+                slice
+                    .inspect(|slice| self.unlink_slice(&key, &slice.service))
+                    .is_some()
+            }
         };
         match (removed, mended) {
             (true, _) => Change::Lost,
@@ -347,7 +486,18 @@ impl State {
         }
     }
 
-    fn unlink_slice(&mut self, key: &SliceKey, service: &ServiceName) {
+    fn remove_own_node(&mut self, source: SourceId) -> bool {
+        match &self.own_node {
+            OwnNode::Absent => false,
+            OwnNode::Known(by, _) if *by != source => false,
+            _ => {
+                self.own_node = OwnNode::Absent;
+                self.touch_everything() == Change::Lost
+            }
+        }
+    }
+
+    fn unlink_slice(&mut self, key: &(SliceKey, SourceId), service: &ServiceName) {
         if let Some(keys) = self.slices_of.get_mut(service) {
             keys.remove(key);
             if keys.is_empty() {
@@ -358,25 +508,53 @@ impl State {
     }
 
     fn synced(&mut self, source: SourceId, kind: Kind) -> Change {
-        let list = self.lists.entry(kind).or_default();
-        let first = list.synced_by.replace(source) != Some(source);
-        let Some(seen) = list.open.take() else {
+        let list = self.lists.entry((source, kind)).or_default();
+        let is_first = !std::mem::replace(&mut list.is_synced, true);
+        let Some(open) = list.open.take() else {
             return Change::Gained;
         };
-        let gone: Vec<_> = self
-            .keys_of(kind)
-            .filter(|key| !seen.contains(key))
-            .collect();
-        let change = gone
-            .iter()
-            .map(|key| self.remove(key))
-            .max()
-            .unwrap_or(Change::Nothing);
-        change.max(if first {
+        let first = if is_first {
             Change::Gained
         } else {
             Change::Nothing
-        })
+        };
+        let loss = self.loss(source, kind, &open, is_first);
+        let gone = self.holds.judge(source, kind, loss);
+        let changes = gone.iter().map(|key| self.drop_object(source, key));
+        let lost = changes.max().unwrap_or(Change::Nothing);
+        lost.max(open.change).max(first)
+    }
+
+    /// What the complete list leaves out of what its source stated before.
+    fn loss(&self, source: SourceId, kind: Kind, list: &OpenList, is_first: bool) -> Loss {
+        let mut loss = Loss {
+            gone: Vec::new(),
+            lost: 0,
+            known: 0,
+            left: list.seen.len(),
+            went_back: list.went_back,
+            was_restored: is_first,
+        };
+        for key in self.keys_of(source, kind) {
+            let weight = self.weight(source, &key);
+            loss.known += weight;
+            if !list.seen.contains(&key) {
+                loss.lost += weight;
+                loss.gone.push(key);
+            }
+        }
+        loss
+    }
+
+    /// Endpoints of a slice; one for anything else.
+    fn weight(&self, source: SourceId, key: &ObjectKey) -> usize {
+        match key {
+            ObjectKey::Slice(key) => {
+                let slice = self.slices.get(&(key.clone(), source));
+                slice.map_or(0, |slice| slice.endpoints.len())
+            }
+            _ => 1,
+        }
     }
 
     fn reject(&mut self, source: SourceId, problem: Problem) -> Change {
@@ -386,27 +564,37 @@ impl State {
         Change::Gained
     }
 
-    fn forget_problems_of(&mut self, key: &ObjectKey) -> bool {
+    fn forget_problems_of(&mut self, source: SourceId, key: &ObjectKey) -> bool {
         if self.problems.is_empty() {
             return false;
         }
         let (before, object) = (self.problems.len(), key.to_string());
         self.problems
-            .retain(|(_, problem)| problem.object != object);
+            .retain(|(by, problem)| *by != source || problem.object != object);
         self.problems.len() != before
     }
 
-    fn keys_of(&self, kind: Kind) -> Box<dyn Iterator<Item = ObjectKey> + '_> {
+    /// What the source states of a kind.
+    fn keys_of(&self, source: SourceId, kind: Kind) -> Box<dyn Iterator<Item = ObjectKey> + '_> {
+        fn of<K: Clone>(
+            keys: impl Iterator<Item = (K, SourceId)>,
+            source: SourceId,
+        ) -> impl Iterator<Item = K> {
+            keys.filter(move |(_, by)| *by == source)
+                .map(|(key, _)| key)
+        }
         match kind {
             Kind::OwnNode => match &self.own_node {
-                OwnNode::Known(node) => {
+                OwnNode::Known(by, node) if *by == source => {
                     Box::new(Some(ObjectKey::OwnNode(node.name.clone())).into_iter())
                 }
                 _ => Box::new(std::iter::empty()),
             },
-            Kind::Nodes => Box::new(self.nodes.keys().cloned().map(ObjectKey::Node)),
-            Kind::Services => Box::new(self.services.keys().cloned().map(ObjectKey::Service)),
-            Kind::Slices => Box::new(self.slices.keys().cloned().map(ObjectKey::Slice)),
+            Kind::Nodes => Box::new(of(self.nodes.keys().cloned(), source).map(ObjectKey::Node)),
+            Kind::Services => {
+                Box::new(of(self.services.keys().cloned(), source).map(ObjectKey::Service))
+            }
+            Kind::Slices => Box::new(of(self.slices.keys().cloned(), source).map(ObjectKey::Slice)),
         }
     }
 
@@ -415,55 +603,116 @@ impl State {
         Change::Lost
     }
 
-    fn coverage(&self) -> (Coverage, Vec<Kind>) {
-        let synced_by = |kind| self.lists.get(&kind).and_then(|list| list.synced_by);
-        // A configured zone needs no node to tell it.
-        let needed = |kind: &Kind| *kind != Kind::OwnNode || self.config.zone.is_none();
-        let kinds: Vec<_> = Kind::ALL.into_iter().filter(needed).collect();
-        let missing: Vec<_> = kinds
-            .iter()
-            .copied()
-            .filter(|kind| synced_by(*kind).is_none())
-            .collect();
-        let coverage = match missing.is_empty() {
-            false => Coverage::Partial,
-            true if kinds
-                .iter()
-                .any(|kind| synced_by(*kind) == Some(SourceId::Disk)) =>
-            {
-                Coverage::Disk
-            }
-            true => Coverage::Synced,
+    fn coverage(&self) -> (Coverage, Vec<MissingList>) {
+        let any = || Kind::ALL.map(|kind| MissingList { source: None, kind });
+        let of_source = |(source, kind): &(SourceId, Kind)| MissingList {
+            source: Some(*source),
+            kind: *kind,
         };
-        (coverage, missing)
+        let mut needed: Vec<_> = match &self.config.lists[..] {
+            [] => any().into(),
+            lists => lists.iter().map(of_source).collect(),
+        };
+        // A configured zone needs no node to tell it.
+        needed.retain(|list| list.kind != Kind::OwnNode || self.config.zone.is_none());
+        needed.retain(|list| !self.is_live(*list));
+        let is_empty = needed.is_empty();
+        needed.retain(|list| !self.is_synced(SourceId::Disk, list.kind));
+        let coverage = match (is_empty, needed.is_empty()) {
+            (true, _) => Coverage::Synced,
+            (false, true) => Coverage::Disk,
+            (false, false) => Coverage::Partial,
+        };
+        (coverage, needed)
     }
 
+    fn is_live(&self, list: MissingList) -> bool {
+        let live = SourceId::ALL
+            .into_iter()
+            .filter(|source| *source != SourceId::Disk);
+        match list.source {
+            Some(source) => self.is_synced(source, list.kind),
+            None => live
+                .into_iter()
+                .any(|source| self.is_synced(source, list.kind)),
+        }
+    }
+
+    fn is_synced(&self, source: SourceId, kind: Kind) -> bool {
+        self.lists
+            .get(&(source, kind))
+            .is_some_and(|list| list.is_synced)
+    }
+
+    /// The nodes of the zone; of several statements about one name that of the source that goes first.
     fn zone_nodes(&self, zone: Option<&Zone>) -> Vec<Node> {
         let of_zone = |node: &&Node| zone.is_some() && node.zone.as_ref() == zone;
-        let mut nodes: BTreeMap<&NodeName, &Node> = self
-            .nodes
-            .values()
-            .filter(of_zone)
-            .map(|node| (&node.name, node))
-            .collect();
-        if let OwnNode::Known(node) = &self.own_node
-            && of_zone(&node)
-        {
-            nodes.insert(&node.name, node);
+        let mut nodes: BTreeMap<&NodeName, (SourceId, &Node)> = BTreeMap::new();
+        for ((name, source), node) in self.nodes.iter().filter(|(_, node)| of_zone(node)) {
+            let known = nodes.get(name).map(|(by, _)| self.config.merge.rank(*by));
+            if known.is_none_or(|rank| self.config.merge.rank(*source) < rank) {
+                nodes.insert(name, (*source, node));
+            }
         }
-        nodes.into_values().cloned().collect()
+        let own = self.known_own_node();
+        if let Some((source, node)) = own.filter(|(_, node)| of_zone(node)) {
+            nodes.insert(&node.name, (source, node));
+        }
+        nodes.into_values().map(|(_, node)| node.clone()).collect()
+    }
+
+    /// Whose statements about the service are in force.
+    fn choice(&self, service: &ServiceName) -> Choice {
+        let has_slices = |source: &SourceId| {
+            let mut keys = self.slices_of.get(service).into_iter().flatten();
+            keys.any(|(_, by)| by == source)
+        };
+        let states = |source: &SourceId| {
+            self.services.contains_key(&(service.clone(), *source)) || has_slices(source)
+        };
+        let stated_by: Vec<_> = self.speakers.iter().copied().filter(states).collect();
+        self.config.merge.choose(service, &stated_by)
+    }
+
+    /// Notes of the services that changed which sources are passed over.
+    fn hold_back(&mut self, changed: &HashSet<ServiceName>) {
+        if self.speakers.len() < 2 {
+            return;
+        }
+        for service in changed {
+            let choice = self.choice(service);
+            if choice.held_back.is_empty() {
+                self.held_back.remove(service);
+            } else {
+                self.held_back.insert(service.clone(), choice);
+            }
+        }
+    }
+
+    fn held_back(&self) -> Vec<HeldBack> {
+        let held_back = |(service, choice): (&ServiceName, &Choice)| HeldBack {
+            service: service.clone(),
+            choice: choice.clone(),
+        };
+        self.held_back.iter().map(held_back).collect()
+    }
+
+    /// What the service asks for, by the first source in force that says it.
+    fn spec_of(&self, service: &ServiceName, choice: &Choice) -> Option<&Arc<Service>> {
+        let mut in_force = choice.in_force.iter();
+        in_force.find_map(|source| self.services.get(&(service.clone(), *source)))
     }
 
     fn policy_of(&self, service: &ServiceName) -> ZonePolicy {
         let asked = self
-            .services
-            .get(service)
+            .spec_of(service, &self.choice(service))
             .and_then(|service| service.zone_policy);
         asked.unwrap_or(self.config.policy)
     }
 
     fn build_all(&self, zone: &Zone, previous: &Snapshot) -> (Services, bool) {
-        let names: BTreeSet<_> = self.services.keys().chain(self.slices_of.keys()).collect();
+        let stated = self.services.keys().map(|(name, _)| name);
+        let names: BTreeSet<_> = stated.chain(self.slices_of.keys()).collect();
         let services: Services = names
             .into_iter()
             .filter_map(|name| Some((name.clone(), self.build(zone, name, previous)?)))
@@ -508,20 +757,25 @@ impl State {
         name: &ServiceName,
         previous: &Snapshot,
     ) -> Option<Arc<super::ServiceView>> {
-        let spec = self.services.get(name);
-        let keys = self.slices_of.get(name);
-        if spec.is_none() && keys.is_none() {
+        let choice = self.choice(name);
+        if choice.in_force.is_empty() {
             return None;
         }
+        let spec = self.spec_of(name, &choice);
+        let keys = self.slices_of.get(name).into_iter().flatten();
         let slices: Vec<_> = keys
-            .into_iter()
-            .flatten()
+            .filter(|(_, source)| choice.in_force.contains(source))
             .filter_map(|key| self.slices.get(key))
             .collect();
+        let zone_of = |node: &NodeName| {
+            let mut in_force = choice.in_force.iter();
+            in_force.find_map(|source| self.zone_of(*source, node))
+        };
+        let asked = spec.and_then(|spec| spec.zone_policy);
         let context = BuildContext {
             zone,
-            zone_of: &|node| self.zone_of(node),
-            policy: self.policy_of(name),
+            zone_of: &zone_of,
+            policy: asked.unwrap_or(self.config.policy),
             addresses: &self.config.addresses,
         };
         Some(build_view(
@@ -533,11 +787,21 @@ impl State {
         ))
     }
 
-    fn zone_of(&self, node: &NodeName) -> Option<&Zone> {
-        match &self.own_node {
-            OwnNode::Known(own) if own.name == *node => own.zone.as_ref(),
-            _ => self.nodes.get(node)?.zone.as_ref(),
+    /// The zone of a node, by the source that names it.
+    fn zone_of(&self, source: SourceId, node: &NodeName) -> Option<&Zone> {
+        match self.known_own_node() {
+            Some((by, own)) if by == source && own.name == *node => own.zone.as_ref(),
+            _ => self.nodes.get(&(node.clone(), source))?.zone.as_ref(),
         }
+    }
+
+    /// Our own node as it is, or as it was when its zone is held.
+    fn known_own_node(&self) -> Option<(SourceId, &Node)> {
+        let known = match &self.own_node {
+            OwnNode::Known(source, node) => Some((*source, node)),
+            _ => None,
+        };
+        self.holds.own_node().or(known)
     }
 }
 

@@ -5,23 +5,37 @@ use crate::model::{Node, NodeName, Service, ServiceName, Slice, SliceKey};
 use std::fmt;
 
 /// Which source speaks.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[derive(
+    Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, serde::Serialize, serde::Deserialize,
+)]
+#[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum SourceId {
     /// A Kubernetes API server.
     Kube,
     /// A manifest file.
     Manifest,
+    /// A Consul agent.
+    Consul,
     /// The last good snapshot on disk: what holds until a live source has spoken.
     Disk,
 }
 
 impl SourceId {
+    /// All sources.
+    pub const ALL: [Self; 4] = [Self::Kube, Self::Manifest, Self::Consul, Self::Disk];
+
+    /// Whether it is a server that can be wiped, restored or replaced without anybody meaning it.
+    pub fn is_remote(self) -> bool {
+        matches!(self, Self::Kube | Self::Consul)
+    }
+
     /// The word for metrics and logs.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Kube => "kube",
             Self::Manifest => "static",
+            Self::Consul => "consul",
             Self::Disk => "snapshot",
         }
     }
@@ -148,6 +162,8 @@ pub struct Problem {
 pub enum Update {
     /// A new full list of the kind begins. What it does not name is gone once `Synced` follows, and stays until then.
     Reset(SourceId, Kind),
+    /// The list under way is of a lower version than what the source stated before.
+    WentBack(SourceId, Kind),
     /// The object is as given.
     Upsert(SourceId, Object),
     /// The object existed and is gone.

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The one writer: it owns the state and publishes; it cannot be cloned.
 
-use super::{Change, Generation, Object, Reader, Snapshot, State, StateConfig, Update};
+use super::{Change, Generation, Object, Reader, Snapshot, SourceId, State, StateConfig, Update};
 use arc_swap::ArcSwap;
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 use tokio::sync::watch;
 
 /// Makes the writer of a new, empty state and a first reader of what it publishes.
@@ -49,6 +49,16 @@ impl Writer {
         self.state.apply(update)
     }
 
+    /// Gives up what was held back for long enough, and says when to be called next.
+    pub fn tick(&mut self, now: Instant) -> (Change, Option<Instant>) {
+        (self.state.tick(now), self.state.due())
+    }
+
+    /// Gives up everything that is held back, because a person says that the sources are right.
+    pub fn accept(&mut self) -> Change {
+        self.state.accept()
+    }
+
     /// Publishes what the updates since the last call changed, in one atomic store; none when nothing differs.
     pub fn publish(&mut self) -> Option<Arc<Snapshot>> {
         let next = Arc::new(self.state.snapshot(&self.newest)?);
@@ -58,8 +68,8 @@ impl Writer {
         Some(next)
     }
 
-    /// What has to be on disk to serve again without any source.
-    pub fn objects_of_zone(&self) -> Vec<Object> {
+    /// What has to be on disk to serve again without any source, each object with the source that states it.
+    pub fn objects_of_zone(&self) -> Vec<(SourceId, Object)> {
         self.state.objects_of_zone()
     }
 }

@@ -44,6 +44,13 @@ impl ViewCollector {
             "Objects that were refused and are not mended",
             count(problems as u64),
         )?;
+        let held: usize = snapshot.held().iter().map(|held| held.objects).sum();
+        gauge(
+            encoder,
+            "view_held_objects",
+            "Objects kept in force although their source states them no longer; alarm on any",
+            count(held as u64),
+        )?;
         let mut family = encoder.encode_descriptor(
             "view_endpoints",
             "Endpoints in the newest snapshot by zone and state",

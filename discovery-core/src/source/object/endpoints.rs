@@ -5,13 +5,14 @@ use super::{
     Flaw, Flaws, Format, Meta, Raw,
     meta::nullable,
     port::{RawPort, address},
-    slice::{RawTarget, node_name, slice_ports, target},
+    slice::{RawTarget, hostname, node_name, slice_ports, slice_zone, target},
 };
 use crate::{
-    model::{Conditions, ServiceName, Slice, SliceEndpoint, SliceKey, ZoneKeys},
+    model::{Conditions, ServiceName, Slice, SliceEndpoint, SliceKey, SlicePort, ZoneKeys},
     store::Object,
 };
 use serde::Deserialize;
+use std::sync::Arc;
 
 /// An Endpoints object as its JSON has it.
 #[derive(Debug, Default, Deserialize)]
@@ -39,6 +40,7 @@ struct RawSubset {
 struct RawAddress {
     ip: Option<String>,
     node_name: Option<String>,
+    hostname: Option<String>,
     target_ref: Option<RawTarget>,
 }
 
@@ -61,6 +63,7 @@ fn endpoints(raw: &RawEndpoints, flaws: &mut Flaws) -> Result<Vec<Slice>, Flaw> 
     let meta = &raw.metadata;
     let service = ServiceName::new(meta.namespace(), meta.name())
         .map_err(|error| Flaw::new("metadata.name", &error))?;
+    let (zone, version) = (slice_zone(meta, flaws), meta.version_number());
     let mut slices = Vec::with_capacity(raw.subsets.len());
     for (position, subset) in raw.subsets.iter().enumerate() {
         let place = format!("subsets[{position}]");
@@ -72,18 +75,23 @@ fn endpoints(raw: &RawEndpoints, flaws: &mut Flaws) -> Result<Vec<Slice>, Flaw> 
         let name = format!("{}-endpoints-{position}", meta.name());
         let key = SliceKey::new(meta.namespace(), &name)
             .map_err(|error| Flaw::new("metadata.name", &error))?;
-        slices.push(slice(key, service.clone(), subset, &place, flaws));
+        let (ports, endpoints) = subset_of(subset, &place, flaws);
+        slices.push(Slice {
+            ports,
+            endpoints,
+            zone: zone.clone(),
+            version,
+            ..Slice::new(key, service.clone())
+        });
     }
     Ok(slices)
 }
 
-fn slice(
-    key: SliceKey,
-    service: ServiceName,
+fn subset_of(
     raw: &RawSubset,
     place: &str,
     flaws: &mut Flaws,
-) -> Slice {
+) -> (Arc<[SlicePort]>, Vec<SliceEndpoint>) {
     let ports = slice_ports(&raw.ports, &format!("{place}.ports"), flaws);
     let lists = [
         ("addresses", &raw.addresses, true),
@@ -96,12 +104,7 @@ fn slice(
             endpoints.extend(endpoint(raw.as_ref(), ready, &place, flaws));
         }
     }
-    Slice {
-        key,
-        service,
-        ports,
-        endpoints,
-    }
+    (ports, endpoints)
 }
 
 fn endpoint(
@@ -113,10 +116,12 @@ fn endpoint(
     let raw = flaws.take(place, raw.ok_or("it is null"))?;
     let text = raw.ip.as_deref().unwrap_or_default();
     let node = raw.node_name.as_deref().unwrap_or_default();
+    let address = flaws.take(format!("{place}.ip"), address(text))?;
     Some(SliceEndpoint {
-        address: flaws.take(format!("{place}.ip"), address(text))?,
         target: target(raw.target_ref.as_ref(), place, flaws),
         node: node_name(node, format!("{place}.nodeName"), flaws),
         conditions: Conditions::from_api(Some(ready), None, None),
+        hostname: hostname(raw.hostname.as_deref(), place, flaws),
+        ..SliceEndpoint::new(address)
     })
 }
