@@ -143,7 +143,10 @@ fn failures(status: &SourceStatus, kind: Kind) -> Vec<(FailureReason, u64)> {
 
 fn kind_of(update: &Update) -> Kind {
     match update {
-        Update::Reset(_, kind) | Update::WentBack(_, kind) | Update::Synced(_, kind) => *kind,
+        Update::Reset(_, kind)
+        | Update::WentBack(_, kind)
+        | Update::Denied(_, kind)
+        | Update::Synced(_, kind) => *kind,
         Update::Upsert(_, object) => object.key().kind(),
         Update::Remove(_, key) | Update::Absent(_, key) => key.kind(),
         Update::Reject(_, problem) => problem.kind,
@@ -155,6 +158,7 @@ fn words(update: &Update) -> String {
     match update {
         Update::Reset(..) => "reset".into(),
         Update::WentBack(..) => "went back".into(),
+        Update::Denied(..) => "denied".into(),
         Update::Synced(..) => "synced".into(),
         Update::Upsert(_, Object::Slice(slice)) => {
             let addresses: Vec<_> = slice

@@ -6,9 +6,15 @@
 
 mod build;
 mod hold;
+mod levels;
+mod member;
 mod merge;
+mod near;
+mod packed;
 pub mod persist;
+mod places;
 mod reader;
+mod refusals;
 mod snapshot;
 mod state;
 mod update;
