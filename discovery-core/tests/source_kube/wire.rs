@@ -115,7 +115,7 @@ async fn states_ages_reasons_and_bytes_are_metrics() {
     scene.synced(Kind::Slices).await;
     scene.synced(Kind::Slices).await;
     let (_, reader) = channel(StateConfig::new(NodeName::parse("n1").unwrap()));
-    let text = Metrics::new(reader, scene.status.clone()).expose();
+    let text = Metrics::new(reader, vec![scene.status.clone()]).expose();
     for line in [
         r#"zonal_watch_state{kind="slices",state="live"} 1"#,
         r#"zonal_watch_state{kind="slices",state="stale"} 0"#,
