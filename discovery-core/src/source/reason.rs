@@ -46,11 +46,13 @@ pub enum FailureReason {
     Recovered,
     /// A file could not be read.
     Unreadable,
+    /// The servers have no leader at the moment (Consul).
+    NoLeader,
 }
 
 impl FailureReason {
     /// All reasons.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Connection,
         Self::Deadline,
         Self::Silent,
@@ -70,6 +72,7 @@ impl FailureReason {
         Self::ServerError,
         Self::Recovered,
         Self::Unreadable,
+        Self::NoLeader,
     ];
 
     /// The word for metrics and logs.
@@ -94,6 +97,7 @@ impl FailureReason {
             Self::ServerError => "server-error",
             Self::Recovered => "recovered",
             Self::Unreadable => "unreadable",
+            Self::NoLeader => "no-leader",
         }
     }
 
