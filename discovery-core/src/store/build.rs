@@ -97,11 +97,16 @@ fn admit_all(
     refusals: &mut Refusals,
 ) -> Members {
     let mut members = Members::default();
+    // A pod with two addresses is in two slices, and out only once.
+    let mut far: HashSet<&str> = HashSet::new();
     for slice in slices {
         let ports = SlicePorts::new(slice);
         for endpoint in slice.endpoints() {
             match admit(context, slice, &endpoint, &ports) {
                 Ok(member) => members.add(member),
+                Err((reason, _))
+                    if reason == context.near.far_reason()
+                        && endpoint.pod().is_some_and(|pod| !far.insert(pod)) => {}
                 Err((reason, located)) => refusals.add(reason, || Refused {
                     identity: identity(&endpoint, slice),
                     address: endpoint.address(),

@@ -56,21 +56,8 @@ impl Member {
         (!self.is_near, self.standing(), Reverse(self.version))
     }
 
-    /// Takes in another statement about the same identity: more addresses or ports of the same pod, or another pod of the
-    /// same name, of which the better one is kept.
-    fn absorb(&mut self, other: Self) {
-        let is_better = other.rank() < self.rank();
-        if self.state_key != other.state_key {
-            if is_better {
-                *self = other;
-            }
-            return;
-        }
-        let worse = if is_better {
-            std::mem::replace(self, other)
-        } else {
-            other
-        };
+    /// Adds the addresses and ports of a worse statement about the same pod.
+    fn absorb(&mut self, worse: &Self) {
         self.addresses.extend(&worse.addresses);
         // IPv4 before IPv6, then numerically: one order at every caller.
         self.addresses.sort_unstable();
@@ -108,22 +95,53 @@ impl Member {
 
 type Socket = (IpAddr, Option<(Protocol, u16)>);
 
-/// Members by identity.
+/// Members by identity, with every further statement about them; hardly any has one.
 #[derive(Default)]
-pub(super) struct Members(BTreeMap<Identity, Member>);
+pub(super) struct Members {
+    first: BTreeMap<Identity, Member>,
+    more: BTreeMap<Identity, Vec<Member>>,
+}
 
 impl Members {
     pub(super) fn add(&mut self, member: Member) {
-        match self.0.entry(member.identity.clone()) {
+        match self.first.entry(member.identity.clone()) {
             Entry::Vacant(place) => drop(place.insert(member)),
-            Entry::Occupied(mut place) => place.get_mut().absorb(member),
+            Entry::Occupied(_) => {
+                let more = self.more.entry(member.identity.clone());
+                more.or_default().push(member);
+            }
         }
+    }
+
+    /// One member per identity: the best statement, with the addresses and ports of others about the same pod. Another pod
+    /// of the same name is left out.
+    fn merge(self) -> BTreeMap<Identity, Member> {
+        let mut members = self.first;
+        for (identity, mut statements) in self.more {
+            let Some(first) = members.remove(&identity) else {
+                continue;
+            };
+            statements.insert(0, first);
+            statements.sort_by_key(Member::rank);
+            let mut statements = statements.into_iter();
+            let Some(mut best) = statements.next() else {
+                continue;
+            };
+            for worse in statements {
+                if worse.state_key == best.state_key {
+                    best.absorb(&worse);
+                }
+            }
+            members.insert(identity, best);
+        }
+        members
     }
 
     /// The members in the order of their identity, without those that share a socket with a better one: then the smaller
     /// identity is the better one. `refuse` is told of those that are out.
     pub(super) fn unique(self, mut refuse: impl FnMut(Reason, Member)) -> Vec<Member> {
-        let mut order: Vec<&Member> = self.0.values().collect();
+        let members = self.merge();
+        let mut order: Vec<&Member> = members.values().collect();
         order.sort_by_key(|member| member.rank());
         let mut taken: HashSet<Socket> = HashSet::with_capacity(order.len());
         let mut doubles: HashSet<Identity> = HashSet::new();
@@ -134,8 +152,8 @@ impl Members {
                 taken.extend(member.sockets());
             }
         }
-        let mut unique = Vec::with_capacity(self.0.len());
-        for member in self.0.into_values() {
+        let mut unique = Vec::with_capacity(members.len());
+        for member in members.into_values() {
             if doubles.contains(&member.identity) {
                 refuse(Reason::Duplicate, member);
             } else if unique.len() == Ring::MEMBERS_MAX {
