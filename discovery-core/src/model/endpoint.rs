@@ -143,7 +143,7 @@ impl Slice {
 }
 
 /// The classes of addresses that no endpoint may have.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum AddressClass {
     /// 127.0.0.0/8, `::1`.
     Loopback,

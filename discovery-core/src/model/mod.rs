@@ -11,6 +11,7 @@ mod identity;
 mod node;
 mod scope;
 mod service;
+mod unlocated;
 mod zone;
 
 pub use condition::{Conditions, Reason, Standing};
@@ -22,6 +23,7 @@ pub use service::{
     HostPort, Protocol, Service, ServiceKind, ServiceName, ServicePort, TopologyMode,
     TrafficDistribution, ZonePolicy,
 };
+pub use unlocated::{CidrMap, Unlocated};
 pub use zone::{Zone, ZoneKey, ZoneKeys};
 
 /// Why a text is not the value that it should be.

@@ -101,11 +101,11 @@ impl ServiceReport {
     fn of(view: &ServiceView) -> Self {
         let mut out = BTreeMap::new();
         let members = view.tiers().iter().flat_map(Tier::members);
-        let reasons = members
-            .map(|e| e.reason())
-            .chain(view.refused().iter().map(|r| r.reason));
-        for reason in reasons.filter(|reason| !reason.is_in()) {
-            *out.entry(reason.to_string()).or_default() += 1;
+        let members = members.map(|endpoint| (endpoint.reason(), 1));
+        for (reason, count) in members.chain(view.out().iter().copied()) {
+            if !reason.is_in() {
+                *out.entry(reason.to_string()).or_default() += count;
+            }
         }
         Self {
             name: view.name().to_string(),

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Where facts come from: a Kubernetes API server, or a manifest file.
+//! Where facts come from: a Kubernetes API server, a Consul agent, or a manifest file.
 //!
 //! In: watches and files that may fail, lie, stall or be half written. Out: [`Update`]s into a bounded queue, and a
 //! [`SourceStatus`] that anybody can read. What is read is translated by pure functions; one bad object, endpoint or port
 //! never costs another one. Losing a source changes ages and counters and never takes back what it has stated.
 
 mod backoff;
+mod consul;
 mod kube;
 mod manifest;
 mod object;
@@ -13,6 +14,10 @@ mod reason;
 mod status;
 
 pub use backoff::{Backoff, BackoffRule};
+pub use consul::{
+    ConsulAddress, ConsulAddressError, ConsulConfig, ConsulSource, ConsulSourceError, Secret,
+    Token, ZoneFrom,
+};
 pub use kube::{
     KubeConfig, KubeSource, KubeSourceError, Selector, SelectorError, SliceApi, UnknownSliceApi,
 };

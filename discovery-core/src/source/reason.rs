@@ -48,11 +48,13 @@ pub enum FailureReason {
     Recovered,
     /// A file could not be read.
     Unreadable,
+    /// The servers have no leader at the moment (Consul).
+    NoLeader,
 }
 
 impl FailureReason {
     /// All reasons.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::Connection,
         Self::Deadline,
         Self::TooSlow,
@@ -73,6 +75,7 @@ impl FailureReason {
         Self::ServerError,
         Self::Recovered,
         Self::Unreadable,
+        Self::NoLeader,
     ];
 
     /// The word for metrics and logs.
@@ -98,6 +101,7 @@ impl FailureReason {
             Self::ServerError => "server-error",
             Self::Recovered => "recovered",
             Self::Unreadable => "unreadable",
+            Self::NoLeader => "no-leader",
         }
     }
 

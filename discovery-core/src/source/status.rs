@@ -245,6 +245,12 @@ impl SourceStatus {
         self.kind(kind).contact.set(self.elapsed());
     }
 
+    /// Notes that the kind was last heard of a while ago: of several watches the one heard of longest ago counts.
+    pub(super) fn heard_before(&self, kind: Kind, ago: Duration) {
+        let at = self.elapsed().saturating_sub(ago);
+        self.kind(kind).contact.set(at);
+    }
+
     pub(super) fn synced(&self, kind: Kind) {
         self.kind(kind).sync.set(self.elapsed());
     }

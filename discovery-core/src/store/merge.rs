@@ -161,7 +161,7 @@ pub struct ServicePattern {
 impl ServicePattern {
     /// Whether the service is one of them. Costs O(pattern × name).
     pub fn fits(&self, service: &ServiceName) -> bool {
-        fits(&self.namespace, service.namespace()) && fits(&self.name, service.name())
+        fits_stars(&self.namespace, service.namespace()) && fits_stars(&self.name, service.name())
     }
 }
 
@@ -190,8 +190,11 @@ impl fmt::Display for ServicePattern {
     }
 }
 
-/// The pieces between stars in their order: the first at the start, the last at the end, the others as early as possible.
-fn fits(pattern: &str, text: &str) -> bool {
+/// Whether the text is the pattern with any text for each `*`.
+///
+/// The pieces between stars stand in their order: the first at the start, the last at the end, the others as early as
+/// possible.
+pub(crate) fn fits_stars(pattern: &str, text: &str) -> bool {
     let Some((start, rest)) = pattern.split_once('*') else {
         return pattern == text;
     };
@@ -288,7 +291,7 @@ mod tests {
         for (pattern, name) in [
             ("*/*", "shop/web"),
             ("web", "default/web"),
-            ("shop/web-*", "shop/web-1"),
+            ("shop/web*", "shop/web"),
             ("shop/*-*-x", "shop/a-b-c-x"),
             ("*", "default/anything"),
             ("shop/*b*", "shop/abc"),

@@ -6,9 +6,15 @@
 
 mod build;
 mod hold;
+mod levels;
+mod member;
 mod merge;
+mod near;
+mod packed;
 pub mod persist;
+mod places;
 mod reader;
+mod refusals;
 mod snapshot;
 mod state;
 mod update;
@@ -16,6 +22,7 @@ mod view;
 mod writer;
 
 pub use hold::{Held, HoldReason, HoldRule};
+pub(crate) use merge::fits_stars;
 pub use merge::{Choice, HeldBack, MergePolicy, MergeRule, MergeRules, ServicePattern};
 pub use reader::Reader;
 pub use snapshot::{Coverage, Generation, MissingList, Snapshot, ZoneStatus};

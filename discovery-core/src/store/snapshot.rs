@@ -104,6 +104,8 @@ pub struct Snapshot {
     pub(super) held: Arc<[Held]>,
     pub(super) problems: Arc<[Problem]>,
     pub(super) held_back: Arc<[HeldBack]>,
+    pub(super) is_degraded: bool,
+    pub(super) moving_to: Option<Zone>,
 }
 
 impl Snapshot {
@@ -121,6 +123,8 @@ impl Snapshot {
             held: Arc::new([]),
             problems: Arc::new([]),
             held_back: Arc::new([]),
+            is_degraded: false,
+            moving_to: None,
         }
     }
 
@@ -168,6 +172,17 @@ impl Snapshot {
     /// What stays in force although its source states it no longer: an alarm for a person.
     pub fn held(&self) -> &[Held] {
         &self.held
+    }
+
+    /// Whether the zones of endpoints are those that slices state, because nodes may not be read: a change of a node's label
+    /// is then not seen before its pods change.
+    pub fn is_degraded(&self) -> bool {
+        self.is_degraded
+    }
+
+    /// The zone that our node has moved to, while the nodes of that zone are not all known and the old view still serves.
+    pub fn moving_to(&self) -> Option<&Zone> {
+        self.moving_to.as_ref()
     }
 
     /// Objects that were refused and are not mended yet.

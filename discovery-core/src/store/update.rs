@@ -172,6 +172,8 @@ pub enum Update {
     Remove(SourceId, ObjectKey),
     /// The source was asked for this object and says that there is none.
     Absent(SourceId, ObjectKey),
+    /// The source may not read the kind at all, and somebody wants it so: what needs it has to do without until `Synced`.
+    Denied(SourceId, Kind),
     /// The full list of the kind is complete.
     Synced(SourceId, Kind),
     /// An object was refused.

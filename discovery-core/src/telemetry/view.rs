@@ -158,13 +158,13 @@ fn endpoint_counts(snapshot: &Snapshot) -> [((&'static str, &'static str), i64);
         ("other", "out"),
     ]
     .map(|key| (key, 0));
-    let own = snapshot.zone().zone();
     for view in snapshot.services() {
         for endpoint in view.tiers().iter().flat_map(Tier::members) {
-            let other = usize::from(endpoint.zone() != own);
+            let other = usize::from(endpoint.is_foreign());
             counts[other * 2 + usize::from(!endpoint.is_usable())].1 += 1;
         }
-        counts[3].1 += count(view.refused().len() as u64);
+        let out: usize = view.out().iter().map(|(_, count)| count).sum();
+        counts[3].1 += count(out as u64);
     }
     counts
 }

@@ -179,7 +179,10 @@ pub(crate) fn failures(status: &SourceStatus, kind: Kind) -> Vec<(FailureReason,
 
 pub(crate) fn kind_of(update: &Update) -> Kind {
     match update {
-        Update::Reset(_, kind) | Update::WentBack(_, kind) | Update::Synced(_, kind) => *kind,
+        Update::Reset(_, kind)
+        | Update::WentBack(_, kind)
+        | Update::Denied(_, kind)
+        | Update::Synced(_, kind) => *kind,
         Update::Upsert(_, object) => object.key().kind(),
         Update::Remove(_, key) | Update::Absent(_, key) | Update::Kept(_, key) => key.kind(),
         Update::Reject(_, problem) => problem.kind,
@@ -191,6 +194,7 @@ pub(crate) fn words(update: &Update) -> String {
     match update {
         Update::Reset(..) => "reset".into(),
         Update::WentBack(..) => "went back".into(),
+        Update::Denied(..) => "denied".into(),
         Update::Synced(..) => "synced".into(),
         Update::Upsert(_, Object::Slice(slice)) => {
             let addresses: Vec<_> = slice

@@ -68,6 +68,7 @@ impl Union {
                 }
                 vec![Update::Reject(self.source, problem)]
             }
+            Update::Denied(..) => vec![Update::Denied(self.source, self.kind)],
             Update::Synced(..) => self.synced(number),
         }
     }

@@ -59,7 +59,7 @@ impl Believer {
                         self.known.retain(|key| open.contains(key));
                     }
                 }
-                Update::Reject(..) | Update::WentBack(..) => {}
+                Update::Reject(..) | Update::WentBack(..) | Update::Denied(..) => {}
             }
         }
     }
