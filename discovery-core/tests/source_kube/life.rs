@@ -166,3 +166,45 @@ async fn it_ends_when_told_to_and_when_nobody_listens() {
         .unwrap();
     assert!(!scene.status.is_connected());
 }
+
+#[tokio::test(start_paused = true)]
+async fn nodes_are_asked_for_by_every_label_that_a_service_names() {
+    let labels = r#""topology.kubernetes.io/zone":"mall-1","floor":"2""#;
+    let own = node("n1", 1, None).replace(r#""labels":{}"#, &format!(r#""labels":{{{labels}}}"#));
+    let service = |version: u32, annotations: &str| {
+        format!(
+            r#"{{"metadata":{{"namespace":"shop","name":"web","resourceVersion":"{version}",
+            "annotations":{{{annotations}}}}},"spec":{{"ports":[{{"port":80}}]}}}}"#
+        )
+        .replace('\n', " ")
+    };
+    let wish = service(5, r#""zonal.dev/zone-key":"floor""#);
+    let withdrawn = event("MODIFIED", &service(11, ""));
+    let mut scene = Scene::new(move |asked: &Asked| match (asked.what, asked.is_watch) {
+        ("own-node", false) => Some(Answer::list("1", std::slice::from_ref(&own))),
+        ("services", false) => Some(Answer::list("10", std::slice::from_ref(&wish))),
+        ("services", true) if asked.before == 0 => Some(Answer::ok([
+            Piece::Wait(Duration::from_secs(20)),
+            Piece::Text(format!("{withdrawn}\n")),
+            Piece::Hang,
+        ])),
+        ("nodes", false) if asked.uri.contains("floor") => {
+            Some(Answer::list("3", &[node("n7", 3, None)]))
+        }
+        ("nodes", false) => Some(Answer::list("2", &[node("n2", 2, Some("mall-1"))])),
+        _ => None,
+    })
+    .await;
+    let is_last = |update: &Update| words(update) == "synced";
+    // The zone's nodes may be listed once before the first service is known.
+    let mut told = Vec::new();
+    while !told.contains(&"upsert Node n7".to_owned()) {
+        told.extend(all(&scene.until(Kind::Nodes, is_last).await));
+    }
+    assert!(told.contains(&"upsert Node n2".to_owned()), "{told:?}");
+    assert_eq!(
+        all(&scene.until(Kind::Nodes, is_last).await),
+        ["reset", "upsert Node n2", "synced"],
+        "a wish that is withdrawn is forgotten"
+    );
+}

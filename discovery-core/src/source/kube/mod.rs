@@ -13,6 +13,8 @@ mod decode;
 mod engine;
 mod feed;
 mod framing;
+#[cfg(test)]
+mod fuzz;
 mod gate;
 mod gunzip;
 mod names;
@@ -27,6 +29,7 @@ mod slices;
 mod subsets;
 mod token;
 mod union;
+mod wishes;
 
 pub use config::{KubeConfig, KubeSourceError};
 pub use selector::{Selector, SelectorError};
@@ -39,7 +42,7 @@ use crate::{
 };
 use config::Token;
 use engine::Engine;
-use feed::{Feed, Out, Outlet, OwnZone, Translator};
+use feed::{Feed, Out, Outlet, OwnNode, OwnZone, Tap, Translator};
 use futures::future::join_all;
 use kube::{Client, Config};
 use parts::Part;
@@ -47,10 +50,14 @@ use request::Asker;
 use resource::Resource;
 use seat::SharedGate;
 use slices::Chooser;
-use std::{fmt, sync::Arc};
-use tokio::sync::{Notify, mpsc, watch};
+use std::{fmt, sync::Arc, time::Duration};
+use tokio::{
+    sync::{Notify, mpsc, watch},
+    time::sleep,
+};
 use tokio_util::sync::CancellationToken;
 use union::Union;
+use wishes::Wishes;
 
 /// A source that lists and watches an API server.
 pub struct KubeSource {
@@ -95,7 +102,10 @@ impl KubeSource {
         let run = Run {
             gate: SharedGate::new(fastrand::u64(..)),
             source: &self,
-            sender,
+            tap: Tap {
+                sender,
+                wishes: Arc::new(watch::Sender::default()),
+            },
         };
         cancel.run_until_cancelled(Box::pin(run.all())).await;
         for kind in Kind::ALL {
@@ -131,23 +141,21 @@ impl fmt::Debug for KubeSource {
 struct Run<'s> {
     source: &'s KubeSource,
     gate: Arc<SharedGate>,
-    sender: UpdateSender,
+    tap: Tap,
 }
 
 impl Run<'_> {
     async fn all(&self) {
-        let configured = self.source.configured_zone();
-        let observes = configured.is_none();
-        let (zone_sender, zones) = watch::channel(configured);
-        let own = self.own_node(observes.then_some(zone_sender));
-        tokio::join!(own, self.services(), self.slices(), self.nodes(zones));
+        let (own_sender, own) = watch::channel(OwnNode::default());
+        let all = (self.own_node(own_sender), self.nodes(own));
+        tokio::join!(all.0, all.1, self.services(), self.slices());
     }
 
-    async fn own_node(&self, zone: Option<watch::Sender<OwnZone>>) {
+    async fn own_node(&self, teller: watch::Sender<OwnNode>) {
         let own = Resource::own_node(&self.source.config.node);
         let part = self.parts(Kind::OwnNode, 1).remove(0);
-        let mut feed = self.feed(own, part, Outlet::Writer(self.sender.clone()), None);
-        feed.out.own_zone = zone;
+        let mut feed = self.feed(own, part, Outlet::Writer(self.tap.clone()), None);
+        feed.out.own_node = Some(teller);
         feed.run().await;
     }
 
@@ -178,15 +186,34 @@ impl Run<'_> {
         }
     }
 
-    /// Watches the nodes of the zone, anew whenever the zone changes.
-    async fn nodes(&self, mut zones: watch::Receiver<OwnZone>) {
+    /// Watches the nodes of the zone, and those that services name as near, anew whenever these are others.
+    async fn nodes(&self, mut own: watch::Receiver<OwnNode>) {
+        let (configured, mut wishes) = (self.source.configured_zone(), self.tap.wishes.subscribe());
+        let select = |own: &OwnNode, wishes: &Wishes| {
+            let zone = configured.as_ref().or(own.zone.as_ref());
+            wishes.selectors(zone, &own.labels, Union::MEMBERS_MAX)
+        };
+        let mut selectors = select(&own.borrow_and_update(), &wishes.borrow_and_update());
         loop {
-            let selectors: Vec<_> = zones.borrow_and_update().iter().cloned().collect();
-            tokio::select! {
+            let others = async {
+                loop {
+                    tokio::select! {
+                        () = changed(&mut own) => {}
+                        () = changed(&mut wishes) => sleep(WISHES_SETTLE).await,
+                    }
+                    let others = select(&own.borrow_and_update(), &wishes.borrow_and_update());
+                    if others != selectors {
+                        return others;
+                    }
+                }
+            };
+            let others = tokio::select! {
                 () = self.nodes_of(&selectors) => return,
-                () = changed(&mut zones) => {}
-            }
-            tracing::info!(node = %self.source.config.node, "Zone of our node changed");
+                others = others => others,
+            };
+            selectors = others;
+            let node = &self.source.config.node;
+            tracing::info!(%node, labels = selectors.len(), "Nodes are asked for by other labels");
         }
     }
 
@@ -210,7 +237,7 @@ impl Run<'_> {
         let mut parts = self.parts(kind, resources.len());
         let feed = |resource, part, outlet| self.feed(resource, part, outlet, not_served).run();
         if resources.len() == 1 {
-            let outlet = Outlet::Writer(self.sender.clone());
+            let outlet = Outlet::Writer(self.tap.clone());
             let feeds = resources.into_iter().zip(parts.drain(..));
             let feeds = feeds.map(|(resource, part)| feed(resource, part, outlet.clone()));
             join_all(feeds).await;
@@ -224,7 +251,7 @@ impl Run<'_> {
         });
         tokio::select! {
             _ = join_all(feeds) => {}
-            () = unite(union, updates, &self.sender) => {}
+            () = unite(union, updates, &self.tap) => {}
         }
     }
 
@@ -249,7 +276,7 @@ impl Run<'_> {
                 keys: config.keys.clone(),
                 part,
                 outlet,
-                own_zone: None,
+                own_node: None,
                 told: None,
             },
             resource,
@@ -260,23 +287,19 @@ impl Run<'_> {
 }
 
 /// Passes on what the union makes of its members' updates, until nobody listens.
-async fn unite(
-    mut union: Union,
-    mut updates: mpsc::Receiver<(usize, Update)>,
-    sender: &UpdateSender,
-) {
+async fn unite(mut union: Union, mut updates: mpsc::Receiver<(usize, Update)>, tap: &Tap) {
     while let Some((number, update)) = updates.recv().await {
         for update in union.take(number, update) {
-            if sender.send(update).await.is_err() {
+            if tap.send(update).await.is_err() {
                 return;
             }
         }
     }
 }
 
-/// Waits for another zone; for ever when it is configured and nobody will tell another.
-async fn changed(zones: &mut watch::Receiver<OwnZone>) {
-    if zones.changed().await.is_err() {
+/// Waits for another value; for ever when nobody will tell one.
+async fn changed<T>(values: &mut watch::Receiver<T>) {
+    if values.changed().await.is_err() {
         std::future::pending::<()>().await;
     }
 }
@@ -292,5 +315,7 @@ fn cluster(config: &Config) -> String {
     }
 }
 
+/// How long services may go on naming labels before nodes are asked for by them: a list names them one after another.
+const WISHES_SETTLE: Duration = Duration::from_secs(1);
 /// Updates on their way to a union; feeds wait when it is behind.
 const UNION_UPDATES_MAX: usize = 256;

@@ -8,7 +8,7 @@ mod out;
 mod translate;
 mod watch;
 
-pub(super) use out::{Closed, Out, Outlet, OwnZone};
+pub(super) use out::{Closed, Out, Outlet, OwnNode, OwnZone, Tap};
 pub(super) use translate::Translator;
 
 use super::{
@@ -115,8 +115,8 @@ impl Feed {
                 .await?;
         }
         for reading in page.readings {
-            if let Some(zone) = self.translator.zone_of_list_item(&reading) {
-                self.out.tell_zone(zone);
+            if let Some(node) = self.translator.own_node(&reading) {
+                self.out.tell_own(node);
             }
             let updates = self.translator.list_item(reading);
             self.out.send_all(updates).await?;
@@ -132,7 +132,7 @@ impl Feed {
         let kind = self.out.kind();
         if kind == Kind::OwnNode && self.translator.has_stated_nothing() {
             let key = ObjectKey::OwnNode(self.translator.node().clone());
-            self.out.tell_zone(None);
+            self.out.tell_own(OwnNode::default());
             self.out.send(Update::Absent(SOURCE, key)).await?;
         }
         if standing == Standing::Older {

@@ -3,17 +3,40 @@
 
 use super::SOURCE;
 use crate::{
-    model::{Zone, ZoneKey, ZoneKeys},
+    model::{NodeLabels, Zone, ZoneKey, ZoneKeys},
     source::{
         FailureReason, SourceStatus, UpdateSender, WatchState,
-        kube::{engine::Failure, parts::Part},
+        kube::{engine::Failure, parts::Part, wishes::Wishes},
     },
     store::{Kind, Problem, Update},
 };
+use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 
 /// The zone that our own node's label names, and the label.
 pub(in crate::source::kube) type OwnZone = Option<(ZoneKey, Zone)>;
+
+/// What is known of our own node.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(in crate::source::kube) struct OwnNode {
+    pub(in crate::source::kube) zone: OwnZone,
+    pub(in crate::source::kube) labels: NodeLabels,
+}
+
+/// The way to the writer; services are looked at as they pass.
+#[derive(Clone, Debug)]
+pub(in crate::source::kube) struct Tap {
+    pub(in crate::source::kube) sender: UpdateSender,
+    pub(in crate::source::kube) wishes: Arc<watch::Sender<Wishes>>,
+}
+
+impl Tap {
+    pub(in crate::source::kube) async fn send(&self, update: Update) -> Result<(), Closed> {
+        self.wishes
+            .send_if_modified(|wishes| wishes.observe(&update));
+        self.sender.send(update).await.map_err(|_| Closed)
+    }
+}
 
 /// Nobody listens any more.
 pub(in crate::source::kube) struct Closed;
@@ -22,7 +45,7 @@ pub(in crate::source::kube) struct Closed;
 #[derive(Clone, Debug)]
 pub(in crate::source::kube) enum Outlet {
     /// To the writer.
-    Writer(UpdateSender),
+    Writer(Tap),
     /// To the union of several feeds, with the feed's number in it.
     Union(usize, mpsc::Sender<(usize, Update)>),
 }
@@ -32,8 +55,8 @@ pub(in crate::source::kube) struct Out {
     pub(in crate::source::kube) keys: ZoneKeys,
     pub(in crate::source::kube) part: Part,
     pub(in crate::source::kube) outlet: Outlet,
-    /// Who wants to know the zone of our own node.
-    pub(in crate::source::kube) own_zone: Option<watch::Sender<OwnZone>>,
+    /// Who wants to know our own node.
+    pub(in crate::source::kube) own_node: Option<watch::Sender<OwnNode>>,
     /// The last refusal that was told as a problem.
     pub(in crate::source::kube) told: Option<String>,
 }
@@ -41,7 +64,7 @@ pub(in crate::source::kube) struct Out {
 impl Out {
     pub(super) async fn send(&self, update: Update) -> Result<(), Closed> {
         match &self.outlet {
-            Outlet::Writer(sender) => sender.send(update).await.map_err(|_| Closed),
+            Outlet::Writer(tap) => tap.send(update).await,
             Outlet::Union(number, sender) => {
                 sender.send((*number, update)).await.map_err(|_| Closed)
             }
@@ -58,11 +81,11 @@ impl Out {
         Ok(())
     }
 
-    pub(super) fn tell_zone(&self, zone: OwnZone) {
-        if let Some(own_zone) = &self.own_zone {
-            own_zone.send_if_modified(|known| {
-                let is_new = *known != zone;
-                *known = zone;
+    pub(super) fn tell_own(&self, node: OwnNode) {
+        if let Some(own_node) = &self.own_node {
+            own_node.send_if_modified(|known| {
+                let is_new = *known != node;
+                *known = node;
                 is_new
             });
         }

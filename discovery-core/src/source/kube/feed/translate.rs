@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What a decoded object says as statements of a source. Pure.
 
-use super::{OwnZone, SOURCE};
+use super::{OwnNode, SOURCE};
 use crate::{
     model::NodeName,
     source::{
@@ -54,9 +54,9 @@ impl Translator {
         !self.has_stated
     }
 
-    /// What an item of our own node's list says of our zone.
-    pub(super) fn zone_of_list_item(&self, reading: &Reading) -> Option<OwnZone> {
-        (self.kind == Kind::OwnNode && !reading.refused).then(|| own_zone(reading))
+    /// What an item of our own node's list says of us.
+    pub(super) fn own_node(&self, reading: &Reading) -> Option<OwnNode> {
+        (self.kind == Kind::OwnNode && !reading.refused).then(|| own_node(reading))
     }
 
     /// What an item of a list states. One that was refused is still there: its last good version is kept.
@@ -75,7 +75,7 @@ impl Translator {
     }
 
     /// What a change in a watch states: an object that is none of ours any more is gone.
-    pub(super) fn changed(&mut self, reading: Reading) -> Vec<Update> {
+    pub(in crate::source::kube) fn changed(&mut self, reading: Reading) -> Vec<Update> {
         let mut updates = Vec::new();
         if let Some(service) = &reading.endpoints_of
             && !reading.refused
@@ -91,7 +91,7 @@ impl Translator {
     }
 
     /// The object is gone.
-    pub(super) fn gone(&mut self, named: Named) -> Vec<Update> {
+    pub(in crate::source::kube) fn gone(&mut self, named: Named) -> Vec<Update> {
         let keys = match named {
             Named::Object(key) => vec![self.own(key)],
             Named::Endpoints(service) => self.subsets.gone(&service),
@@ -137,11 +137,15 @@ impl Translator {
     }
 }
 
-/// The zone that a node's label names.
-pub(super) fn own_zone(reading: &Reading) -> OwnZone {
-    let zone = reading.objects.iter().find_map(|object| match object {
-        Object::Node(node) => node.zone.clone(),
+/// The zone that a node's label names, and all that could be one.
+fn own_node(reading: &Reading) -> OwnNode {
+    let node = reading.objects.iter().find_map(|object| match object {
+        Object::Node(node) => Some(node),
         _ => None,
-    })?;
-    Some((reading.zone_key.clone()?, zone))
+    });
+    let zone = node.and_then(|node| node.zone.clone());
+    OwnNode {
+        zone: reading.zone_key.clone().zip(zone),
+        labels: node.map(|node| node.labels.clone()).unwrap_or_default(),
+    }
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! One watch: from its request to its end, event by event.
 
-use super::{Closed, Feed, now};
+use super::{Closed, Feed, OwnNode, now};
 use crate::source::{
     FailureReason,
     kube::{
@@ -133,14 +133,14 @@ impl Feed {
         let updates = match event {
             Event::Stated(reading) => {
                 self.progressed(&reading.version)?;
-                if let Some(zone) = self.translator.zone_of_list_item(&reading) {
-                    self.out.tell_zone(zone);
+                if let Some(node) = self.translator.own_node(&reading) {
+                    self.out.tell_own(node);
                 }
                 self.translator.changed(reading)
             }
             Event::Gone { named, version } => {
                 self.progressed(&version)?;
-                self.out.tell_zone(None);
+                self.out.tell_own(OwnNode::default());
                 self.translator.gone(named)
             }
             Event::Bookmark { version } => return self.progressed(&version),
