@@ -46,6 +46,7 @@ pub enum SourceConfig {
 pub struct RuntimeConfig {
     node: NodeName,
     zone: Option<Zone>,
+    pod_zone: Option<Zone>,
     zone_keys: ZoneKeys,
     state: StateConfig,
     source: SourceConfig,
@@ -59,6 +60,7 @@ impl RuntimeConfig {
             state: StateConfig::new(node.clone()),
             node,
             zone: None,
+            pod_zone: None,
             zone_keys: ZoneKeys::default(),
             source,
             snapshot_folder: None,
@@ -73,12 +75,28 @@ impl RuntimeConfig {
         self
     }
 
+    /// The zone by the label of our own pod ([`StateConfig::pod_zone`]).
+    #[must_use]
+    pub fn pod_zone(mut self, zone: Option<Zone>) -> Self {
+        self.state = self.state.pod_zone(zone.clone());
+        self.pod_zone = zone;
+        self
+    }
+
     /// The node labels that may name the zone.
     #[must_use]
     pub fn zone_keys(mut self, keys: ZoneKeys) -> Self {
         self.state = self.state.zone_keys(keys.clone());
         self.zone_keys = keys;
         self
+    }
+
+    /// The zone that needs no node to tell it.
+    fn given_zone(&self) -> Option<Zone> {
+        let pod = self.pod_zone.clone();
+        self.zone
+            .clone()
+            .or_else(|| pod.filter(|_| self.zone_keys.is_standard()))
     }
 
     /// Changes how the state judges: default policy, addresses.
@@ -334,7 +352,7 @@ impl PreparedSource {
                 let status = Arc::new(SourceStatus::new(SourceId::Kube, clock));
                 let kube = KubeConfig::new(node, keys)
                     .kubeconfig(kubeconfig.clone())
-                    .zone(config.zone.clone());
+                    .zone(config.given_zone());
                 let kube = KubeSource::new(kube, status.clone())
                     .await
                     .map_err(StartError::Kube)?;
