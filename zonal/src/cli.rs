@@ -68,6 +68,13 @@ pub(crate) struct AgentArgs {
     /// Policy of services that ask for none: strict, prefer or any [default: strict].
     #[arg(long, env = "ZONAL_ZONE_POLICY", value_name = "POLICY")]
     pub(crate) zone_policy: Option<String>,
+    /// Zone by the label `topology.kubernetes.io/zone` of our own pod, from the Downward API; where Kubernetes copies that
+    /// label (1.35 and newer) no node need be read for it.
+    #[arg(long, env = "ZONAL_POD_ZONE", value_name = "ZONE")]
+    pub(crate) pod_zone: Option<String>,
+    /// Endpoints that are on no node: drop, include, or cidr-map (networks in the file) [default: drop].
+    #[arg(long, env = "ZONAL_UNLOCATED", value_name = "POLICY")]
+    pub(crate) unlocated: Option<String>,
     /// Address of the DNS responder; repeat for several [default: 127.0.0.1:8600].
     #[arg(
         long = "dns-listen",

@@ -8,12 +8,13 @@ use crate::{
 };
 use discovery_core::{
     config::{self, ConfigError},
-    model::{AddressRules, ModelError, NodeName, Zone, ZoneKeys, ZonePolicy},
+    model::{AddressRules, CidrMap, ModelError, NodeName, Unlocated, Zone, ZoneKeys, ZonePolicy},
     runtime::RuntimeConfig,
     store::HoldRule,
 };
 use serde::Deserialize;
 use std::{
+    collections::BTreeMap,
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
     time::Duration,
@@ -41,6 +42,9 @@ struct RawZone {
     keys: Vec<String>,
     policy: Option<String>,
     hold_seconds: Option<u64>,
+    pod: Option<String>,
+    unlocated: Option<String>,
+    networks: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -149,36 +153,19 @@ impl AgentConfig {
         let node = node(args, raw.node_name)?;
         let holds = holds(&raw.zone, &raw.source);
         let sources = Sources::check(args, raw.source)?;
-        let zone = args.zone.clone().or(raw.zone.name);
-        let zone = zone
-            .map(|text| Zone::parse(&text))
-            .transpose()
-            .map_err(|error| invalid(&error))?;
-        let policy = args.zone_policy.clone().or(raw.zone.policy);
-        let policy: ZonePolicy = policy
-            .map_or(Ok(ZonePolicy::default()), |text| text.parse())
-            .map_err(|e| invalid(&e))?;
-        let keys = if args.zone_keys.is_empty() {
-            raw.zone.keys
-        } else {
-            args.zone_keys.clone()
-        };
-        let keys = if keys.is_empty() {
-            ZoneKeys::default()
-        } else {
-            ZoneKeys::parse(keys.iter().map(String::as_str)).map_err(|error| invalid(&error))?
-        };
+        let zone = ZoneConfig::check(args, raw.zone)?;
         let (merge, others) = (sources.merge, sources.others.into_iter());
         let runtime = others
             .fold(
                 RuntimeConfig::new(node, sources.first),
                 RuntimeConfig::and_source,
             )
-            .zone(zone)
-            .zone_keys(keys)
+            .zone(zone.name)
+            .zone_keys(zone.keys)
+            .pod_zone(zone.pod)
             .state(|state| {
-                let state = state.policy(policy).addresses(rules);
-                state.merge(merge).holds(holds)
+                let state = state.policy(zone.policy).unlocated(zone.unlocated);
+                state.addresses(rules).merge(merge).holds(holds)
             })
             .snapshot_folder(args.snapshot_folder.clone().or(raw.snapshot.folder));
         let proxy = (!args.no_proxy && raw.proxy.enabled.unwrap_or(true)).then(|| ProxyConfig {
@@ -192,6 +179,80 @@ impl AgentConfig {
             admin_write: args.admin_write,
             metrics_listen,
         })
+    }
+}
+
+/// Everything that decides what is near.
+struct ZoneConfig {
+    name: Option<Zone>,
+    pod: Option<Zone>,
+    keys: ZoneKeys,
+    policy: ZonePolicy,
+    unlocated: Unlocated,
+}
+
+impl ZoneConfig {
+    fn check(args: &AgentArgs, raw: RawZone) -> Result<Self, Failure> {
+        let parse = |text: Option<String>| text.map(|text| Zone::parse(&text)).transpose();
+        // The Downward API gives an empty text for a label that the pod does not have.
+        let pod = args
+            .pod_zone
+            .clone()
+            .or(raw.pod)
+            .filter(|text| !text.is_empty());
+        let policy = args.zone_policy.clone().or(raw.policy);
+        let keys = if args.zone_keys.is_empty() {
+            raw.keys
+        } else {
+            args.zone_keys.clone()
+        };
+        let keys = if keys.is_empty() {
+            Ok(ZoneKeys::default())
+        } else {
+            ZoneKeys::parse(keys.iter().map(String::as_str))
+        };
+        Ok(Self {
+            name: parse(args.zone.clone().or(raw.name)).map_err(|e| invalid(&e))?,
+            pod: parse(pod).map_err(|e| invalid(&e))?,
+            keys: keys.map_err(|e| invalid(&e))?,
+            policy: policy
+                .map_or(Ok(ZonePolicy::default()), |text| text.parse())
+                .map_err(|e| invalid(&e))?,
+            unlocated: unlocated(
+                args.unlocated.as_deref().or(raw.unlocated.as_deref()),
+                &raw.networks,
+            )?,
+        })
+    }
+}
+
+fn unlocated(
+    policy: Option<&str>,
+    networks: &BTreeMap<String, String>,
+) -> Result<Unlocated, Failure> {
+    let refuse = |text: String, help| Err(Failure::new(Code::ConfigInvalid, text).help(help));
+    match (policy, networks.is_empty()) {
+        (None | Some("drop"), true) => Ok(Unlocated::Drop),
+        (Some("include"), true) => Ok(Unlocated::Include),
+        (Some("cidr-map"), false) => {
+            let pairs = networks
+                .iter()
+                .map(|(net, zone)| (net.as_str(), zone.as_str()));
+            let map = CidrMap::parse(pairs).map_err(|error| invalid(&error))?;
+            Ok(Unlocated::CidrMap(map))
+        }
+        (Some("cidr-map"), true) => refuse(
+            "endpoints on no node are to be located by their network, and there is none".into(),
+            "list networks in the file: zone: {networks: {10.1.0.0/16: mall-1}}",
+        ),
+        (None | Some("drop" | "include"), false) => refuse(
+            "networks are listed, and nothing is to be located by them".into(),
+            "say zone: {unlocated: cidr-map}",
+        ),
+        (Some(other), _) => refuse(
+            format!("{other:?} is no policy for endpoints on no node"),
+            "the policies are drop, include and cidr-map",
+        ),
     }
 }
 
@@ -268,7 +329,8 @@ mod tests {
     #[test]
     fn every_key_of_the_file_is_known() {
         let text = "
-            {node_name: edge-a, zone: {name: mall-1, keys: [zone], policy: strict, hold_seconds: 60},
+            {node_name: edge-a, zone: {name: mall-1, keys: [zone], policy: strict, hold_seconds: 60, pod: mall-1,
+                    unlocated: cidr-map, networks: {10.1.0.0/16: mall-1}},
              source: {static: mall.yaml, mass_change_hold_seconds: 60},
              dns: {enabled: true, listen: ['127.0.0.1:53'], domain: corp, ttl_seconds: 3},
              proxy: {enabled: false, drain_seconds: 5}, admin: {listen: '127.0.0.1:1'},
@@ -276,6 +338,35 @@ mod tests {
         let raw: RawConfig = config::parse("zonal.yaml", text).unwrap();
         assert_eq!(raw.zone.policy.as_deref(), Some("strict"));
         assert_eq!(raw.dns.listen.len(), 1);
+    }
+
+    #[test]
+    fn endpoints_on_no_node_need_a_policy_that_fits_the_networks() {
+        let networks = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+            let own = |(net, zone): &(&str, &str)| ((*net).to_owned(), (*zone).to_owned());
+            pairs.iter().map(own).collect()
+        };
+        let (none, one) = (networks(&[]), networks(&[("10.1.0.0/16", "mall-1")]));
+        let check = unlocated;
+        assert_eq!(check(None, &none).ok(), Some(Unlocated::Drop));
+        assert_eq!(check(Some("include"), &none).ok(), Some(Unlocated::Include));
+        assert!(matches!(
+            check(Some("cidr-map"), &one),
+            Ok(Unlocated::CidrMap(_))
+        ));
+        for (policy, networks) in [
+            (None, &one),
+            (Some("include"), &one),
+            (Some("cidr-map"), &none),
+            (Some("keep"), &none),
+            (Some("cidr-map"), &bad_network()),
+        ] {
+            assert!(check(policy, networks).is_err(), "{policy:?} {networks:?}");
+        }
+    }
+
+    fn bad_network() -> BTreeMap<String, String> {
+        [("10.1.0.1/16".to_owned(), "mall-1".to_owned())].into()
     }
 
     #[test]

@@ -49,6 +49,9 @@ fn table(explanation: &Explanation, key: Option<&str>) -> String {
         "{}   policy {}   zone {zone}\n",
         explanation.service, explanation.policy
     );
+    if let Some(scope) = &explanation.scope {
+        let _ = writeln!(text, "near is what shares {scope} with our node");
+    }
     if explanation.endpoints.is_empty() {
         text.push_str("no endpoints are listed\n");
     }
@@ -66,6 +69,12 @@ fn table(explanation: &Explanation, key: Option<&str>) -> String {
             endpoint.identity, endpoint.address, endpoint.reason
         );
     }
+    for (reason, count) in &explanation.more {
+        let _ = writeln!(text, "OUT  +{} more  {reason}", grouped(*count));
+    }
+    if explanation.is_degraded {
+        text.push_str("nodes may not be read: zones are those that slices state\n");
+    }
     if let (Some(key), Some(order)) = (key, &explanation.order) {
         let _ = match order.split_first() {
             Some((owner, [])) => writeln!(text, "key {key} goes to {owner}"),
@@ -76,4 +85,49 @@ fn table(explanation: &Explanation, key: Option<&str>) -> String {
         };
     }
     text
+}
+
+/// A count as people read it: 4,930.
+fn grouped(count: usize) -> String {
+    let digits = count.to_string();
+    let mut text = String::with_capacity(digits.len() * 4 / 3);
+    for (position, digit) in digits.chars().enumerate() {
+        if position > 0 && (digits.len() - position).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_are_read_in_threes() {
+        let texts = [0, 12, 123, 1_234, 12_345, 1_234_567].map(grouped);
+        assert_eq!(texts, ["0", "12", "123", "1,234", "12,345", "1,234,567"]);
+    }
+
+    #[test]
+    fn what_is_counted_only_is_told_as_more() {
+        let explanation = Explanation {
+            service: "shop/web".into(),
+            policy: "strict".into(),
+            zone: Some("mall-1".into()),
+            generation: 1,
+            endpoints: vec![],
+            more: [("other-zone".to_owned(), 4_930)].into(),
+            scope: Some("site".into()),
+            is_degraded: false,
+            order: None,
+        };
+        let text = table(&explanation, None);
+        assert!(
+            text.contains("near is what shares site with our node\n"),
+            "{text}"
+        );
+        assert!(text.ends_with("OUT  +4,930 more  other-zone\n"), "{text}");
+    }
 }

@@ -65,6 +65,7 @@ impl SourceConfig {
 pub struct RuntimeConfig {
     pub(super) node: NodeName,
     pub(super) zone: Option<Zone>,
+    pod_zone: Option<Zone>,
     pub(super) zone_keys: ZoneKeys,
     state: StateConfig,
     sources: Vec<SourceConfig>,
@@ -78,6 +79,7 @@ impl RuntimeConfig {
             state: StateConfig::new(node.clone()),
             node,
             zone: None,
+            pod_zone: None,
             zone_keys: ZoneKeys::default(),
             sources: vec![source],
             snapshot_folder: None,
@@ -100,12 +102,28 @@ impl RuntimeConfig {
         self
     }
 
+    /// The zone by the label of our own pod ([`StateConfig::pod_zone`]).
+    #[must_use]
+    pub fn pod_zone(mut self, zone: Option<Zone>) -> Self {
+        self.state = self.state.pod_zone(zone.clone());
+        self.pod_zone = zone;
+        self
+    }
+
     /// The node labels that may name the zone.
     #[must_use]
     pub fn zone_keys(mut self, keys: ZoneKeys) -> Self {
         self.state = self.state.zone_keys(keys.clone());
         self.zone_keys = keys;
         self
+    }
+
+    /// The zone that needs no node to tell it.
+    pub(super) fn given_zone(&self) -> Option<Zone> {
+        let pod = self.pod_zone.clone();
+        self.zone
+            .clone()
+            .or_else(|| pod.filter(|_| self.zone_keys.is_standard()))
     }
 
     /// Changes how the state judges: default policy, addresses.
@@ -377,7 +395,8 @@ fn restore(shelf: &Shelf, sources: &[PreparedSource], writer: &mut Writer) {
     }
 }
 
-/// Updates on their way to the writer; a source waits when it is that far ahead.
-const UPDATES_MAX: usize = 4_096;
+/// Updates on their way to the writer; a source waits when it is that far ahead. A slice of 100 endpoints takes 25 KB
+/// unpacked, so that few are enough and many would be what a whole list weighs.
+const UPDATES_MAX: usize = 64;
 /// How long a gain waits for more: short beside what a person notices, long beside a burst of events.
 const DEBOUNCE: Duration = Duration::from_millis(50);

@@ -81,7 +81,7 @@ impl PreparedSource {
             SourceConfig::Kube { kubeconfig } => {
                 let kube = KubeConfig::new(node, keys)
                     .kubeconfig(kubeconfig.clone())
-                    .zone(config.zone.clone());
+                    .zone(config.given_zone());
                 let kube = KubeSource::new(kube, status.clone())
                     .await
                     .map_err(StartError::Kube)?;

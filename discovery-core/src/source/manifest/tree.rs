@@ -36,6 +36,7 @@ impl Tree {
         let options = serde_saphyr::options! {
             with_snippet: false,
             budget: serde_saphyr::budget! {
+                max_depth: DEPTH_MAX,
                 max_nodes: NODES_MAX,
                 max_events: 2 * NODES_MAX,
             },
@@ -204,6 +205,9 @@ impl<'de> Visitor<'de> for ContentVisitor {
     }
 }
 
+/// Kubernetes' own objects are a dozen levels deep; each level is a stack frame of the parser, which a thread of 2 MiB has
+/// for somewhat less than a hundred.
+const DEPTH_MAX: usize = 32;
 /// 100 000 endpoints of seven values each, and some.
 const NODES_MAX: usize = 2_000_000;
 /// Anchors are rare in manifests; a chain of them that multiplies itself is an attack.
@@ -275,7 +279,11 @@ mod tests {
 
     #[test]
     fn deep_nesting_is_refused() {
-        let deep = "[".repeat(10_000);
-        assert!(Tree::parse(&deep).is_err());
+        for depth in [40, 100, 1_000, 10_000] {
+            for deep in ["[".repeat(depth), "[".repeat(depth) + &"]".repeat(depth)] {
+                assert!(Tree::parse(&deep).is_err(), "{depth}");
+            }
+        }
+        assert!(Tree::parse(&("[".repeat(20) + &"]".repeat(20))).is_ok());
     }
 }

@@ -3,7 +3,7 @@
 
 use super::{
     Flaw, Flaws, Format, Meta, Raw,
-    meta::nullable,
+    meta::{nullable, object},
     port::{RawPort, address},
     slice::{RawTarget, hostname, node_name, slice_ports, slice_zone, target},
 };
@@ -18,7 +18,7 @@ use std::sync::Arc;
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(in crate::source) struct RawEndpoints {
-    #[serde(deserialize_with = "nullable")]
+    #[serde(deserialize_with = "object")]
     metadata: Meta,
     #[serde(deserialize_with = "nullable")]
     subsets: Vec<Option<RawSubset>>,
@@ -133,9 +133,11 @@ fn endpoint(
     let text = raw.ip.as_deref().unwrap_or_default();
     let node = raw.node_name.as_deref().unwrap_or_default();
     let address = flaws.take(format!("{place}.ip"), address(text))?;
+    let node = node_name(node, format!("{place}.nodeName"));
+    let node = node.map_err(|flaw| flaws.add(flaw)).ok()?;
     Some(SliceEndpoint {
         target: target(raw.target_ref.as_ref(), place, flaws),
-        node: node_name(node, format!("{place}.nodeName"), flaws),
+        node,
         conditions: Conditions::from_api(Some(ready), None, None),
         hostname: hostname(raw.hostname.as_deref(), place, flaws),
         ..SliceEndpoint::new(address)

@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The metadata of an object, as far as discovery reads it.
 
-use serde::{Deserialize, Deserializer, de::IgnoredAny};
-use std::collections::BTreeMap;
+use serde::{
+    Deserialize, Deserializer,
+    de::{IgnoredAny, MapAccess, Visitor, value::MapAccessDeserializer},
+};
+use std::{collections::BTreeMap, fmt, marker::PhantomData};
 
 /// Name, version, labels and annotations; each may be missing.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -62,6 +65,33 @@ impl Meta {
     pub(super) fn annotation(&self, key: &str) -> Option<&str> {
         Some(self.annotations.get(key)?.as_deref().unwrap_or_default())
     }
+}
+
+/// Reads an object, and null as the default. Serde's own way takes a list for an object whose fields stand in order.
+pub(super) fn object<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Default + Deserialize<'de>,
+{
+    struct Object<T>(PhantomData<T>);
+
+    impl<'de, T: Default + Deserialize<'de>> Visitor<'de> for Object<T> {
+        type Value = T;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_unit<E>(self) -> Result<T, E> {
+            Ok(T::default())
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+            T::deserialize(MapAccessDeserializer::new(map))
+        }
+    }
+
+    deserializer.deserialize_any(Object(PhantomData))
 }
 
 /// Reads null as the default, as Go's decoder does.

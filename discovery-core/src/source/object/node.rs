@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Node: name, zone labels, addresses of type `InternalIP`, and whether the control plane still hears of it.
 
-use super::{Flaw, Flaws, Format, Meta, Raw, meta::nullable};
+use super::{
+    Flaw, Flaws, Format, Meta, Raw,
+    meta::{nullable, object},
+};
 use crate::{
     model::{Node, NodeLabels, NodeName, NodeReadiness, Zone, ZoneKey, ZoneKeys},
     store::Object,
@@ -13,11 +16,11 @@ use std::net::IpAddr;
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(in crate::source) struct RawNode {
-    #[serde(deserialize_with = "nullable")]
+    #[serde(deserialize_with = "object")]
     metadata: Meta,
-    #[serde(deserialize_with = "nullable")]
+    #[serde(deserialize_with = "object")]
     spec: RawSpec,
-    #[serde(deserialize_with = "nullable")]
+    #[serde(deserialize_with = "object")]
     status: RawStatus,
 }
 

@@ -3,7 +3,7 @@
 
 use super::{
     Flaw, Flaws, Format, Meta, Raw,
-    meta::nullable,
+    meta::{nullable, object},
     port::{RawPort, ports, short},
 };
 use crate::{
@@ -21,9 +21,9 @@ use std::num::NonZeroU16;
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(in crate::source) struct RawService {
-    #[serde(deserialize_with = "nullable")]
+    #[serde(deserialize_with = "object")]
     metadata: Meta,
-    #[serde(deserialize_with = "nullable")]
+    #[serde(deserialize_with = "object")]
     spec: RawSpec,
 }
 

@@ -3,7 +3,7 @@
 
 use super::{
     Flaw, Flaws, Format, Meta, Raw,
-    meta::nullable,
+    meta::{nullable, object},
     port::{RawPort, address, ports, short},
 };
 use crate::{
@@ -21,7 +21,7 @@ use std::{collections::BTreeMap, sync::Arc};
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub(in crate::source) struct RawSlice {
-    #[serde(deserialize_with = "nullable")]
+    #[serde(deserialize_with = "object")]
     metadata: Meta,
     address_type: Option<String>,
     #[serde(deserialize_with = "nullable")]
@@ -35,7 +35,7 @@ pub(in crate::source) struct RawSlice {
 struct RawEndpoint {
     #[serde(deserialize_with = "nullable")]
     addresses: Vec<Option<String>>,
-    #[serde(deserialize_with = "nullable")]
+    #[serde(deserialize_with = "object")]
     conditions: RawConditions,
     target_ref: Option<RawTarget>,
     node_name: Option<String>,
@@ -158,11 +158,12 @@ fn endpoint(
         Some(text) => flaws.take(format!("{place}.addresses[0]"), address(text))?,
         None => flaws.take(format!("{place}.addresses"), Err("there is no address"))?,
     };
+    let node = node(raw, place).map_err(|flaw| flaws.add(flaw)).ok()?;
     let conditions = &raw.conditions;
     Some(SliceEndpoint {
         address,
         target: target(raw.target_ref.as_ref(), place, flaws),
-        node: node(raw, place, flaws),
+        node,
         conditions: Conditions::from_api(
             conditions.ready,
             conditions.serving,
@@ -246,21 +247,24 @@ pub(super) fn hostname(text: Option<&str>, place: &str, flaws: &mut Flaws) -> Op
     flaws.take(format!("{place}.hostname"), name)
 }
 
-fn node(raw: &RawEndpoint, place: &str, flaws: &mut Flaws) -> Option<NodeName> {
+/// The node that hosts it. An endpoint whose node cannot be read is none: it is somewhere, and we do not know where.
+fn node(raw: &RawEndpoint, place: &str) -> Result<Option<NodeName>, Flaw> {
     let topology = || raw.topology.get(HOSTNAME)?.as_deref();
-    match raw.node_name.as_deref() {
-        Some(name) => node_name(name, format!("{place}.nodeName"), flaws),
+    match (raw.node_name.as_deref(), topology()) {
+        (Some(name), _) => node_name(name, format!("{place}.nodeName")),
         // v1beta1 holds the node's name here, not its hostname label.
-        None => node_name(topology()?, format!("{place}.topology[{HOSTNAME}]"), flaws),
+        (None, Some(name)) => node_name(name, format!("{place}.topology[{HOSTNAME}]")),
+        (None, None) => Ok(None),
     }
 }
 
-/// The node that hosts an endpoint; none when the text is empty or no name.
-pub(super) fn node_name(text: &str, place: String, flaws: &mut Flaws) -> Option<NodeName> {
+/// The node that hosts an endpoint; none when the text is empty.
+pub(super) fn node_name(text: &str, place: String) -> Result<Option<NodeName>, Flaw> {
     if text.is_empty() {
-        return None;
+        return Ok(None);
     }
-    flaws.take(place, NodeName::parse(text))
+    let name = NodeName::parse(text).map_err(|error| Flaw::new(place, &error))?;
+    Ok(Some(name))
 }
 
 /// The pod of an endpoint; none when something else is behind it.
