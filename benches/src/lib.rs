@@ -16,18 +16,16 @@ use std::{net::Ipv4Addr, num::NonZeroU16};
 /// If `count` does not fit into 2^24 addresses.
 pub fn slice(count: usize) -> Slice {
     let endpoint = |i: usize| SliceEndpoint {
-        address: address(i).into(),
         target: Some(TargetRef {
             name: format!("web-{i:05}").into(),
             uid: format!("uid-{i}").into(),
         }),
         node: Some(node().name),
         conditions: Conditions::from_api(None, None, None),
+        ..SliceEndpoint::new(address(i).into())
     };
     let port = NonZeroU16::new(8080).expect("not zero");
     Slice {
-        key: SliceKey::new("default", "web-1").expect("a valid name"),
-        service: "web".parse().expect("a valid name"),
         ports: [SlicePort {
             name: "http".into(),
             protocol: Protocol::Tcp,
@@ -35,6 +33,10 @@ pub fn slice(count: usize) -> Slice {
         }]
         .into(),
         endpoints: (0..count).map(endpoint).collect(),
+        ..Slice::new(
+            SliceKey::new("default", "web-1").expect("a valid name"),
+            "web".parse().expect("a valid name"),
+        )
     }
 }
 
@@ -76,9 +78,8 @@ pub fn keys() -> Vec<[u8; 24]> {
 }
 
 fn node() -> Node {
-    Node {
-        name: NodeName::parse("edge-a").expect("a valid name"),
-        zone: Some(Zone::parse("mall-1").expect("a valid zone")),
-        addresses: vec![],
-    }
+    Node::new(
+        NodeName::parse("edge-a").expect("a valid name"),
+        Some(Zone::parse("mall-1").expect("a valid zone")),
+    )
 }

@@ -18,13 +18,8 @@ static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 fn picker(count: u32) -> Picker {
     let name = NodeName::parse("edge-a").unwrap();
-    let node = Node {
-        name: name.clone(),
-        zone: Some(Zone::parse("mall-1").unwrap()),
-        addresses: vec![],
-    };
+    let node = Node::new(name.clone(), Some(Zone::parse("mall-1").unwrap()));
     let endpoint = |i: u32| SliceEndpoint {
-        address: Ipv4Addr::from(0x0a00_0001 + i).into(),
         target: Some(TargetRef {
             name: format!("web-{i}").into(),
             uid: "".into(),
@@ -32,10 +27,9 @@ fn picker(count: u32) -> Picker {
         node: Some(name.clone()),
         // Every third is not ready, so that the walk has to skip.
         conditions: Conditions::from_api(Some(!i.is_multiple_of(3)), None, None),
+        ..SliceEndpoint::new(Ipv4Addr::from(0x0a00_0001 + i).into())
     };
     let slice = Slice {
-        key: SliceKey::new("default", "web-1").unwrap(),
-        service: "web".parse().unwrap(),
         ports: [SlicePort {
             name: "".into(),
             protocol: Protocol::Tcp,
@@ -43,6 +37,10 @@ fn picker(count: u32) -> Picker {
         }]
         .into(),
         endpoints: (0..count).map(endpoint).collect(),
+        ..Slice::new(
+            SliceKey::new("default", "web-1").unwrap(),
+            "web".parse().unwrap(),
+        )
     };
     let (mut writer, reader) = channel(StateConfig::new(name.clone()));
     for object in [

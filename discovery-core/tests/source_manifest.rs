@@ -305,3 +305,12 @@ fn a_file_that_cannot_be_read_as_a_whole_is_an_error() {
 fn an_empty_file_is_a_manifest_of_nothing() {
     assert!(Site::new("").open().is_ok());
 }
+
+#[test]
+fn a_file_of_which_nothing_can_be_used_is_an_error_with_its_place() {
+    let error = Site::new("kind: Service\nmetadata: {name: WEB}\n").open();
+    let Err(ManifestError::Unusable { place, .. }) = error else {
+        panic!("{error:?}")
+    };
+    assert!(place.ends_with("mall.yaml:2: metadata.name"), "{place}");
+}

@@ -7,40 +7,43 @@ use discovery_core::{
         SlicePort, TargetRef, Zone, ZoneKeys, ZonePolicy,
     },
     store::{
-        Change, Coverage, Kind, Object, ObjectKey, Problem, Reader, ServiceView, SourceId,
-        StateConfig, Tier, Update, Writer, ZoneStatus, channel,
+        Change, Coverage, HoldRule, Kind, Object, ObjectKey, Problem, Reader, ServiceView,
+        SourceId, StateConfig, Tier, Update, Writer, ZoneStatus, channel,
         persist::{Owner, Shelf, ShelfError},
     },
 };
 use proptest::prelude::*;
-use std::{collections::BTreeMap, fs, num::NonZeroU16, sync::Arc, time::SystemTime};
+use std::{
+    collections::BTreeMap,
+    fs,
+    num::NonZeroU16,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 const SOURCE: SourceId = SourceId::Kube;
 
 fn node(name: &str, zone: Option<&str>) -> Node {
-    Node {
-        name: NodeName::parse(name).unwrap(),
-        zone: zone.map(|zone| Zone::parse(zone).unwrap()),
-        addresses: vec![],
-    }
+    Node::new(
+        NodeName::parse(name).unwrap(),
+        zone.map(|zone| Zone::parse(zone).unwrap()),
+    )
 }
 
 fn endpoint(pod: &str, address: &str, node: Option<&str>, ready: bool) -> SliceEndpoint {
     SliceEndpoint {
-        address: address.parse().unwrap(),
         target: Some(TargetRef {
             name: pod.into(),
             uid: format!("uid-{pod}").into(),
         }),
         node: node.map(|node| NodeName::parse(node).unwrap()),
         conditions: Conditions::from_api(Some(ready), None, None),
+        ..SliceEndpoint::new(address.parse().unwrap())
     }
 }
 
 fn slice(name: &str, endpoints: Vec<SliceEndpoint>) -> Slice {
     Slice {
-        key: SliceKey::new("default", name).unwrap(),
-        service: "web".parse().unwrap(),
         ports: [SlicePort {
             name: "http".into(),
             protocol: discovery_core::model::Protocol::Tcp,
@@ -48,16 +51,17 @@ fn slice(name: &str, endpoints: Vec<SliceEndpoint>) -> Slice {
         }]
         .into(),
         endpoints,
+        ..Slice::new(
+            SliceKey::new("default", name).unwrap(),
+            "web".parse().unwrap(),
+        )
     }
 }
 
 fn service(policy: Option<ZonePolicy>) -> Service {
     Service {
-        name: "web".parse().unwrap(),
-        ports: vec![],
         zone_policy: policy,
-        owns_node_ports: false,
-        host_port: None,
+        ..Service::new("web".parse().unwrap())
     }
 }
 
@@ -85,8 +89,13 @@ fn mall(policy: Option<ZonePolicy>) -> Vec<Update> {
     updates
 }
 
+/// Nothing is held back here: `tests/holds.rs` is about that.
 fn start() -> (Writer, Reader) {
-    channel(StateConfig::new(NodeName::parse("edge-a").unwrap()))
+    let none = HoldRule {
+        mass_change: Duration::ZERO,
+        zone: Duration::ZERO,
+    };
+    channel(StateConfig::new(NodeName::parse("edge-a").unwrap()).holds(none))
 }
 
 fn apply(writer: &mut Writer, updates: impl IntoIterator<Item = Update>) {

@@ -2,18 +2,20 @@
 //! What readers see when several sources speak: who is in force, what a list takes back, what is missing, the disk.
 
 use discovery_core::{
-    model::{
-        Conditions, Node, NodeName, Protocol, Slice, SliceEndpoint, SliceKey, SlicePort, Zone,
-    },
+    model::{Node, NodeName, Protocol, Slice, SliceEndpoint, SliceKey, SlicePort, Zone},
     store::{
-        Coverage, Kind, MergePolicy, MergeRule, MergeRules, Object, ObjectKey, Problem, Reader,
+        Coverage, HoldRule, Kind, MergePolicy, MergeRule, MergeRules, Object, ObjectKey, Problem,
+        Reader,
         SourceId::{self, Consul, Disk, Kube},
         StateConfig, Tier, Update, Writer, channel,
         persist::{Owner, Shelf},
     },
 };
 use proptest::prelude::*;
-use std::{num::NonZeroU16, time::SystemTime};
+use std::{
+    num::NonZeroU16,
+    time::{Duration, SystemTime},
+};
 
 const LISTS: [(SourceId, Kind); 7] = [
     (Kube, Kind::OwnNode),
@@ -25,16 +27,19 @@ const LISTS: [(SourceId, Kind); 7] = [
     (Consul, Kind::Slices),
 ];
 
+/// Nothing is held for its mass here: `tests/holds.rs` is about that.
 fn config() -> StateConfig {
-    StateConfig::new(NodeName::parse("edge-a").unwrap()).lists(LISTS)
+    let none = HoldRule {
+        mass_change: Duration::ZERO,
+        zone: Duration::ZERO,
+    };
+    let config = StateConfig::new(NodeName::parse("edge-a").unwrap());
+    config.lists(LISTS).holds(none)
 }
 
 fn node(name: &str, zone: &str) -> Node {
-    Node {
-        name: NodeName::parse(name).unwrap(),
-        zone: Some(Zone::parse(zone).unwrap()),
-        addresses: vec![],
-    }
+    let zone = Zone::parse(zone).unwrap();
+    Node::new(NodeName::parse(name).unwrap(), Some(zone))
 }
 
 fn slice(service: &str, name: &str, address: &str, node: &str) -> Object {
@@ -44,15 +49,15 @@ fn slice(service: &str, name: &str, address: &str, node: &str) -> Object {
         port: NonZeroU16::new(80).unwrap(),
     };
     Object::Slice(Slice {
-        key: SliceKey::new("default", name).unwrap(),
-        service: service.parse().unwrap(),
         ports: [port].into(),
         endpoints: vec![SliceEndpoint {
-            address: address.parse().unwrap(),
-            target: None,
             node: Some(NodeName::parse(node).unwrap()),
-            conditions: Conditions::from_api(None, None, None),
+            ..SliceEndpoint::new(address.parse().unwrap())
         }],
+        ..Slice::new(
+            SliceKey::new("default", name).unwrap(),
+            service.parse().unwrap(),
+        )
     })
 }
 

@@ -102,18 +102,17 @@ fn sections(reply: &Reply) -> (String, bool, [Vec<String>; 3]) {
 fn ours() -> (Writer, discovery_core::store::Reader) {
     let name = NodeName::parse("edge-a").unwrap();
     let node = Node {
-        name: name.clone(),
-        zone: Some(Zone::parse("dc1").unwrap()),
         addresses: vec![NODE.parse().unwrap()],
+        ..Node::new(name.clone(), Some(Zone::parse("dc1").unwrap()))
     };
     let endpoint = |(number, address): (usize, &&str)| SliceEndpoint {
-        address: address.parse().unwrap(),
         target: Some(TargetRef {
             name: format!("web-{number}").into(),
             uid: format!("uid-{number}").into(),
         }),
         node: Some(name.clone()),
         conditions: Conditions::from_api(None, None, None),
+        ..SliceEndpoint::new(address.parse().unwrap())
     };
     let port = SlicePort {
         name: "http".into(),
@@ -121,10 +120,12 @@ fn ours() -> (Writer, discovery_core::store::Reader) {
         port: NonZeroU16::new(8080).unwrap(),
     };
     let slice = Slice {
-        key: SliceKey::new("default", "web-1").unwrap(),
-        service: "web".parse().unwrap(),
         ports: [port].into(),
         endpoints: PODS.iter().enumerate().map(endpoint).collect(),
+        ..Slice::new(
+            SliceKey::new("default", "web-1").unwrap(),
+            "web".parse().unwrap(),
+        )
     };
     let (mut writer, reader) = channel(StateConfig::new(name.clone()));
     for object in [

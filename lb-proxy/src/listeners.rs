@@ -172,7 +172,6 @@ mod tests {
 
     fn service(name: &str, ports: &[(&str, Protocol, u16)], host_port: Option<u16>) -> Service {
         Service {
-            name: name.parse().unwrap(),
             ports: ports
                 .iter()
                 .map(|(name, protocol, node_port)| ServicePort {
@@ -182,20 +181,16 @@ mod tests {
                     node_port: NonZeroU16::new(*node_port),
                 })
                 .collect(),
-            zone_policy: None,
             owns_node_ports: true,
             host_port: host_port.map(|port| HostPort(number(port))),
+            ..Service::new(name.parse().unwrap())
         }
     }
 
     fn planned(services: Vec<Service>) -> Plan {
         let name = NodeName::parse("edge-a").unwrap();
         let (mut writer, mut reader) = channel(StateConfig::new(name.clone()));
-        let node = Node {
-            name,
-            zone: Some(Zone::parse("mall-1").unwrap()),
-            addresses: vec![],
-        };
+        let node = Node::new(name, Some(Zone::parse("mall-1").unwrap()));
         let objects = services.into_iter().map(Object::Service);
         for object in [Object::OwnNode(node)].into_iter().chain(objects) {
             writer.apply(Update::Upsert(SourceId::Manifest, object));

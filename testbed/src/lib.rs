@@ -18,6 +18,7 @@
 //! # }
 //! ```
 
+pub mod api_server;
 mod apply;
 mod binary;
 mod consul;

@@ -8,7 +8,7 @@ use crate::{
     failure::{Code, Failure},
     logging,
 };
-use discovery_core::runtime::{Runtime, StartError};
+use discovery_core::runtime::{Runtime, StartError, admin_write_routes};
 use std::{process::ExitCode, sync::Arc};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -27,7 +27,13 @@ pub(crate) async fn run(args: &AgentArgs) -> Result<ExitCode, Failure> {
     if let Some(proxy) = &config.proxy {
         faces.proxy(proxy.face());
     }
-    let admin = faces.admin(config.admin_listen, OnBusy::Fail, |routes| routes)?;
+    let writable = |routes| admin_write_routes(routes, &runtime);
+    let readable = |routes| routes;
+    let admin = if config.admin_write {
+        faces.admin(config.admin_listen, OnBusy::Fail, writable)?
+    } else {
+        faces.admin(config.admin_listen, OnBusy::Fail, readable)?
+    };
     let metrics = faces.probes(config.metrics_listen, OnBusy::Fail)?;
     tracing::info!(%admin, %metrics, "Agent started");
     wait_and_drain(&faces).await?;

@@ -20,12 +20,16 @@ pub(crate) enum Command {
     Demo(DemoArgs),
     /// Show what an agent serves, how fresh it is, and what is missing.
     Status(StatusArgs),
+    /// Accept a mass change that the agent holds back: what its sources say now is right.
+    Accept(AcceptArgs),
     /// Show why each endpoint of a service is in or out, and where a key goes; or explain an error code.
     Explain(ExplainArgs),
     /// Ask a DNS responder for a name.
     Resolve(ResolveArgs),
 }
 
+// A switch of its own for each thing that can be switched off is what a command line is.
+#[allow(clippy::struct_excessive_bools)]
 #[derive(Args, Debug)]
 #[command(after_help = AGENT_EXAMPLES)]
 pub(crate) struct AgentArgs {
@@ -84,6 +88,9 @@ pub(crate) struct AgentArgs {
     /// Accept endpoints at loopback addresses: for laptops and tests.
     #[arg(long, env = "ZONAL_ALLOW_LOOPBACK_ENDPOINTS")]
     pub(crate) allow_loopback_endpoints: bool,
+    /// Let `zonal accept` and the API change what is in force; without it they only read.
+    #[arg(long, env = "ZONAL_ADMIN_WRITE")]
+    pub(crate) admin_write: bool,
     /// Do not answer DNS.
     #[arg(long, env = "ZONAL_NO_DNS")]
     pub(crate) no_dns: bool,
@@ -140,6 +147,17 @@ pub(crate) struct StatusArgs {
     /// List refused objects as well.
     #[arg(long)]
     pub(crate) problems: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = ACCEPT_EXAMPLES)]
+pub(crate) struct AcceptArgs {
+    /// Address of the agent's API.
+    #[arg(long, env = "ZONAL_ADMIN", default_value = ADMIN_DEFAULT, value_name = "ADDR")]
+    pub(crate) admin: SocketAddr,
+    /// Only show what is held back.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 #[derive(Args, Debug)]
@@ -217,6 +235,12 @@ const STATUS_EXAMPLES: &str = "Examples:
   zonal status               one screen; exit 1 when anything is red
   zonal status --problems    with the objects that were refused
   zonal status -o json       for programs";
+const ACCEPT_EXAMPLES: &str = "Examples:
+  zonal accept --dry-run     what is held back, and why
+  zonal accept               take it: the namespace was really deleted
+  zonal status               red as long as anything is held
+
+The agent must run with --admin-write; without it a hold ends by itself (10 minutes by default).";
 const EXPLAIN_EXAMPLES: &str = "Examples:
   zonal explain web                every endpoint IN or OUT, with its reason
   zonal explain shop/web --key ann and where the key goes

@@ -10,6 +10,7 @@ use discovery_core::{
     config::{self, ConfigError},
     model::{AddressRules, ModelError, NodeName, Zone, ZoneKeys, ZonePolicy},
     runtime::RuntimeConfig,
+    store::HoldRule,
 };
 use serde::Deserialize;
 use std::{
@@ -39,6 +40,7 @@ struct RawZone {
     name: Option<String>,
     keys: Vec<String>,
     policy: Option<String>,
+    hold_seconds: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -76,6 +78,7 @@ pub(crate) struct AgentConfig {
     pub(crate) dns: Option<DnsConfig>,
     pub(crate) proxy: Option<ProxyConfig>,
     pub(crate) admin_listen: SocketAddr,
+    pub(crate) admin_write: bool,
     pub(crate) metrics_listen: SocketAddr,
 }
 
@@ -144,6 +147,7 @@ impl AgentConfig {
             own,
         );
         let node = node(args, raw.node_name)?;
+        let holds = holds(&raw.zone, &raw.source);
         let sources = Sources::check(args, raw.source)?;
         let zone = args.zone.clone().or(raw.zone.name);
         let zone = zone
@@ -172,7 +176,10 @@ impl AgentConfig {
             )
             .zone(zone)
             .zone_keys(keys)
-            .state(|state| state.policy(policy).addresses(rules).merge(merge))
+            .state(|state| {
+                let state = state.policy(policy).addresses(rules);
+                state.merge(merge).holds(holds)
+            })
             .snapshot_folder(args.snapshot_folder.clone().or(raw.snapshot.folder));
         let proxy = (!args.no_proxy && raw.proxy.enabled.unwrap_or(true)).then(|| ProxyConfig {
             drain: raw.proxy.drain_seconds.map_or(DRAIN, Duration::from_secs),
@@ -182,6 +189,7 @@ impl AgentConfig {
             dns,
             proxy,
             admin_listen,
+            admin_write: args.admin_write,
             metrics_listen,
         })
     }
@@ -199,6 +207,15 @@ fn node(args: &AgentArgs, in_file: Option<String>) -> Result<NodeName, Failure> 
                 .help("set NODE_NAME from the Downward API (spec.nodeName), or pass --node-name")
         })?;
     NodeName::parse(&name).map_err(|error| invalid(&error))
+}
+
+fn holds(zone: &RawZone, source: &RawSource) -> HoldRule {
+    let default = HoldRule::default();
+    let seconds = |given: Option<u64>, otherwise| given.map_or(otherwise, Duration::from_secs);
+    HoldRule {
+        mass_change: seconds(source.mass_change_hold_seconds, default.mass_change),
+        zone: seconds(zone.hold_seconds, default.zone),
+    }
 }
 
 fn dns(args: &AgentArgs, raw: RawDns) -> Option<DnsConfig> {
@@ -251,7 +268,8 @@ mod tests {
     #[test]
     fn every_key_of_the_file_is_known() {
         let text = "
-            {node_name: edge-a, zone: {name: mall-1, keys: [zone], policy: strict}, source: {static: mall.yaml},
+            {node_name: edge-a, zone: {name: mall-1, keys: [zone], policy: strict, hold_seconds: 60},
+             source: {static: mall.yaml, mass_change_hold_seconds: 60},
              dns: {enabled: true, listen: ['127.0.0.1:53'], domain: corp, ttl_seconds: 3},
              proxy: {enabled: false, drain_seconds: 5}, admin: {listen: '127.0.0.1:1'},
              metrics: {listen: '127.0.0.1:2'}, snapshot: {folder: /tmp/x}, allow_loopback_endpoints: true}";

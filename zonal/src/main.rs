@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `zonal`: the operator's command. Data goes to stdout, talk to stderr, and the exit code says what happened.
 
+mod accept;
 mod admin_client;
 mod agent;
 mod cli;
@@ -55,6 +56,7 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
             Some(DemoCommand::Heal { what: _ }) => demo::act(&args.admin, "heal", None).await,
         },
         Command::Status(args) => status::run(&args).await,
+        Command::Accept(args) => accept::run(&args).await,
         Command::Explain(args) => explain::run(&args).await,
         Command::Resolve(args) => resolve::run(&args).await,
     }

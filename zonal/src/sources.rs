@@ -21,6 +21,7 @@ pub(crate) struct RawSource {
     pub(crate) r#static: Option<PathBuf>,
     pub(crate) kubeconfig: Option<PathBuf>,
     pub(crate) kubernetes: Option<bool>,
+    pub(crate) mass_change_hold_seconds: Option<u64>,
     pub(crate) consul: RawConsul,
     pub(crate) precedence: Vec<String>,
     pub(crate) merge: Vec<RawMerge>,

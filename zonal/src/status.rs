@@ -22,6 +22,7 @@ pub(crate) async fn run(args: &StatusArgs) -> Result<ExitCode, Failure> {
 
 fn is_red(status: &Status) -> bool {
     !status.readiness.ready
+        || !status.held.is_empty()
         || status
             .services
             .iter()
@@ -61,6 +62,9 @@ fn table(status: &Status, problems: bool) -> String {
     }
     for missing in &status.readiness.missing {
         line(format!("! not ready: {missing}"));
+    }
+    for held in &status.held {
+        line(format!("! held: {held}"));
     }
     for service in status
         .services

@@ -31,10 +31,12 @@ impl Conditions {
     /// In which order of preference the endpoint stands (KEP-1669).
     pub fn standing(self) -> Standing {
         match self {
+            // A controller that is told to publish what is not ready says `ready` of everything, and the truth in the other
+            // two.
             Self {
                 ready: true,
+                serving: true,
                 terminating: false,
-                ..
             } => Standing::Ready,
             Self {
                 serving: true,
@@ -58,11 +60,19 @@ pub enum Standing {
 }
 
 /// Why an endpoint is in or out: one closed list for the command line, the page, metrics and logs.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 #[non_exhaustive]
 pub enum Reason {
     /// In: of our zone.
     OwnZone,
+    /// In: on our node, which the service asks for.
+    OwnNode,
+    /// In: of our zone as its slice states it, since nodes cannot be read.
+    OwnZoneAsStated,
+    /// In: it names no node, and the configuration includes such endpoints.
+    UnlocatedIncluded,
+    /// In: the control plane hints that it is for us, and the policy is `prefer`.
+    Hinted,
     /// In: the policy is `any`, and the endpoint is of another zone.
     PolicyAny,
     /// In: the policy is `prefer`, our zone has nothing usable, and the endpoint is of another zone.
@@ -71,6 +81,12 @@ pub enum Reason {
     LastServing,
     /// Out: of another zone.
     OtherZone,
+    /// Out: on another node, and the service is for callers of the same node.
+    OtherNode,
+    /// Out: the service asks for a label of our own node that it does not carry, or for something that cannot be read.
+    NoOwnZone,
+    /// Out: the service prefers others, and they can serve.
+    LessPreferred,
     /// Out: its slice names no node, so that its zone is unknown.
     NoZoneOnEndpoint,
     /// Out: not ready.
@@ -90,10 +106,17 @@ impl Reason {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::OwnZone => "own-zone",
+            Self::OwnNode => "own-node",
+            Self::OwnZoneAsStated => "own-zone-as-stated",
+            Self::UnlocatedIncluded => "unlocated-included",
+            Self::Hinted => "hinted",
             Self::PolicyAny => "policy-any",
             Self::SpilledIn => "spilled-in",
             Self::LastServing => "last-serving",
             Self::OtherZone => "other-zone",
+            Self::OtherNode => "other-node",
+            Self::NoOwnZone => "no-own-zone",
+            Self::LessPreferred => "less-preferred",
             Self::NoZoneOnEndpoint => "no-zone-on-endpoint",
             Self::NotReady => "not-ready",
             Self::Terminating => "terminating",
@@ -107,7 +130,14 @@ impl Reason {
     pub fn is_in(self) -> bool {
         matches!(
             self,
-            Self::OwnZone | Self::PolicyAny | Self::SpilledIn | Self::LastServing
+            Self::OwnZone
+                | Self::OwnNode
+                | Self::OwnZoneAsStated
+                | Self::UnlocatedIncluded
+                | Self::Hinted
+                | Self::PolicyAny
+                | Self::SpilledIn
+                | Self::LastServing
         )
     }
 }
@@ -146,5 +176,6 @@ mod tests {
         // publishNotReadyAddresses forces ready=true on a terminating pod: serving tells the truth.
         assert_eq!(standing(true, true, true), Standing::ServingTerminating);
         assert_eq!(standing(true, false, true), Standing::Out);
+        assert_eq!(standing(true, false, false), Standing::Out);
     }
 }

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A slice of endpoints as a source states it, and the rule for addresses.
 
-use super::{Conditions, ModelError, NodeName, Protocol, ServiceName, TargetRef, is_object_name};
+use super::{
+    Conditions, ModelError, NodeName, Protocol, ServiceName, TargetRef, Zone, is_object_name,
+};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::HashSet,
@@ -65,6 +67,45 @@ pub struct SliceEndpoint {
     pub node: Option<NodeName>,
     /// What the control plane says of it.
     pub conditions: Conditions,
+    /// The zone that the slice states for it. Not rewritten when the node's label changes, so that it counts only where
+    /// nodes cannot be read at all.
+    #[serde(default)]
+    pub zone: Option<Zone>,
+    /// Where the control plane would like it to be used; a preference, never a boundary.
+    #[serde(default)]
+    pub hints: Option<Arc<Hints>>,
+    /// The host name of the pod, which StatefulSets and people set.
+    #[serde(default)]
+    pub hostname: Option<Arc<str>>,
+}
+
+impl SliceEndpoint {
+    /// A ready endpoint of which no more is known than its address.
+    pub fn new(address: IpAddr) -> Self {
+        Self {
+            address,
+            target: None,
+            node: None,
+            conditions: Conditions::from_api(None, None, None),
+            zone: None,
+            hints: None,
+            hostname: None,
+        }
+    }
+}
+
+/// Where the control plane would like an endpoint to be used (`hints` of a slice).
+#[derive(Clone, Debug, Default, Eq, Hash, PartialEq, Serialize, Deserialize)]
+pub struct Hints {
+    /// By callers in these zones, under the standard key.
+    pub zones: Vec<Zone>,
+    /// By callers on these nodes.
+    pub nodes: Vec<NodeName>,
+}
+
+impl Hints {
+    /// How many zones, and how many nodes, one endpoint may be meant for; the API allows as many.
+    pub const MAX: usize = 8;
 }
 
 /// Some endpoints of one service, as one source object states them.
@@ -78,10 +119,31 @@ pub struct Slice {
     pub ports: Arc<[SlicePort]>,
     /// The endpoints.
     pub endpoints: Vec<SliceEndpoint>,
+    /// The zone of its endpoints without a node, by the label or annotation `zonal.dev/zone`.
+    #[serde(default)]
+    pub zone: Option<Zone>,
+    /// Its resourceVersion as a number; 0 where there is none. Of two slices that state the same endpoint differently the
+    /// higher one was written later.
+    #[serde(default)]
+    pub version: u64,
+}
+
+impl Slice {
+    /// A slice without endpoints.
+    pub fn new(key: SliceKey, service: ServiceName) -> Self {
+        Self {
+            key,
+            service,
+            ports: [].into(),
+            endpoints: Vec::new(),
+            zone: None,
+            version: 0,
+        }
+    }
 }
 
 /// The classes of addresses that no endpoint may have.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum AddressClass {
     /// 127.0.0.0/8, `::1`.
     Loopback,

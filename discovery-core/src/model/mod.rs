@@ -9,14 +9,21 @@ mod condition;
 mod endpoint;
 mod identity;
 mod node;
+mod scope;
 mod service;
+mod unlocated;
 mod zone;
 
 pub use condition::{Conditions, Reason, Standing};
-pub use endpoint::{AddressClass, AddressRules, Slice, SliceEndpoint, SliceKey, SlicePort};
-pub use identity::{Identity, StateKey, TargetRef};
-pub use node::{Node, NodeName};
-pub use service::{HostPort, Protocol, Service, ServiceName, ServicePort, ZonePolicy};
+pub use endpoint::{AddressClass, AddressRules, Hints, Slice, SliceEndpoint, SliceKey, SlicePort};
+pub use identity::{Identity, StateKey, TargetRef, Uid};
+pub use node::{Node, NodeLabels, NodeName, NodeReadiness};
+pub use scope::{Scope, ScopeKey};
+pub use service::{
+    HostPort, Protocol, Service, ServiceKind, ServiceName, ServicePort, TopologyMode,
+    TrafficDistribution, ZonePolicy,
+};
+pub use unlocated::{CidrMap, Unlocated};
 pub use zone::{Zone, ZoneKey, ZoneKeys};
 
 /// Why a text is not the value that it should be.

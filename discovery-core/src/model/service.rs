@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A service: its name, its ports, and what its annotations ask of us.
 
-use super::{ModelError, is_object_name};
+use super::{ModelError, Scope, is_object_name};
 use serde::{Deserialize, Serialize};
 use std::{fmt, num::NonZeroU16, str::FromStr, sync::Arc};
 
@@ -161,6 +161,40 @@ impl fmt::Display for ZonePolicy {
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct HostPort(pub NonZeroU16);
 
+/// A preference among endpoints that the Service states itself (`spec.trafficDistribution`, KEP-3015). It orders the
+/// endpoints under policy `prefer` and never isolates.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TrafficDistribution {
+    /// The own zone first: `PreferSameZone`, or `PreferClose` as it was called before.
+    SameZone,
+    /// The own node first, then the own zone: `PreferSameNode`.
+    SameNode,
+}
+
+/// The annotation `service.kubernetes.io/topology-mode` (KEP-2433).
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TopologyMode {
+    /// The control plane hints where endpoints should be used.
+    Auto,
+    /// Hints are not wanted, also where a slice still carries some.
+    Disabled,
+}
+
+/// What stands behind the name of a service.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ServiceKind {
+    /// A virtual address, and endpoints behind it.
+    #[default]
+    Cluster,
+    /// Its endpoints alone (`clusterIP: None`).
+    Headless,
+    /// This domain, which it is another name of (`type: ExternalName`); it has no endpoints.
+    ExternalName(Arc<str>),
+}
+
 /// What discovery needs of a Kubernetes Service.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct Service {
@@ -170,10 +204,50 @@ pub struct Service {
     pub ports: Vec<ServicePort>,
     /// The policy that the annotation `zonal.dev/zone-policy` asks for; none means the configured default.
     pub zone_policy: Option<ZonePolicy>,
+    /// What is near for it; none means the zone under the configured keys.
+    ///
+    /// The first of these that is there: annotation `zonal.dev/zone-key`, label `superedge.io/grid-uniq-key`, annotations
+    /// `topologyKeys` (SuperEdge) and `openyurt.io/topologyKeys`.
+    #[serde(default)]
+    pub scope: Option<Scope>,
+    /// Its field `trafficDistribution`.
+    #[serde(default)]
+    pub traffic_distribution: Option<TrafficDistribution>,
+    /// Its annotation `service.kubernetes.io/topology-mode`.
+    #[serde(default)]
+    pub topology_mode: Option<TopologyMode>,
+    /// What stands behind its name.
+    #[serde(default)]
+    pub kind: ServiceKind,
+    /// Whether it selects pods; without, somebody writes its slices by hand.
+    #[serde(default)]
+    pub has_selector: bool,
+    /// Whether the control plane calls endpoints ready that are not (`publishNotReadyAddresses`).
+    #[serde(default)]
+    pub publish_not_ready: bool,
     /// Whether its NodePorts are ours: label `service.kubernetes.io/service-proxy-name: zonal`.
     pub owns_node_ports: bool,
     /// The host port of the annotation `zonal.dev/host-port`, for the first TCP port.
     pub host_port: Option<HostPort>,
+}
+
+impl Service {
+    /// A service that has no ports and asks for nothing.
+    pub fn new(name: ServiceName) -> Self {
+        Self {
+            name,
+            ports: Vec::new(),
+            zone_policy: None,
+            scope: None,
+            traffic_distribution: None,
+            topology_mode: None,
+            kind: ServiceKind::default(),
+            has_selector: false,
+            publish_not_ready: false,
+            owns_node_ports: false,
+            host_port: None,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -89,10 +89,14 @@ impl From<Zone> for String {
 }
 
 /// The name of a node label that may hold the zone, such as `topology.kubernetes.io/zone`.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct ZoneKey(Arc<str>);
 
 impl ZoneKey {
+    /// The label that Kubernetes itself copies: from nodes to endpoints (`zone`), and from nodes to pods.
+    pub const STANDARD: &'static str = "topology.kubernetes.io/zone";
+
     /// Checks the text against the Kubernetes rule for label keys: an optional DNS prefix and `/`, then 1 to 63 bytes.
     pub fn parse(text: &str) -> Result<Self, ModelError> {
         let refuse = |why| Err(ModelError::new("zone label key", text, why));
@@ -112,6 +116,25 @@ impl ZoneKey {
     /// The key as Kubernetes writes it.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Whether it is [`ZoneKey::STANDARD`], which Kubernetes states on endpoints and pods as well.
+    pub fn is_standard(&self) -> bool {
+        &*self.0 == Self::STANDARD
+    }
+}
+
+impl TryFrom<String> for ZoneKey {
+    type Error = ModelError;
+
+    fn try_from(text: String) -> Result<Self, ModelError> {
+        Self::parse(&text)
+    }
+}
+
+impl From<ZoneKey> for String {
+    fn from(key: ZoneKey) -> Self {
+        key.0.as_ref().to_owned()
     }
 }
 
@@ -165,6 +188,11 @@ impl ZoneKeys {
         })
     }
 
+    /// Whether the zone is first looked for in [`ZoneKey::STANDARD`], so that what Kubernetes copies from it counts.
+    pub fn is_standard(&self) -> bool {
+        self.0.first().is_some_and(ZoneKey::is_standard)
+    }
+
     /// The keys in order of preference.
     pub fn iter(&self) -> impl Iterator<Item = &ZoneKey> {
         self.0.iter()
@@ -192,10 +220,7 @@ impl fmt::Display for ZoneKeys {
     }
 }
 
-const DEFAULT_KEYS: [&str; 2] = [
-    "topology.kubernetes.io/zone",
-    "failure-domain.beta.kubernetes.io/zone",
-];
+const DEFAULT_KEYS: [&str; 2] = [ZoneKey::STANDARD, "failure-domain.beta.kubernetes.io/zone"];
 
 #[cfg(test)]
 mod tests {

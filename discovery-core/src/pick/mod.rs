@@ -90,11 +90,10 @@ pub(crate) mod testing {
     }
 
     fn fill(writer: &mut Writer, count: usize, unready: &[usize]) {
-        let node = Node {
-            name: NodeName::parse("edge-a").unwrap(),
-            zone: Some(Zone::parse("mall-1").unwrap()),
-            addresses: vec![],
-        };
+        let node = Node::new(
+            NodeName::parse("edge-a").unwrap(),
+            Some(Zone::parse("mall-1").unwrap()),
+        );
         let objects = [
             Object::OwnNode(node.clone()),
             Object::Node(node),
@@ -110,13 +109,13 @@ pub(crate) mod testing {
 
     fn slice(count: usize, unready: &[usize]) -> Slice {
         let endpoint = |i: usize| SliceEndpoint {
-            address: Ipv4Addr::from(0x0a00_0001 + u32::try_from(i).unwrap()).into(),
             target: Some(TargetRef {
                 name: format!("pod-{i:04}").into(),
                 uid: format!("uid-{i}").into(),
             }),
             node: Some(NodeName::parse("edge-a").unwrap()),
             conditions: Conditions::from_api(Some(!unready.contains(&i)), None, None),
+            ..SliceEndpoint::new(Ipv4Addr::from(0x0a00_0001 + u32::try_from(i).unwrap()).into())
         };
         let port = SlicePort {
             name: "http".into(),
@@ -124,10 +123,12 @@ pub(crate) mod testing {
             port: NonZeroU16::new(8080).unwrap(),
         };
         Slice {
-            key: SliceKey::new("default", "web-1").unwrap(),
-            service: "web".parse().unwrap(),
             ports: [port].into(),
             endpoints: (0..count).map(endpoint).collect(),
+            ..Slice::new(
+                SliceKey::new("default", "web-1").unwrap(),
+                "web".parse().unwrap(),
+            )
         }
     }
 }

@@ -5,14 +5,15 @@ use super::{
     Readiness, Runtime, explain,
     http::{RouteRequest, RouteResponse, Routes, json, respond, text},
 };
+use crate::store::Reader;
 use http::{Method, StatusCode};
 use serde_json::json as object;
 
-/// The routes of 127.0.0.1:9690: `/`, `/api/v1/status`, `/api/v1/explain?service=S[&key=K]`.
+/// The routes of 127.0.0.1:9690: `/`, `/api/v1/status`, `/api/v1/explain?service=S[&key=K]`, `/api/v1/accept`.
 ///
 /// All of them only read. Requests must name this machine in `Host`.
 pub fn admin_routes(runtime: &Runtime) -> Routes {
-    let (status, explained) = (runtime.clone(), runtime.clone());
+    let (status, explained, held) = (runtime.clone(), runtime.clone(), runtime.reader());
     Routes::new()
         .local_only()
         .route(Method::GET, "/", |_| {
@@ -28,6 +29,25 @@ pub fn admin_routes(runtime: &Runtime) -> Routes {
         .route(Method::GET, "/api/v1/explain", move |request| {
             answer_explain(&explained, request)
         })
+        .route(Method::GET, "/api/v1/accept", move |_| {
+            json(StatusCode::OK, &object!({ "held": held_texts(&held) }))
+        })
+}
+
+/// Routes that change something, to be added to [`admin_routes`] where an operator wants them: `POST /api/v1/accept` lets
+/// go of what is held back.
+pub fn admin_write_routes(routes: Routes, runtime: &Runtime) -> Routes {
+    let runtime = runtime.clone();
+    routes.route(Method::POST, "/api/v1/accept", move |_| {
+        let held = held_texts(&runtime.reader());
+        runtime.accept();
+        json(StatusCode::OK, &object!({ "accepted": held }))
+    })
+}
+
+fn held_texts(reader: &Reader) -> Vec<String> {
+    let snapshot = reader.load();
+    snapshot.held().iter().map(ToString::to_string).collect()
 }
 
 /// The routes of 0.0.0.0:9691: `/metrics`, `/livez`, `/readyz`.

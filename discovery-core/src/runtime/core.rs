@@ -25,7 +25,10 @@ use std::{
     },
     time::{Duration, Instant},
 };
-use tokio::{sync::mpsc, task::JoinHandle};
+use tokio::{
+    sync::{Notify, mpsc},
+    task::JoinHandle,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Where the facts come from.
@@ -157,6 +160,8 @@ struct Shared {
     draining: AtomicBool,
     // Guards the list of faces; held for a clone of it, never across an await.
     faces: Mutex<Vec<(String, Face)>>,
+    /// Tells the writer that a person accepts what is held back.
+    accepted: Arc<Notify>,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -193,6 +198,7 @@ impl Runtime {
                 started: Instant::now(),
                 draining: AtomicBool::new(false),
                 faces: Mutex::default(),
+                accepted: Arc::default(),
                 stop: CancellationToken::new(),
                 tasks: TaskTracker::new(),
             }),
@@ -209,9 +215,11 @@ impl Runtime {
             writer,
             updates,
             saves,
+            accepted: shared.accepted.clone(),
             metrics: shared.metrics.clone(),
             clock: shared.clock.clone(),
             debounce: DEBOUNCE,
+            held: Vec::new(),
         };
         // Stopped last, so that the final save still finds the writer.
         let writer_stop = CancellationToken::new();
@@ -307,6 +315,11 @@ impl Runtime {
             faces,
         };
         context.status(&self.shared.reader.load())
+    }
+
+    /// Lets go of everything that is held back (see [`Held`](crate::store::Held)): the sources are right.
+    pub fn accept(&self) {
+        self.shared.accepted.notify_one();
     }
 
     /// Begins to drain: not ready from now on, everything else goes on.

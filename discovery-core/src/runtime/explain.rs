@@ -10,6 +10,7 @@ use crate::{
     store::{Endpoint, ServiceView, Snapshot},
 };
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// One service explained.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -22,8 +23,17 @@ pub struct Explanation {
     pub zone: Option<String>,
     /// The number of the snapshot that was looked at.
     pub generation: u64,
-    /// Every listed endpoint.
+    /// The listed endpoints; of those that are out for the same reason at most 32.
     pub endpoints: Vec<ExplainedEndpoint>,
+    /// How many more are out, by reason.
+    #[serde(default)]
+    pub more: BTreeMap<String, usize>,
+    /// What is near for the service, where it asks for something else than the zone: `kubernetes.io/hostname or site`.
+    #[serde(default)]
+    pub scope: Option<String>,
+    /// Whether zones are those that slices state, because nodes may not be read.
+    #[serde(default)]
+    pub is_degraded: bool,
     /// For a key: the endpoints in the order in which they would be tried, the owner first.
     pub order: Option<Vec<String>>,
 }
@@ -67,6 +77,11 @@ pub fn explain(
         zone: snapshot.zone().zone().map(ToString::to_string),
         generation: snapshot.generation().0,
         endpoints: endpoints(view),
+        more: more(view),
+        scope: view
+            .spec()
+            .and_then(|spec| Some(spec.scope.as_ref()?.to_string())),
+        is_degraded: snapshot.is_degraded(),
         order,
     })
 }
@@ -96,6 +111,16 @@ fn endpoints(view: &ServiceView) -> Vec<ExplainedEndpoint> {
         in_flight: 0,
     }));
     endpoints
+}
+
+/// What is counted and not listed.
+fn more(view: &ServiceView) -> BTreeMap<String, usize> {
+    let listed = |reason| view.refused().iter().filter(|r| r.reason == reason).count();
+    view.out()
+        .iter()
+        .map(|(reason, count)| (reason.to_string(), count - listed(*reason)))
+        .filter(|(_, more)| *more > 0)
+        .collect()
 }
 
 fn member(endpoint: &Endpoint, share: f64) -> ExplainedEndpoint {

@@ -11,6 +11,6 @@ mod publisher;
 mod status;
 
 pub use self::core::{Runtime, RuntimeConfig, SourceConfig, StartError};
-pub use admin::{admin_routes, probe_routes};
+pub use admin::{admin_routes, admin_write_routes, probe_routes};
 pub use explain::{ExplainedEndpoint, Explanation, explain};
 pub use status::{Freshness, Readiness, ServiceReport, SourceReport, Status};

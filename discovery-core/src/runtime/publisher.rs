@@ -3,7 +3,7 @@
 
 use crate::{
     clock::Clock,
-    store::{Change, Coverage, Object, Snapshot, SourceId, Update, Writer},
+    store::{Change, Coverage, Held, Object, Snapshot, SourceId, Update, Writer},
     telemetry::Metrics,
 };
 use std::{
@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{Notify, mpsc, oneshot},
     time::sleep,
 };
 use tokio_util::sync::CancellationToken;
@@ -24,16 +24,22 @@ pub(super) struct Publisher {
     pub(super) writer: Writer,
     pub(super) updates: mpsc::Receiver<Update>,
     pub(super) saves: mpsc::Receiver<SaveRequest>,
+    /// A person accepts what is held back.
+    pub(super) accepted: Arc<Notify>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) debounce: Duration,
+    /// What the last snapshot held back.
+    pub(super) held: Vec<Held>,
 }
 
 impl Publisher {
     /// Runs until stopped or until every source is gone; what was received by then is published.
     pub(super) async fn run(mut self, stop: CancellationToken) {
         let mut waiting_since: Option<Instant> = None;
+        let mut held_until: Option<Instant> = None;
         loop {
+            let release = sleep_until(held_until, &*self.clock);
             let due = async {
                 match waiting_since {
                     Some(since) => {
@@ -47,11 +53,16 @@ impl Publisher {
                 () = stop.cancelled() => break,
                 Some(save) = self.saves.recv() => drop(save.send(self.writer.objects_of_zone())),
                 () = due => self.publish(&mut waiting_since),
+                () = release => {}
+                () = self.accepted.notified() => self.accept(&mut waiting_since),
                 update = self.updates.recv() => match update {
                     Some(update) => self.take(update, &mut waiting_since),
                     None => break,
                 },
             }
+            let (change, due) = self.writer.tick(self.clock.now());
+            held_until = due;
+            self.changed(change, &mut waiting_since);
         }
         if waiting_since.is_some() {
             self.publish(&mut waiting_since);
@@ -67,6 +78,19 @@ impl Publisher {
             };
             change = change.max(self.writer.apply(update));
         }
+        self.changed(change, waiting_since);
+    }
+
+    fn accept(&mut self, waiting_since: &mut Option<Instant>) {
+        tracing::warn!(
+            held = self.held.len(),
+            "What was held back is accepted by a person"
+        );
+        let change = self.writer.accept();
+        self.changed(change, waiting_since);
+    }
+
+    fn changed(&mut self, change: Change, waiting_since: &mut Option<Instant>) {
         if change != Change::Nothing && waiting_since.is_none() {
             *waiting_since = Some(self.clock.now());
         }
@@ -84,6 +108,27 @@ impl Publisher {
             self.metrics.propagated(self.clock.now() - since);
         }
         log(&snapshot);
+        self.alarm(&snapshot);
+    }
+
+    /// Tells a person once of each hold.
+    fn alarm(&mut self, snapshot: &Snapshot) {
+        let before = std::mem::replace(&mut self.held, snapshot.held().to_vec());
+        for held in snapshot.held().iter().filter(|held| !before.contains(held)) {
+            let reason = held.reason.as_str();
+            tracing::error!(%held, reason, "Mass change held back; see zonal status");
+        }
+        if !before.is_empty() && self.held.is_empty() {
+            tracing::info!("Nothing is held back any more");
+        }
+    }
+}
+
+/// Waits until then; for ever when nothing is due.
+async fn sleep_until(due: Option<Instant>, clock: &dyn Clock) {
+    match due {
+        Some(due) => sleep(due.saturating_duration_since(clock.now())).await,
+        None => std::future::pending().await,
     }
 }
 

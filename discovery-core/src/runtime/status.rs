@@ -101,11 +101,11 @@ impl ServiceReport {
     fn of(view: &ServiceView) -> Self {
         let mut out = BTreeMap::new();
         let members = view.tiers().iter().flat_map(Tier::members);
-        let reasons = members
-            .map(|e| e.reason())
-            .chain(view.refused().iter().map(|r| r.reason));
-        for reason in reasons.filter(|reason| !reason.is_in()) {
-            *out.entry(reason.to_string()).or_default() += 1;
+        let members = members.map(|endpoint| (endpoint.reason(), 1));
+        for (reason, count) in members.chain(view.out().iter().copied()) {
+            if !reason.is_in() {
+                *out.entry(reason.to_string()).or_default() += count;
+            }
         }
         Self {
             name: view.name().to_string(),
@@ -175,6 +175,9 @@ pub struct Status {
     pub readiness: Readiness,
     /// Every service, by name.
     pub services: Vec<ServiceReport>,
+    /// What stays in force although its source states it no longer, a sentence each: an alarm for a person.
+    #[serde(default)]
+    pub held: Vec<String>,
     /// Objects that were refused: object, place, reason.
     pub problems: Vec<[String; 3]>,
     /// What the faces of this process say of themselves: `dns`, `proxy`.
@@ -217,6 +220,7 @@ impl StatusContext<'_> {
             generation: snapshot.generation().0,
             readiness: Readiness::of(snapshot, self.draining),
             services,
+            held: snapshot.held().iter().map(ToString::to_string).collect(),
             problems: snapshot.problems().iter().map(problem).collect(),
             faces: self.faces,
         }

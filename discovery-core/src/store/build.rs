@@ -1,48 +1,62 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The view of one service from its slices: join, refuse, merge, tier. Pure, and independent of the order of events.
 
-use super::{Endpoint, EndpointPort, Load, Refused, ServiceLoad, ServiceView, Tier};
+use super::{
+    Endpoint, EndpointPort, Load, Refused, ServiceLoad, ServiceView, Tier,
+    levels::{Level, levels},
+    member::{Member, Members},
+    near::{Located, Near},
+    packed::{EndpointRef, PackedSlice},
+    places::Names,
+    refusals::Refusals,
+};
 use crate::{
     hash::Ring,
     model::{
-        AddressRules, Conditions, Identity, NodeName, Reason, Service, ServiceName, Slice,
-        SliceEndpoint, Standing, StateKey, Zone, ZonePolicy,
+        AddressRules, Identity, NodeName, Reason, Service, ServiceName, Standing, StateKey,
+        Unlocated, ZonePolicy,
     },
 };
-use std::{
-    collections::{BTreeMap, HashMap, HashSet, btree_map::Entry},
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-};
+use std::{cell::OnceCell, collections::HashSet, net::SocketAddr, sync::Arc};
 
-/// What the build of every service shares.
+/// What the build of a service needs beside its slices.
 pub(super) struct BuildContext<'s> {
-    pub(super) zone: &'s Zone,
-    pub(super) zone_of: &'s dyn Fn(&NodeName) -> Option<&'s Zone>,
+    pub(super) near: Near<'s>,
+    pub(super) names: &'s Names,
     pub(super) policy: ZonePolicy,
     pub(super) addresses: &'s AddressRules,
+    pub(super) unlocated: &'s Unlocated,
 }
 
 /// The view of a service, or the previous one when it would say the same.
 ///
-/// `slices` come in the order of their keys.
+/// `slices` come in the order of their keys. Costs a look at every endpoint, and more for those that the policy lets in.
 pub(super) fn build_view(
     context: &BuildContext<'_>,
     name: &ServiceName,
     spec: Option<&Arc<Service>>,
-    slices: &[&Slice],
+    slices: &[&PackedSlice],
     previous: Option<&Arc<ServiceView>>,
 ) -> Arc<ServiceView> {
-    let mut refused = Vec::new();
-    let members = unique(merge(context, slices, &mut refused), &mut refused);
-    let tiers = build_tiers(context, members, previous, &mut refused);
-    refused.sort_by(|a, b| (&a.identity, a.address).cmp(&(&b.identity, b.address)));
+    let mut refusals = Refusals::default();
+    let members = admit_all(context, slices, &mut refusals).unique(|reason, member| {
+        refusals.add(reason, || refused(member, reason));
+    });
+    let levels = levels(
+        &context.near,
+        context.policy,
+        spec.map(|spec| &**spec),
+        members,
+    );
+    let tiers = build_tiers(levels, previous);
+    let (refused, out) = (refusals.kept(), refusals.counts());
     let view = ServiceView {
         name: name.clone(),
         spec: spec.cloned(),
         policy: context.policy,
         tiers: tiers.into(),
-        refused: refused.into(),
+        refused,
+        out,
         load: previous.map_or_else(
             || Arc::new(ServiceLoad::default()),
             |view| view.load.clone(),
@@ -76,218 +90,217 @@ fn retire_gone(previous: Option<&Arc<ServiceView>>, view: &ServiceView) {
     }
 }
 
-/// A pod on its way to become an endpoint.
-struct Member {
-    identity: Identity,
-    state_key: StateKey,
-    addresses: Vec<IpAddr>,
-    ports: Arc<[EndpointPort]>,
-    node: Option<NodeName>,
-    zone: Option<Zone>,
-    conditions: Conditions,
-}
-
-/// One member per pod, however many slices and address families name it.
-fn merge(
+/// One member per pod that the policy lets in, however many slices and address families name it.
+fn admit_all(
     context: &BuildContext<'_>,
-    slices: &[&Slice],
-    refused: &mut Vec<Refused>,
-) -> BTreeMap<Identity, Member> {
-    let mut members = BTreeMap::new();
+    slices: &[&PackedSlice],
+    refusals: &mut Refusals,
+) -> Members {
+    let mut members = Members::default();
+    // A pod with two addresses is in two slices, and out only once.
+    let mut far: HashSet<&str> = HashSet::new();
     for slice in slices {
-        let ports: Arc<[EndpointPort]> = slice
-            .ports
-            .iter()
-            .map(|port| EndpointPort {
-                name: port.name.clone(),
-                protocol: port.protocol,
-                port: port.port,
-            })
-            .collect();
-        for endpoint in &slice.endpoints {
-            match admit(context, endpoint, &ports) {
-                Ok(member) => match members.entry(member.identity.clone()) {
-                    Entry::Vacant(place) => drop(place.insert(member)),
-                    Entry::Occupied(mut place) => place.get_mut().absorb(member),
-                },
-                Err(refusal) => refused.push(refusal),
+        let ports = SlicePorts::new(slice);
+        for endpoint in slice.endpoints() {
+            match admit(context, slice, &endpoint, &ports) {
+                Ok(member) => members.add(member),
+                Err((reason, _))
+                    if reason == context.near.far_reason()
+                        && endpoint.pod().is_some_and(|pod| !far.insert(pod)) => {}
+                Err((reason, located)) => refusals.add(reason, || Refused {
+                    identity: identity(&endpoint, slice),
+                    address: endpoint.address(),
+                    node: node(context, &endpoint).cloned(),
+                    zone: located.and_then(|located| located.zone.cloned()),
+                    reason,
+                }),
             }
         }
     }
     members
 }
 
-fn admit(
-    context: &BuildContext<'_>,
-    endpoint: &SliceEndpoint,
-    ports: &Arc<[EndpointPort]>,
-) -> Result<Member, Refused> {
-    let address = endpoint.address.to_canonical();
-    let first_port = ports.first().map(|port| port.port);
-    let identity = match &endpoint.target {
-        Some(target) => Identity::of_pod(&target.name),
-        None => Identity::of_address(SocketAddr::new(address, first_port.map_or(0, Into::into))),
-    };
-    let bad = ports
-        .iter()
-        .find_map(|port| context.addresses.refusal(address, Some(port.port)));
-    let reason = match bad.or_else(|| context.addresses.refusal(address, None)) {
-        Some(class) => Some(Reason::BadAddress(class)),
-        None if endpoint.node.is_none() => Some(Reason::NoZoneOnEndpoint),
-        None => None,
-    };
-    if let Some(reason) = reason {
-        return Err(Refused {
-            identity,
-            address,
-            node: endpoint.node.clone(),
-            zone: None,
-            reason,
-        });
+fn admit<'s>(
+    context: &BuildContext<'s>,
+    slice: &'s PackedSlice,
+    endpoint: &EndpointRef<'s>,
+    ports: &SlicePorts<'_>,
+) -> Result<Member, (Reason, Option<Located<'s>>)> {
+    let located = locate(context, slice, endpoint);
+    // Most endpoints of a big cluster end here, and cost no more than that.
+    if let Ok(located) = located
+        && !located.is_near
+        && context.policy == ZonePolicy::Strict
+    {
+        return Err((context.near.far_reason(), Some(located)));
     }
-    let zone = endpoint
-        .node
-        .as_ref()
-        .and_then(|node| (context.zone_of)(node))
-        .cloned();
-    Ok(Member {
-        state_key: StateKey::new(endpoint.target.as_ref(), &identity),
+    let address = endpoint.address();
+    let mut refusals = slice
+        .ports
+        .iter()
+        .map(|port| context.addresses.refusal(address, Some(port.port)))
+        .chain([context.addresses.refusal(address, None)]);
+    if let Some(class) = refusals.find_map(|class| class) {
+        return Err((Reason::BadAddress(class), located.ok()));
+    }
+    let located = located.map_err(|reason| (reason, None))?;
+    let identity = identity(endpoint, slice);
+    let member = Member {
+        state_key: StateKey::new(endpoint.target().as_ref(), &identity),
         identity,
         addresses: vec![address],
-        ports: ports.clone(),
-        node: endpoint.node.clone(),
-        zone,
-        conditions: endpoint.conditions,
-    })
+        ports: ports.get(),
+        node: node(context, endpoint).cloned(),
+        zone: None,
+        is_near: false,
+        is_own_node: false,
+        within: Reason::OwnZone,
+        conditions: endpoint.conditions(),
+        hints: endpoint.hints.cloned(),
+        version: slice.version,
+    };
+    Ok(member.located(located))
 }
 
-impl Member {
-    /// Takes in another statement about the same identity: a second address of the same pod, or another pod of the same
-    /// name, of which the one that stands better is kept.
-    fn absorb(&mut self, other: Self) {
-        let better = other.conditions.standing() < self.conditions.standing();
-        if self.state_key != other.state_key {
-            if better {
-                *self = other;
-            }
-            return;
-        }
-        let mut addresses = std::mem::take(&mut self.addresses);
-        addresses.extend(&other.addresses);
-        if better {
-            *self = other;
-        }
-        // IPv4 before IPv6, then numerically: one order at every caller.
-        addresses.sort_unstable();
-        addresses.dedup();
-        self.addresses = addresses;
+/// Where the endpoint is: by its node, else by its slice, else by the policy for endpoints that are nowhere.
+fn locate<'s>(
+    context: &BuildContext<'s>,
+    slice: &'s PackedSlice,
+    endpoint: &EndpointRef<'s>,
+) -> Result<Located<'s>, Reason> {
+    let names = context.names;
+    if let Some(place) = endpoint.place.and_then(|place| names.place(place)) {
+        let stated = endpoint.zone.and_then(|zone| names.zone(zone));
+        return Ok(context.near.locate(place, stated));
     }
-
-    fn socket(&self) -> Option<(IpAddr, u16)> {
-        Some((*self.addresses.first()?, self.ports.first()?.port.get()))
+    if let Some(zone) = &slice.zone {
+        return Ok(context.near.locate_in(zone));
     }
-
-    fn refuse(self, reason: Reason) -> Option<Refused> {
-        let address = *self.addresses.first()?;
-        Some(Refused {
-            identity: self.identity,
-            address,
-            node: self.node,
-            zone: self.zone,
-            reason,
-        })
+    match context.unlocated {
+        Unlocated::Drop => Err(Reason::NoZoneOnEndpoint),
+        Unlocated::Include => Ok(Located {
+            zone: None,
+            is_near: true,
+            is_own_node: false,
+            within: Reason::UnlocatedIncluded,
+        }),
+        Unlocated::CidrMap(map) => match map.zone(endpoint.address()) {
+            Some(zone) => Ok(context.near.locate_in(zone)),
+            None => Err(Reason::NoZoneOnEndpoint),
+        },
     }
 }
 
-/// Of members with the same address and port the one that stands best, then the smallest identity.
-fn unique(members: BTreeMap<Identity, Member>, refused: &mut Vec<Refused>) -> Vec<Member> {
-    let mut owner: HashMap<(IpAddr, u16), (Standing, Identity)> = HashMap::new();
-    for member in members.values() {
-        let Some(socket) = member.socket() else {
-            continue;
-        };
-        let rank = (member.conditions.standing(), member.identity.clone());
-        let best = owner.entry(socket).or_insert_with(|| rank.clone());
-        if rank < *best {
-            *best = rank;
-        }
-    }
-    let mut unique = Vec::with_capacity(members.len());
-    for member in members.into_values() {
-        let owns = member
-            .socket()
-            .is_none_or(|socket| owner[&socket].1 == member.identity);
-        if owns && unique.len() < Ring::MEMBERS_MAX {
-            unique.push(member);
-        } else {
-            refused.extend(member.refuse(if owns {
-                Reason::OverLimit
-            } else {
-                Reason::Duplicate
-            }));
-        }
-    }
-    unique
+fn node<'s>(context: &BuildContext<'s>, endpoint: &EndpointRef<'_>) -> Option<&'s NodeName> {
+    Some(&context.names.place(endpoint.place?)?.node)
 }
 
-fn build_tiers(
-    context: &BuildContext<'_>,
-    members: Vec<Member>,
-    previous: Option<&Arc<ServiceView>>,
-    refused: &mut Vec<Refused>,
-) -> Vec<Tier> {
-    let is_own = |member: &Member| member.zone.as_ref() == Some(context.zone);
-    let before = |tier: usize| previous.and_then(|view| view.tiers.get(tier));
-    match context.policy {
-        ZonePolicy::Any => vec![build_tier(
-            context,
-            members,
-            before(0),
-            Some(Reason::PolicyAny),
-        )],
-        policy => {
-            let (own, others): (Vec<_>, Vec<_>) = members.into_iter().partition(is_own);
-            let own = build_tier(context, own, before(0), None);
-            if policy == ZonePolicy::Strict {
-                refused.extend(
-                    others
-                        .into_iter()
-                        .filter_map(|m| m.refuse(Reason::OtherZone)),
-                );
-                return vec![own];
-            }
-            let open = own.usable == 0;
-            let reason = if open {
-                Reason::SpilledIn
-            } else {
-                Reason::OtherZone
-            };
-            let others = build_tier(context, others, before(1), Some(reason));
-            vec![own, others]
+fn identity(endpoint: &EndpointRef<'_>, slice: &PackedSlice) -> Identity {
+    if let Some(name) = endpoint.pod() {
+        return Identity::of_pod(name);
+    }
+    let port = slice.ports.first().map_or(0, |port| port.port.into());
+    Identity::of_address(SocketAddr::new(endpoint.address(), port))
+}
+
+/// The ports of a slice's endpoints, made when the first endpoint is let in and shared by all.
+struct SlicePorts<'s> {
+    slice: &'s PackedSlice,
+    made: OnceCell<Arc<[EndpointPort]>>,
+}
+
+impl<'s> SlicePorts<'s> {
+    fn new(slice: &'s PackedSlice) -> Self {
+        Self {
+            slice,
+            made: OnceCell::new(),
         }
+    }
+
+    fn get(&self) -> Arc<[EndpointPort]> {
+        let made = self.made.get_or_init(|| {
+            let ports = self.slice.ports.iter();
+            ports
+                .map(|port| EndpointPort {
+                    name: port.name.clone(),
+                    protocol: port.protocol,
+                    port: port.port,
+                })
+                .collect()
+        });
+        made.clone()
     }
 }
 
-/// The tier of the members, with what is unchanged taken from the tier before: endpoints, counters, the ring.
-fn build_tier(
-    context: &BuildContext<'_>,
-    members: Vec<Member>,
-    before: Option<&Tier>,
-    foreign: Option<Reason>,
-) -> Tier {
-    let any_ready = members
+fn refused(member: Member, reason: Reason) -> Refused {
+    Refused {
+        address: member.addresses[0],
+        identity: member.identity,
+        node: member.node,
+        zone: member.zone,
+        reason,
+    }
+}
+
+fn build_tiers(levels: Vec<Level>, previous: Option<&Arc<ServiceView>>) -> Vec<Tier> {
+    let old = previous.map_or(&[][..], |view| &view.tiers);
+    let ready: Vec<bool> = levels
         .iter()
-        .any(|m| m.conditions.standing() == Standing::Ready);
-    let old = before.map_or(&[][..], Tier::members);
+        .map(|level| {
+            level
+                .members
+                .iter()
+                .any(|m| m.standing() == Standing::Ready)
+        })
+        .collect();
+    let mut tiers: Vec<Tier> = Vec::with_capacity(levels.len());
+    for (at, level) in levels.into_iter().enumerate() {
+        let is_outranked = tiers.iter().any(|tier| tier.usable > 0);
+        // Terminating endpoints serve only where nothing of their scope is ready, on this level or on one that shares it.
+        let next_is_ready = level.shares_scope && ready.get(at + 1).is_some_and(|ready| *ready);
+        let any_ready = ready[at] || next_is_ready;
+        let verdict = Verdict {
+            any_ready,
+            within: level.within,
+            outranked: is_outranked.then_some(level.outranked),
+        };
+        tiers.push(build_tier(level.members, &verdict, old, at));
+    }
+    tiers
+}
+
+/// What the members of one tier have in common.
+struct Verdict {
+    any_ready: bool,
+    within: Option<Reason>,
+    outranked: Option<Reason>,
+}
+
+impl Verdict {
+    fn reason(&self, member: &Member) -> Reason {
+        if let Some(outranked) = self.outranked {
+            return outranked;
+        }
+        let within = self.within.filter(|reason| {
+            // Under `any` and in a level of others the own ones keep their own reason.
+            !member.is_near || *reason == Reason::Hinted || *reason == Reason::OwnNode
+        });
+        match member.standing() {
+            Standing::Ready => within.unwrap_or(member.within),
+            Standing::ServingTerminating if !self.any_ready => Reason::LastServing,
+            _ if member.conditions.terminating => Reason::Terminating,
+            _ => Reason::NotReady,
+        }
+    }
+}
+
+/// The tier of the members, with what is unchanged taken from the tiers before: endpoints, counters, the ring.
+fn build_tier(members: Vec<Member>, verdict: &Verdict, old: &[Tier], at: usize) -> Tier {
     let members: Box<[Arc<Endpoint>]> = members
         .into_iter()
         .map(|member| {
-            let is_own = member.zone.as_ref() == Some(context.zone);
-            let reason = match foreign {
-                Some(Reason::OtherZone) => Reason::OtherZone,
-                foreign => reason(member.conditions, any_ready, foreign.filter(|_| !is_own)),
-            };
-            endpoint(member, !is_own, reason, old)
+            let reason = verdict.reason(&member);
+            endpoint(member, reason, old)
         })
         .collect();
     let identities = |members: &[Arc<Endpoint>]| -> Vec<Identity> {
@@ -296,10 +309,10 @@ fn build_tier(
             .map(|endpoint| endpoint.identity.clone())
             .collect()
     };
-    let (was, is) = (identities(old), identities(&members));
-    let ring = match before {
-        Some(tier) if was == is => tier.ring.clone(),
-        Some(tier) => Arc::new(tier.ring.rebuild(&was, &is)),
+    let is = identities(&members);
+    let ring = match old.get(at).map(|tier| (tier, identities(&tier.members))) {
+        Some((tier, was)) if was == is => tier.ring.clone(),
+        Some((tier, was)) => Arc::new(tier.ring.rebuild(&was, &is)),
         None => Arc::new(Ring::build(&is)),
     };
     let usable = members
@@ -313,26 +326,17 @@ fn build_tier(
     }
 }
 
-fn reason(conditions: Conditions, any_ready: bool, foreign: Option<Reason>) -> Reason {
-    match conditions.standing() {
-        Standing::Ready => foreign.unwrap_or(Reason::OwnZone),
-        Standing::ServingTerminating if !any_ready => Reason::LastServing,
-        _ if conditions.terminating => Reason::Terminating,
-        _ => Reason::NotReady,
-    }
-}
-
 /// The endpoint of the member; the old one when nothing differs, else a new one with the old counters.
-fn endpoint(
-    member: Member,
-    is_foreign: bool,
-    reason: Reason,
-    old: &[Arc<Endpoint>],
-) -> Arc<Endpoint> {
+fn endpoint(member: Member, reason: Reason, old: &[Tier]) -> Arc<Endpoint> {
     let before = old
-        .binary_search_by(|endpoint| endpoint.identity.cmp(&member.identity))
-        .ok()
-        .map(|at| &old[at])
+        .iter()
+        .find_map(|tier| {
+            let members = &tier.members;
+            let at = members
+                .binary_search_by(|endpoint| endpoint.identity.cmp(&member.identity))
+                .ok()?;
+            Some(&members[at])
+        })
         .filter(|endpoint| endpoint.state_key == member.state_key);
     let endpoint = Endpoint {
         identity: member.identity,
@@ -341,7 +345,7 @@ fn endpoint(
         ports: member.ports,
         node: member.node,
         zone: member.zone,
-        is_foreign,
+        is_foreign: !member.is_near,
         reason,
         load: before.map_or_else(
             || Arc::new(Load::default()),

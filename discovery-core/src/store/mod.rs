@@ -5,15 +5,23 @@
 //! [`Snapshot`] behind one atomic pointer. Nothing here waits, and nothing but [`persist`] touches a disk.
 
 mod build;
+mod hold;
+mod levels;
+mod member;
 mod merge;
+mod near;
+mod packed;
 pub mod persist;
+mod places;
 mod reader;
+mod refusals;
 mod snapshot;
 mod state;
 mod update;
 mod view;
 mod writer;
 
+pub use hold::{Held, HoldReason, HoldRule};
 pub(crate) use merge::fits_stars;
 pub use merge::{Choice, HeldBack, MergePolicy, MergeRule, MergeRules, ServicePattern};
 pub use reader::Reader;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The published, immutable view of one moment.
 
-use super::{HeldBack, Kind, Problem, ServiceView, SourceId};
+use super::{Held, HeldBack, Kind, Problem, ServiceView, SourceId};
 use crate::model::{Node, NodeName, ServiceName, Zone, ZoneKeys};
 use std::{collections::HashMap, fmt, sync::Arc};
 
@@ -101,8 +101,11 @@ pub struct Snapshot {
     pub(super) missing: Box<[MissingList]>,
     pub(super) services: HashMap<ServiceName, Arc<ServiceView>>,
     pub(super) nodes: Arc<[Node]>,
+    pub(super) held: Arc<[Held]>,
     pub(super) problems: Arc<[Problem]>,
     pub(super) held_back: Arc<[HeldBack]>,
+    pub(super) is_degraded: bool,
+    pub(super) moving_to: Option<Zone>,
 }
 
 impl Snapshot {
@@ -117,8 +120,11 @@ impl Snapshot {
                 .into(),
             services: HashMap::new(),
             nodes: Arc::new([]),
+            held: Arc::new([]),
             problems: Arc::new([]),
             held_back: Arc::new([]),
+            is_degraded: false,
+            moving_to: None,
         }
     }
 
@@ -161,6 +167,22 @@ impl Snapshot {
     /// The nodes of our zone in the order of their names.
     pub fn nodes(&self) -> &[Node] {
         &self.nodes
+    }
+
+    /// What stays in force although its source states it no longer: an alarm for a person.
+    pub fn held(&self) -> &[Held] {
+        &self.held
+    }
+
+    /// Whether the zones of endpoints are those that slices state, because nodes may not be read: a change of a node's label
+    /// is then not seen before its pods change.
+    pub fn is_degraded(&self) -> bool {
+        self.is_degraded
+    }
+
+    /// The zone that our node has moved to, while the nodes of that zone are not all known and the old view still serves.
+    pub fn moving_to(&self) -> Option<&Zone> {
+        self.moving_to.as_ref()
     }
 
     /// Objects that were refused and are not mended yet.

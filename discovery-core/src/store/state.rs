@@ -7,16 +7,22 @@
 //! of its own source, and which source is in force for a service is decided when its view is built ([`MergeRules`]).
 
 use super::{
-    Choice, Coverage, Generation, HeldBack, Kind, MergeRules, MissingList, Object, ObjectKey,
-    Problem, Snapshot, SourceId, Update, ZoneStatus,
+    Choice, Coverage, Generation, HeldBack, HoldRule, Kind, MergeRules, MissingList, Object,
+    ObjectKey, Problem, Snapshot, SourceId, Update, ZoneStatus,
     build::{BuildContext, build_view},
+    hold::{Holds, Loss},
+    near::{Near, Own},
+    packed::{EndpointRef, PackedSlice},
+    places::{Names, Whereabouts},
 };
 use crate::model::{
-    AddressRules, Node, NodeName, Service, ServiceName, Slice, SliceKey, Zone, ZoneKeys, ZonePolicy,
+    AddressRules, Node, NodeName, Scope, Service, ServiceName, Slice, SliceKey, Unlocated, Zone,
+    ZoneKey, ZoneKeys, ZonePolicy,
 };
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
+    time::Instant,
 };
 
 /// What the state has to know before the first update.
@@ -24,9 +30,12 @@ use std::{
 pub struct StateConfig {
     pub(super) node: NodeName,
     pub(super) zone: Option<Zone>,
+    pub(super) pod_zone: Option<Zone>,
     pub(super) zone_keys: ZoneKeys,
+    pub(super) unlocated: Unlocated,
     pub(super) policy: ZonePolicy,
     pub(super) addresses: AddressRules,
+    pub(super) holds: HoldRule,
     pub(super) lists: Vec<(SourceId, Kind)>,
     pub(super) merge: MergeRules,
 }
@@ -37,9 +46,12 @@ impl StateConfig {
         Self {
             node,
             zone: None,
+            pod_zone: None,
             zone_keys: ZoneKeys::default(),
+            unlocated: Unlocated::default(),
             policy: ZonePolicy::default(),
             addresses: AddressRules::default(),
+            holds: HoldRule::default(),
             lists: Vec::new(),
             merge: MergeRules::default(),
         }
@@ -52,7 +64,23 @@ impl StateConfig {
         self
     }
 
-    /// The labels that name the zone; here only for what is told to people, since sources read labels.
+    /// The zone that the label `topology.kubernetes.io/zone` of our own pod names, which Kubernetes copies from the node
+    /// when it binds the pod (1.35 and newer). It counts where the zone is first looked for under that key, goes before the
+    /// own node, and does not follow it: after a node has moved its pods have to be made anew.
+    #[must_use]
+    pub fn pod_zone(mut self, zone: Option<Zone>) -> Self {
+        self.pod_zone = zone;
+        self
+    }
+
+    /// What becomes of endpoints that are on no node.
+    #[must_use]
+    pub fn unlocated(mut self, policy: Unlocated) -> Self {
+        self.unlocated = policy;
+        self
+    }
+
+    /// The labels that name the zone; sources read them, and services may name others.
     #[must_use]
     pub fn zone_keys(mut self, keys: ZoneKeys) -> Self {
         self.zone_keys = keys;
@@ -70,6 +98,13 @@ impl StateConfig {
     #[must_use]
     pub fn addresses(mut self, rules: AddressRules) -> Self {
         self.addresses = rules;
+        self
+    }
+
+    /// How long what a source loses in mass stays in force; zero switches a hold off.
+    #[must_use]
+    pub fn holds(mut self, rule: HoldRule) -> Self {
+        self.holds = rule;
         self
     }
 
@@ -105,14 +140,19 @@ pub enum Change {
 pub struct State {
     config: StateConfig,
     own_node: OwnNode,
+    /// Our node as it is stated now, while its new zone is not all known and the old one still serves.
+    next_own: Option<(SourceId, Node)>,
     nodes: BTreeMap<(NodeName, SourceId), Node>,
     services: BTreeMap<(ServiceName, SourceId), Arc<Service>>,
-    slices: BTreeMap<(SliceKey, SourceId), Slice>,
+    slices: BTreeMap<(SliceKey, SourceId), PackedSlice>,
+    names: Names,
+    denied: BTreeSet<Kind>,
     slices_of: HashMap<ServiceName, BTreeSet<(SliceKey, SourceId)>>,
     /// The sources that have stated a service or slice so far.
     speakers: BTreeSet<SourceId>,
     held_back: BTreeMap<ServiceName, Choice>,
     lists: HashMap<(SourceId, Kind), List>,
+    holds: Holds,
     problems: BTreeSet<(SourceId, Problem)>,
     touched: Touched,
 }
@@ -128,9 +168,17 @@ enum OwnNode {
 /// How far the list of one kind of one source has come.
 #[derive(Debug, Default)]
 struct List {
-    /// The keys that the list under way has named so far.
-    open: Option<HashSet<ObjectKey>>,
+    open: Option<OpenList>,
     is_synced: bool,
+}
+
+/// A list under way. Nothing that it says is worth a publication of its own before it is complete.
+#[derive(Debug)]
+struct OpenList {
+    /// The keys that it has named so far.
+    seen: HashSet<ObjectKey>,
+    change: Change,
+    went_back: bool,
 }
 
 /// What the next snapshot has to look at again.
@@ -144,11 +192,15 @@ impl State {
     /// The state before anything was read.
     pub fn new(config: StateConfig) -> Self {
         Self {
+            holds: Holds::new(config.holds),
             config,
             own_node: OwnNode::default(),
+            next_own: None,
             nodes: BTreeMap::new(),
             services: BTreeMap::new(),
             slices: BTreeMap::new(),
+            names: Names::default(),
+            denied: BTreeSet::new(),
             slices_of: HashMap::new(),
             speakers: BTreeSet::new(),
             held_back: BTreeMap::new(),
@@ -163,16 +215,49 @@ impl State {
         match update {
             Update::Reset(source, kind) => self.reset(source, kind),
             Update::Upsert(source, object) => self.upsert(source, object),
+            Update::Kept(source, key) => self.kept(source, key),
             Update::Remove(source, key) | Update::Absent(source, key) => self.remove(source, &key),
+            Update::WentBack(source, kind) => self.went_back(source, kind),
+            Update::Denied(_, kind) => self.deny(kind),
             Update::Synced(source, kind) => self.synced(source, kind),
             Update::Reject(source, problem) => self.reject(source, problem),
         }
     }
 
+    /// Gives up what was held back for long enough. Holds begin with the first call after them.
+    pub fn tick(&mut self, now: Instant) -> Change {
+        let (gone, zone_is_gone) = self.holds.tick(now);
+        self.release(&gone, zone_is_gone)
+    }
+
+    /// When the next call of [`State::tick`] has something to give up.
+    pub fn due(&self) -> Option<Instant> {
+        self.holds.due()
+    }
+
+    /// Gives up everything that is held back, because a person says that the sources are right.
+    pub fn accept(&mut self) -> Change {
+        let zone_was_held = self.holds.node().is_some();
+        let gone = self.holds.accept();
+        self.release(&gone, zone_was_held)
+    }
+
+    fn release(&mut self, gone: &[(SourceId, ObjectKey)], zone_is_gone: bool) -> Change {
+        let objects = gone
+            .iter()
+            .map(|(source, key)| self.drop_object(*source, key));
+        let objects = objects.max();
+        let zone = zone_is_gone.then(|| self.touch_everything());
+        objects.max(zone).unwrap_or(Change::Nothing)
+    }
+
     /// Where our own zone stands.
     pub fn zone(&self) -> ZoneStatus {
-        if let Some(zone) = &self.config.zone {
+        if let Some(zone) = self.given_zone() {
             return ZoneStatus::Known(zone.clone());
+        }
+        if let Some(zone) = self.holds.node().and_then(|node| node.zone.clone()) {
+            return ZoneStatus::Known(zone);
         }
         match &self.own_node {
             OwnNode::Unknown => ZoneStatus::Unknown,
@@ -202,7 +287,13 @@ impl State {
         let serves = coverage != Coverage::Partial;
         let served_before = previous.coverage != Coverage::Partial;
         let touched = std::mem::take(&mut self.touched);
+        let is_degraded = self.is_degraded();
+        let moving_to = self.next_own.as_ref();
+        let moving_to = moving_to.and_then(|(_, node)| node.zone.clone());
         let everything = touched.everything || zone != previous.zone || serves != served_before;
+        if everything {
+            self.place_own();
+        }
         self.hold_back(&touched.services);
         let (services, services_changed) = match zone.zone() {
             Some(zone) if serves && everything => self.build_all(zone, previous),
@@ -211,6 +302,7 @@ impl State {
             _ => (HashMap::new(), !previous.services.is_empty()),
         };
         let nodes = self.zone_nodes(zone.zone());
+        let held = self.holds.report();
         let held_back = self.held_back();
         let stated = self.problems.iter().map(|(_, problem)| problem.clone());
         let problems: Vec<_> = stated
@@ -220,8 +312,11 @@ impl State {
         let changed = services_changed
             || zone != previous.zone
             || coverage != previous.coverage
+            || is_degraded != previous.is_degraded
+            || moving_to != previous.moving_to
             || missing[..] != previous.missing[..]
             || nodes[..] != previous.nodes[..]
+            || held[..] != previous.held[..]
             || held_back[..] != previous.held_back[..]
             || problems[..] != previous.problems[..];
         changed.then(|| Snapshot {
@@ -231,34 +326,30 @@ impl State {
             missing: missing.into(),
             services,
             nodes: nodes.into(),
+            held: held.into(),
             problems: problems.into(),
             held_back: held_back.into(),
+            is_degraded,
+            moving_to,
         })
     }
 
-    /// What has to be on disk to serve again without any source: the zone's nodes, the services and the endpoints that
-    /// callers of this zone may be given, each with the source that states it.
+    /// What has to be on disk to serve again without any source: the nodes that are near for any service, the services,
+    /// and the endpoints that callers of this zone may be given, each with the source that states it.
     pub(super) fn objects_of_zone(&self) -> Vec<(SourceId, Object)> {
         let zone = self.zone();
-        let zone = zone.zone();
-        let own = match &self.own_node {
-            OwnNode::Known(source, node) => Some((*source, Object::OwnNode(node.clone()))),
-            _ => None,
-        };
+        let own = self.known_own_node();
+        let own = own.map(|(source, node)| (source, Object::OwnNode(node.clone())));
+        let keys = self.keys_of_services();
         let nodes = self
             .nodes
             .iter()
-            .filter(|(_, node)| zone.is_some() && node.zone.as_ref() == zone);
-        let slices = self.slices.iter().map(|((_, source), slice)| {
-            let mut slice = slice.clone();
-            if self.policy_of(&slice.service) == ZonePolicy::Strict {
-                let is_ours =
-                    |node: &NodeName| zone.is_some() && self.zone_of(*source, node) == zone;
-                slice
-                    .endpoints
-                    .retain(|endpoint| endpoint.node.as_ref().is_some_and(is_ours));
-            }
-            (*source, Object::Slice(slice))
+            .filter(|(_, node)| self.is_worth_keeping(node, &keys));
+        let slices = zone.zone().into_iter().flat_map(|zone| {
+            let near_part = |((key, source), slice): (&(SliceKey, SourceId), &PackedSlice)| {
+                (*source, Object::Slice(self.near_part(zone, key, slice)))
+            };
+            self.slices.iter().map(near_part)
         });
         let services = self.services.iter();
         own.into_iter()
@@ -272,8 +363,43 @@ impl State {
             .collect()
     }
 
+    /// The slice without the endpoints that nobody here may be given.
+    fn near_part(&self, zone: &Zone, key: &SliceKey, slice: &PackedSlice) -> Slice {
+        let choice = self.choice(&slice.service);
+        let near = self.near(zone, self.spec_of(&slice.service, &choice));
+        let is_strict = self.policy_of(&slice.service) == ZonePolicy::Strict;
+        slice.unpack(key, &self.names, |endpoint| {
+            !is_strict || self.may_be_near(&near, endpoint)
+        })
+    }
+
+    /// The label keys by which some service finds what is near.
+    fn keys_of_services(&self) -> BTreeSet<&ZoneKey> {
+        let scopes = self.services.values().filter_map(|s| s.scope.as_ref());
+        scopes.flat_map(Scope::zone_keys).collect()
+    }
+
+    /// Whether the node is of our zone, or shares with ours a label that some service goes by.
+    fn is_worth_keeping(&self, node: &Node, keys: &BTreeSet<&ZoneKey>) -> bool {
+        let zone = self.zone();
+        let is_of_zone = zone.zone().is_some() && node.zone.as_ref() == zone.zone();
+        let own = self.known_own_node().map(|(_, own)| &own.labels);
+        let shares = |key: &&ZoneKey| {
+            let label = node.labels.get(key);
+            label.is_some() && label == own.and_then(|own| own.get(key))
+        };
+        is_of_zone || keys.iter().any(shares)
+    }
+
     fn reset(&mut self, source: SourceId, kind: Kind) -> Change {
-        self.lists.entry((source, kind)).or_default().open = Some(HashSet::new());
+        let list = self.lists.entry((source, kind)).or_default();
+        // What an abandoned list has changed is still to be told.
+        let change = list.open.take().map_or(Change::Nothing, |open| open.change);
+        list.open = Some(OpenList {
+            seen: HashSet::new(),
+            change,
+            went_back: false,
+        });
         let before = self.problems.len();
         self.problems
             .retain(|(by, problem)| (*by, problem.kind) != (source, kind));
@@ -284,19 +410,36 @@ impl State {
         }
     }
 
+    fn went_back(&mut self, source: SourceId, kind: Kind) -> Change {
+        if let Some(open) = self.open_list(source, kind) {
+            open.went_back = true;
+        }
+        Change::Nothing
+    }
+
+    fn open_list(&mut self, source: SourceId, kind: Kind) -> Option<&mut OpenList> {
+        self.lists.get_mut(&(source, kind))?.open.as_mut()
+    }
+
     fn upsert(&mut self, source: SourceId, object: Object) -> Change {
         let key = object.key();
-        if let Some(seen) = self
-            .lists
-            .get_mut(&(source, key.kind()))
-            .and_then(|list| list.open.as_mut())
-        {
-            seen.insert(key.clone());
+        self.holds.forget(source, &key);
+        let change = self.take_in(source, object, &key);
+        match self.open_list(source, key.kind()) {
+            Some(open) => {
+                open.seen.insert(key);
+                open.change = open.change.max(change);
+                Change::Nothing
+            }
+            None => change,
         }
-        let mended = self.forget_problems_of(source, &key);
+    }
+
+    fn take_in(&mut self, source: SourceId, object: Object, key: &ObjectKey) -> Change {
+        let mended = self.forget_problems_of(source, key);
         let change = match object {
             Object::OwnNode(node) => self.upsert_own_node(source, node),
-            Object::Node(node) => self.upsert_node(source, &node),
+            Object::Node(node) => self.upsert_node(source, node),
             Object::Service(service) => self.upsert_service(source, service),
             Object::Slice(slice) => self.upsert_slice(source, slice),
         };
@@ -307,20 +450,107 @@ impl State {
         })
     }
 
+    /// The list under way, if there is one, has named the key.
+    fn kept(&mut self, source: SourceId, key: ObjectKey) -> Change {
+        if let Some(open) = self.open_list(source, key.kind()) {
+            open.seen.insert(key);
+        }
+        Change::Nothing
+    }
+
     fn upsert_own_node(&mut self, source: SourceId, node: Node) -> Change {
-        let zone = self.zone();
-        self.own_node = OwnNode::Known(source, node);
-        if self.zone() == zone {
-            Change::Gained
-        } else {
-            self.touch_everything()
+        if self.is_move(&node) {
+            let next = Some((source, node));
+            let is_news = self.next_own != next;
+            self.next_own = next;
+            let news = if is_news {
+                Change::Gained
+            } else {
+                Change::Nothing
+            };
+            return self.arrive().max(news);
+        }
+        self.next_own = None;
+        self.settle(source, node)
+    }
+
+    /// Whether the node is ours in another zone than the one that we serve. The view of the new zone is not complete
+    /// before its nodes are known, and the old one serves until then.
+    fn is_move(&self, node: &Node) -> bool {
+        let own = self.known_own_node().and_then(|(_, own)| own.zone.as_ref());
+        let zones = own.zip(node.zone.as_ref());
+        self.given_zone().is_none()
+            && zones.is_some_and(|(old, new)| old != new)
+            && SourceId::ALL
+                .into_iter()
+                .any(|source| self.is_synced(source, Kind::Nodes))
+    }
+
+    /// Ends a move when the nodes that are listed include our own in its new zone: then they are those of that zone.
+    fn arrive(&mut self) -> Change {
+        let is_listed = |(source, next): &mut (SourceId, Node)| {
+            let list = self.lists.get(&(*source, Kind::Nodes));
+            let is_listing = list.is_some_and(|list| list.open.is_some());
+            let listed = self.nodes.get(&(next.name.clone(), *source));
+            !is_listing && listed.is_some_and(|listed| listed.zone == next.zone)
+        };
+        match self.next_own.take_if(is_listed) {
+            Some((source, node)) => self.settle(source, node),
+            None => Change::Nothing,
         }
     }
 
-    fn upsert_node(&mut self, source: SourceId, node: &Node) -> Change {
-        match self.nodes.insert((node.name.clone(), source), node.clone()) {
-            Some(before) if before == *node => Change::Nothing,
-            _ => self.touch_everything(),
+    fn settle(&mut self, source: SourceId, node: Node) -> Change {
+        let zone = self.zone();
+        if node.zone.is_some() {
+            self.holds.release_zone();
+        } else {
+            self.hold_zone(source);
+        }
+        let has_moved = match &self.own_node {
+            OwnNode::Known(by, before) => {
+                *by != source || Whereabouts::of(before) != Whereabouts::of(&node)
+            }
+            _ => true,
+        };
+        self.own_node = OwnNode::Known(source, node);
+        if has_moved || self.zone() != zone {
+            self.touch_everything()
+        } else {
+            Change::Gained
+        }
+    }
+
+    fn upsert_node(&mut self, source: SourceId, node: Node) -> Change {
+        let key = (node.name.clone(), source);
+        if self.nodes.get(&key) == Some(&node) {
+            return Change::Nothing;
+        }
+        let is_new = self.nodes.insert(key.clone(), node).is_none();
+        let has_moved = self.place_again(&key.0, source);
+        let arrived = self.arrive();
+        let change = match (has_moved, is_new) {
+            (false, _) => Change::Gained,
+            (true, true) => self.touch_everything().min(Change::Gained),
+            (true, false) => self.touch_everything(),
+        };
+        change.max(arrived)
+    }
+
+    /// Enters anew where the node is that the source states; whether that is somewhere else than before.
+    fn place_again(&mut self, name: &NodeName, source: SourceId) -> bool {
+        let own = known_own_node(&self.holds, &self.own_node);
+        let node = match own {
+            Some((by, own)) if by == source && own.name == *name => Some(own),
+            _ => self.nodes.get(&(name.clone(), source)),
+        };
+        self.names.set_place(name, source, node)
+    }
+
+    fn place_own(&mut self) {
+        let own = self.config.node.clone();
+        for source in SourceId::ALL {
+            self.place_again(&own, source);
         }
     }
 
@@ -341,13 +571,19 @@ impl State {
 
     fn upsert_slice(&mut self, source: SourceId, slice: Slice) -> Change {
         let (key, service) = ((slice.key.clone(), source), slice.service.clone());
-        let before = self.slices.insert(key.clone(), slice);
-        let now = &self.slices[&key];
-        let change = match &before {
-            Some(before) if before == now => return Change::Nothing,
-            Some(before) if loses(before, now) => Change::Lost,
+        if self.is_late(source, &slice) {
+            return Change::Nothing;
+        }
+        let siblings = self.slices_of.get(&service);
+        let like = siblings.and_then(|keys| self.slices.get(keys.first()?));
+        let now = PackedSlice::pack(slice, source, &mut self.names, like);
+        let before = self.slices.get(&key);
+        let change = match before {
+            Some(before) if *before == now => return Change::Nothing,
+            Some(before) if self.loses(before, &now) => Change::Lost,
             _ => Change::Gained,
         };
+        let before = self.slices.insert(key.clone(), now);
         if let Some(before) = before.filter(|before| before.service != service) {
             self.unlink_slice(&key, &before.service);
         }
@@ -357,16 +593,71 @@ impl State {
             .or_default()
             .insert(key);
         self.touched.services.insert(service);
+        if self.names.wants_sweep() {
+            self.names.sweep(self.slices.values());
+        }
         change
     }
 
+    /// Whether a later version of the slice is here already. A list may go back in time, since it is a new beginning; a
+    /// single event may not.
+    fn is_late(&self, source: SourceId, slice: &Slice) -> bool {
+        let list = self.lists.get(&(source, Kind::Slices));
+        let is_listing = list.is_some_and(|list| list.open.is_some());
+        let known = self.slices.get(&(slice.key.clone(), source));
+        !is_listing && slice.version != 0 && known.is_some_and(|k| k.version > slice.version)
+    }
+
+    /// Whether a caller of the old slice could have been given an endpoint that the new one takes away.
+    fn loses(&self, before: &PackedSlice, now: &PackedSlice) -> bool {
+        let ZoneStatus::Known(zone) = self.zone() else {
+            return true;
+        };
+        if before.ports != now.ports || before.service != now.service || before.zone != now.zone {
+            return true;
+        }
+        let choice = self.choice(&before.service);
+        let near = self.near(&zone, self.spec_of(&before.service, &choice));
+        let is_strict = self.policy_of(&before.service) == ZonePolicy::Strict;
+        let kept: HashSet<EndpointRef<'_>> = now.endpoints().collect();
+        let mut gone = before.endpoints().filter(|old| !kept.contains(old));
+        gone.any(|old| !is_strict || self.may_be_near(&near, &old))
+    }
+
+    /// Whether the endpoint is near, or on no node, so that it depends.
+    fn may_be_near(&self, near: &Near<'_>, endpoint: &EndpointRef<'_>) -> bool {
+        let place = endpoint.place.and_then(|place| self.names.place(place));
+        let stated = endpoint.zone.and_then(|zone| self.names.zone(zone));
+        place.is_none_or(|place| near.locate(place, stated).is_near)
+    }
+
+    /// Keeps the zone that our own node has told so far.
+    fn hold_zone(&mut self, source: SourceId) {
+        if let OwnNode::Known(by, node) = &self.own_node
+            && *by == source
+        {
+            self.holds.hold_zone(source, node);
+        }
+    }
+
     fn remove(&mut self, source: SourceId, key: &ObjectKey) -> Change {
+        self.holds.forget(source, key);
+        if matches!(key, ObjectKey::OwnNode(_)) {
+            self.hold_zone(source);
+        }
+        self.drop_object(source, key)
+    }
+
+    fn drop_object(&mut self, source: SourceId, key: &ObjectKey) -> Change {
         let mended = self.forget_problems_of(source, key);
         let removed = match key {
             ObjectKey::OwnNode(_) => self.remove_own_node(source),
             ObjectKey::Node(name) => {
-                self.nodes.remove(&(name.clone(), source)).is_some()
-                    && self.touch_everything() == Change::Lost
+                let is_known = self.nodes.remove(&(name.clone(), source)).is_some();
+                is_known && {
+                    self.place_again(name, source);
+                    self.touch_everything() == Change::Lost
+                }
             }
             ObjectKey::Service(name) => {
                 self.services.remove(&(name.clone(), source)).is_some()
@@ -388,6 +679,7 @@ impl State {
     }
 
     fn remove_own_node(&mut self, source: SourceId) -> bool {
+        self.next_own.take_if(|(by, _)| *by == source);
         match &self.own_node {
             OwnNode::Absent => false,
             OwnNode::Known(by, _) if *by != source => false,
@@ -408,26 +700,71 @@ impl State {
         self.touched.services.insert(service.clone());
     }
 
+    fn deny(&mut self, kind: Kind) -> Change {
+        if self.denied.insert(kind) {
+            self.touch_everything()
+        } else {
+            Change::Nothing
+        }
+    }
+
     fn synced(&mut self, source: SourceId, kind: Kind) -> Change {
+        if self.denied.remove(&kind) {
+            self.touch_everything();
+        }
         let list = self.lists.entry((source, kind)).or_default();
-        let first = !std::mem::replace(&mut list.is_synced, true);
-        let Some(seen) = list.open.take() else {
-            return Change::Gained;
+        let is_first = !std::mem::replace(&mut list.is_synced, true);
+        let Some(open) = list.open.take() else {
+            return self.arrive().max(Change::Gained);
         };
-        let gone: Vec<_> = self
-            .keys_of(source, kind)
-            .filter(|key| !seen.contains(key))
-            .collect();
-        let change = gone
-            .iter()
-            .map(|key| self.remove(source, key))
-            .max()
-            .unwrap_or(Change::Nothing);
-        change.max(if first {
+        let first = if is_first {
             Change::Gained
         } else {
             Change::Nothing
-        })
+        };
+        let loss = self.loss(source, kind, &open, is_first);
+        let gone = self.holds.judge(source, kind, loss);
+        let changes = gone.iter().map(|key| self.drop_object(source, key));
+        let lost = changes.max().unwrap_or(Change::Nothing);
+        lost.max(open.change).max(first).max(self.arrive())
+    }
+
+    /// What the complete list leaves out of what its source stated before.
+    fn loss(&self, source: SourceId, kind: Kind, list: &OpenList, is_first: bool) -> Loss {
+        let mut loss = Loss {
+            gone: Vec::new(),
+            lost: 0,
+            known: 0,
+            left: list.seen.len(),
+            went_back: list.went_back,
+            was_restored: is_first,
+        };
+        for key in self.keys_of(source, kind) {
+            let weight = self.weight(source, &key);
+            loss.known += weight;
+            if !list.seen.contains(&key) {
+                loss.lost += weight;
+                loss.gone.push(key);
+            }
+        }
+        loss
+    }
+
+    /// Endpoints of a slice; none for a node of another zone, which a list of our own zone leaves out once we have moved;
+    /// one for anything else.
+    fn weight(&self, source: SourceId, key: &ObjectKey) -> usize {
+        match key {
+            ObjectKey::Slice(key) => {
+                let slice = self.slices.get(&(key.clone(), source));
+                slice.map_or(0, PackedSlice::len)
+            }
+            ObjectKey::Node(name) if self.next_own.is_some() => {
+                let node = self.nodes.get(&(name.clone(), source));
+                let next = self.next_own.as_ref().map(|(_, next)| &next.zone);
+                usize::from(node.map(|node| &node.zone) == next)
+            }
+            _ => 1,
+        }
     }
 
     fn reject(&mut self, source: SourceId, problem: Problem) -> Change {
@@ -476,6 +813,20 @@ impl State {
         Change::Lost
     }
 
+    /// The zone that needs no node to tell it: by configuration, else by the label of our pod.
+    fn given_zone(&self) -> Option<&Zone> {
+        let by_pod = || {
+            let keys = &self.config.zone_keys;
+            self.config.pod_zone.as_ref().filter(|_| keys.is_standard())
+        };
+        self.config.zone.as_ref().or_else(by_pod)
+    }
+
+    /// Whether zones as slices state them have to do, since nodes may not be read. They are values of the standard key.
+    fn is_degraded(&self) -> bool {
+        self.denied.contains(&Kind::Nodes) && self.config.zone_keys.is_standard()
+    }
+
     fn coverage(&self) -> (Coverage, Vec<MissingList>) {
         let any = || Kind::ALL.map(|kind| MissingList { source: None, kind });
         let of_source = |(source, kind): &(SourceId, Kind)| MissingList {
@@ -486,8 +837,12 @@ impl State {
             [] => any().into(),
             lists => lists.iter().map(of_source).collect(),
         };
-        // A configured zone needs no node to tell it.
-        needed.retain(|list| list.kind != Kind::OwnNode || self.config.zone.is_none());
+        needed.retain(|list| match list.kind {
+            // A given zone needs no node to tell it.
+            Kind::OwnNode => self.given_zone().is_none(),
+            Kind::Nodes => !self.is_degraded(),
+            Kind::Services | Kind::Slices => true,
+        });
         needed.retain(|list| !self.is_live(*list));
         let is_empty = needed.is_empty();
         needed.retain(|list| !self.is_synced(SourceId::Disk, list.kind));
@@ -527,10 +882,9 @@ impl State {
                 nodes.insert(name, (*source, node));
             }
         }
-        if let OwnNode::Known(source, node) = &self.own_node
-            && of_zone(&node)
-        {
-            nodes.insert(&node.name, (*source, node));
+        let own = self.known_own_node();
+        if let Some((source, node)) = own.filter(|(_, node)| of_zone(node)) {
+            nodes.insert(&node.name, (source, node));
         }
         nodes.into_values().map(|(_, node)| node.clone()).collect()
     }
@@ -641,16 +995,13 @@ impl State {
             .filter(|(_, source)| choice.in_force.contains(source))
             .filter_map(|key| self.slices.get(key))
             .collect();
-        let zone_of = |node: &NodeName| {
-            let mut in_force = choice.in_force.iter();
-            in_force.find_map(|source| self.zone_of(*source, node))
-        };
         let asked = spec.and_then(|spec| spec.zone_policy);
         let context = BuildContext {
-            zone,
-            zone_of: &zone_of,
+            near: self.near(zone, spec),
+            names: &self.names,
             policy: asked.unwrap_or(self.config.policy),
             addresses: &self.config.addresses,
+            unlocated: &self.config.unlocated,
         };
         Some(build_view(
             &context,
@@ -661,26 +1012,33 @@ impl State {
         ))
     }
 
-    /// The zone of a node, by the source that names it.
-    fn zone_of(&self, source: SourceId, node: &NodeName) -> Option<&Zone> {
-        match &self.own_node {
-            OwnNode::Known(by, own) if *by == source && own.name == *node => own.zone.as_ref(),
-            _ => self.nodes.get(&(node.clone(), source))?.zone.as_ref(),
-        }
+    fn near<'s>(&'s self, zone: &'s Zone, spec: Option<&'s Arc<Service>>) -> Near<'s> {
+        let own = self.known_own_node();
+        let own = Own {
+            node: &self.config.node,
+            zone,
+            labels: own.map(|(_, own)| &own.labels),
+            keys: &self.config.zone_keys,
+            is_stated: self.is_degraded(),
+        };
+        Near::new(own, spec.and_then(|spec| spec.scope.as_ref()))
+    }
+
+    fn known_own_node(&self) -> Option<(SourceId, &Node)> {
+        known_own_node(&self.holds, &self.own_node)
     }
 }
 
-type Services = HashMap<ServiceName, Arc<super::ServiceView>>;
-
-/// Whether a caller of the old slice could have been given an endpoint that the new one takes away.
-fn loses(before: &Slice, now: &Slice) -> bool {
-    before.ports != now.ports
-        || before.service != now.service
-        || before
-            .endpoints
-            .iter()
-            .any(|old| !now.endpoints.contains(old))
+/// Our own node as it is, or as it was when its zone is held.
+fn known_own_node<'s>(holds: &'s Holds, own: &'s OwnNode) -> Option<(SourceId, &'s Node)> {
+    let known = match own {
+        OwnNode::Known(source, node) => Some((*source, node)),
+        _ => None,
+    };
+    holds.own_node().or(known)
 }
+
+type Services = HashMap<ServiceName, Arc<super::ServiceView>>;
 
 /// Problems kept for people; more of them say nothing new.
 const PROBLEMS_MAX: usize = 1_000;

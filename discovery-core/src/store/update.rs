@@ -25,6 +25,11 @@ impl SourceId {
     /// All sources.
     pub const ALL: [Self; 4] = [Self::Kube, Self::Manifest, Self::Consul, Self::Disk];
 
+    /// Whether it is a server that can be wiped, restored or replaced without anybody meaning it.
+    pub fn is_remote(self) -> bool {
+        matches!(self, Self::Kube | Self::Consul)
+    }
+
     /// The word for metrics and logs.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -169,12 +174,18 @@ pub struct Problem {
 pub enum Update {
     /// A new full list of the kind begins. What it does not name is gone once `Synced` follows, and stays until then.
     Reset(SourceId, Kind),
+    /// The list under way is of a lower version than what the source stated before.
+    WentBack(SourceId, Kind),
     /// The object is as given.
     Upsert(SourceId, Object),
+    /// A list names the object, and what it is now could not be read: its last good version stays, if there is one.
+    Kept(SourceId, ObjectKey),
     /// The object existed and is gone.
     Remove(SourceId, ObjectKey),
     /// The source was asked for this object and says that there is none.
     Absent(SourceId, ObjectKey),
+    /// The source may not read the kind at all, and somebody wants it so: what needs it has to do without until `Synced`.
+    Denied(SourceId, Kind),
     /// The full list of the kind is complete.
     Synced(SourceId, Kind),
     /// An object was refused.

@@ -81,6 +81,11 @@ impl Endpoint {
         self.zone.as_ref()
     }
 
+    /// Whether it is not near: of another zone, or of another node where the service asks for its own.
+    pub fn is_foreign(&self) -> bool {
+        self.is_foreign
+    }
+
     /// Why it is in or out.
     pub fn reason(&self) -> Reason {
         self.reason
@@ -240,6 +245,7 @@ pub struct ServiceView {
     pub(super) policy: ZonePolicy,
     pub(super) tiers: Box<[Tier]>,
     pub(super) refused: Box<[Refused]>,
+    pub(super) out: Box<[(Reason, usize)]>,
     pub(super) load: Arc<ServiceLoad>,
 }
 
@@ -259,15 +265,15 @@ impl ServiceView {
         self.policy
     }
 
-    /// The preference levels, the first to be tried first: `strict` has one of our zone, `prefer` that and one of the
-    /// others, `any` one of all.
+    /// The preference levels, the first to be tried first: `strict` has one of what is near, `prefer` that and one of the
+    /// others, before them one of what the Service or the control plane prefers, where they do; `any` has one of all.
     pub fn tiers(&self) -> &[Tier] {
         &self.tiers
     }
 
     /// The tier that serves: the first with a usable member.
     ///
-    /// Constant time: a view has at most two tiers.
+    /// Constant time: a view has at most three tiers.
     #[inline]
     pub fn serving_tier(&self) -> Option<&Tier> {
         self.tiers.iter().find(|tier| tier.usable > 0)
@@ -280,9 +286,15 @@ impl ServiceView {
             .flat_map(|tier| tier.members.iter().filter(|e| e.is_usable()))
     }
 
-    /// Endpoints outside every tier, with the reason.
+    /// Endpoints outside every tier, with the reason: at most 32 of each, so that a view of a small zone in a big cluster
+    /// stays small. [`ServiceView::out`] counts all.
     pub fn refused(&self) -> &[Refused] {
         &self.refused
+    }
+
+    /// How many endpoints are outside every tier, by reason.
+    pub fn out(&self) -> &[(Reason, usize)] {
+        &self.out
     }
 
     /// What this process counts about the service; shared by all generations.
@@ -315,7 +327,7 @@ impl ServiceView {
             .iter()
             .map(|tier| tier.members.len())
             .sum::<usize>()
-            + self.refused.len()
+            + self.out.iter().map(|(_, count)| count).sum::<usize>()
     }
 
     /// Whether callers can tell no difference to the other view.
@@ -330,6 +342,7 @@ impl ServiceView {
         self.spec == other.spec
             && self.policy == other.policy
             && self.refused == other.refused
+            && self.out == other.out
             && self.tiers.len() == other.tiers.len()
             && self.tiers.iter().zip(&other.tiers).all(same_tier)
     }

@@ -3,7 +3,7 @@
 
 use super::{Change, Generation, Object, Reader, Snapshot, SourceId, State, StateConfig, Update};
 use arc_swap::ArcSwap;
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 use tokio::sync::watch;
 
 /// Makes the writer of a new, empty state and a first reader of what it publishes.
@@ -47,6 +47,16 @@ impl Writer {
     /// Takes one statement in; readers see nothing of it before [`Writer::publish`].
     pub fn apply(&mut self, update: Update) -> Change {
         self.state.apply(update)
+    }
+
+    /// Gives up what was held back for long enough, and says when to be called next.
+    pub fn tick(&mut self, now: Instant) -> (Change, Option<Instant>) {
+        (self.state.tick(now), self.state.due())
+    }
+
+    /// Gives up everything that is held back, because a person says that the sources are right.
+    pub fn accept(&mut self) -> Change {
+        self.state.accept()
     }
 
     /// Publishes what the updates since the last call changed, in one atomic store; none when nothing differs.

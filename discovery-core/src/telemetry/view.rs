@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What the newest snapshot and its sources say, read at each scrape: nothing is kept twice, nothing costs in between.
 
+use super::watch;
 use crate::{
     source::{FailureReason, SourceStatus},
     store::{HeldBack, Kind, Reader, Snapshot, Tier},
@@ -43,6 +44,13 @@ impl ViewCollector {
             "view_problems",
             "Objects that were refused and are not mended",
             count(problems as u64),
+        )?;
+        let held: usize = snapshot.held().iter().map(|held| held.objects).sum();
+        gauge(
+            encoder,
+            "view_held_objects",
+            "Objects kept in force although their source states them no longer; alarm on any",
+            count(held as u64),
         )?;
         let mut family = encoder.encode_descriptor(
             "view_endpoints",
@@ -153,7 +161,8 @@ impl Collector for ViewCollector {
         let snapshot = self.reader.load();
         Self::view(&mut encoder, &snapshot)?;
         Self::picks(&mut encoder, &snapshot)?;
-        self.sources(&mut encoder, &snapshot)
+        self.sources(&mut encoder, &snapshot)?;
+        watch::encode(&self.sources, &mut encoder)
     }
 }
 
@@ -174,13 +183,13 @@ fn endpoint_counts(snapshot: &Snapshot) -> [((&'static str, &'static str), i64);
         ("other", "out"),
     ]
     .map(|key| (key, 0));
-    let own = snapshot.zone().zone();
     for view in snapshot.services() {
         for endpoint in view.tiers().iter().flat_map(Tier::members) {
-            let other = usize::from(endpoint.zone() != own);
+            let other = usize::from(endpoint.is_foreign());
             counts[other * 2 + usize::from(!endpoint.is_usable())].1 += 1;
         }
-        counts[3].1 += count(view.refused().len() as u64);
+        let out: usize = view.out().iter().map(|(_, count)| count).sum();
+        counts[3].1 += count(out as u64);
     }
     counts
 }

@@ -132,11 +132,8 @@ impl Mall {
             node_port: None,
         });
         self.upsert(Object::Service(Service {
-            name: service_name(name),
             ports: ports.collect(),
-            zone_policy: None,
-            owns_node_ports: false,
-            host_port: None,
+            ..Service::new(service_name(name))
         }));
     }
 
@@ -158,32 +155,30 @@ impl Mall {
             })
             .collect();
         let endpoints = endpoints.iter().map(|(pod, node, address)| SliceEndpoint {
-            address: address.parse().unwrap(),
             target: Some(TargetRef {
                 name: (*pod).into(),
                 uid: (*pod).into(),
             }),
             node: Some(node_name(node)),
             conditions: Conditions::from_api(None, None, None),
+            ..SliceEndpoint::new(address.parse().unwrap())
         });
         let key = format!("{}-{slice}", service.name());
         self.upsert(Object::Slice(Slice {
-            key: SliceKey::new(service.namespace(), &key).unwrap(),
             endpoints: endpoints.collect(),
-            service,
             ports,
+            ..Slice::new(SliceKey::new(service.namespace(), &key).unwrap(), service)
         }));
     }
 }
 
 pub(crate) fn node(name: &str, zone: &str, addresses: &[&str]) -> Node {
     Node {
-        name: node_name(name),
-        zone: Some(Zone::parse(zone).unwrap()),
         addresses: addresses
             .iter()
             .map(|address| address.parse::<IpAddr>().unwrap())
             .collect(),
+        ..Node::new(node_name(name), Some(Zone::parse(zone).unwrap()))
     }
 }
 

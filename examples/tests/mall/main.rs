@@ -7,7 +7,7 @@
 mod site;
 
 use anyhow::{Context as _, ensure};
-use discovery_core::{client::Discovery, hash::HashKey, pick::candidates};
+use discovery_core::{client::Discovery, hash::HashKey, pick::candidates, store::ServiceView};
 use site::{Agent, Site, dns_addresses, exchange, sources};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -63,7 +63,7 @@ async fn mall() -> anyhow::Result<()> {
     one.ready().await?;
     dns_answers_the_own_zone_alone(&one).await?;
     let by_source = the_front_keeps_each_source_on_one_backend(&one).await?;
-    the_library_agrees_with_the_front(&site, &kubeconfig, &by_source).await?;
+    the_library_agrees_with_the_front(&site, &one, &kubeconfig, &by_source).await?;
     a_pod_not_ready_leaves_all_faces(&site, &one).await?;
     a_third_zone_joins_untouched(&site, &one, &kubeconfig).await?;
     a_node_without_a_label_serves_nothing(&site, &kubeconfig).await?;
@@ -107,9 +107,10 @@ async fn the_front_keeps_each_source_on_one_backend(
     Ok(by_source)
 }
 
-/// 1,000 keys: the embedded client's ring is the front's, seen through the sources it chose for.
+/// The embedded client of one host and the front of another give each key and each source the same backends.
 async fn the_library_agrees_with_the_front(
     site: &Site,
+    agent: &Agent,
     kubeconfig: &std::path::Path,
     by_source: &BTreeMap<IpAddr, String>,
 ) -> anyhow::Result<()> {
@@ -127,6 +128,7 @@ async fn the_library_agrees_with_the_front(
             pick.identity()
         );
     }
+    one_order_of_trial_for_1000_keys(agent, picker.view()?).await?;
     let owners = |picker: &mut discovery_core::pick::Picker| -> anyhow::Result<Vec<String>> {
         let owner = |key: u32| -> anyhow::Result<String> {
             Ok(picker
@@ -169,6 +171,21 @@ async fn the_library_agrees_with_the_front(
     let view = picker.view()?.clone();
     ensure!(candidates(&view, HashKey::of(b"any")).count() == 3);
     discovery.stop().await;
+    Ok(())
+}
+
+/// The whole order of trial, not the owner alone: what the agent explains is what the library walks.
+async fn one_order_of_trial_for_1000_keys(agent: &Agent, view: &ServiceView) -> anyhow::Result<()> {
+    for number in 0..1_000 {
+        let key = format!("key-{number}");
+        let order: Vec<_> = candidates(view, HashKey::of(key.as_bytes()))
+            .map(|endpoint| endpoint.identity().to_string())
+            .collect();
+        let front = agent.order("web", &key).await?;
+        ensure!(order == front, "{key}: library {order:?}, front {front:?}");
+        ensure!(order.len() == 3, "{key}: {order:?}");
+    }
+    println!("1,000 keys: library and front walk the same three backends in the same order");
     Ok(())
 }
 

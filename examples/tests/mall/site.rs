@@ -283,6 +283,17 @@ impl Agent {
             .context("the status has an age")
     }
 
+    /// The endpoints in the order in which this agent tries them for a key.
+    pub(crate) async fn order(&self, service: &str, key: &str) -> anyhow::Result<Vec<String>> {
+        let path = format!("/api/v1/explain?service={service}&key={key}");
+        let explained: Value = serde_json::from_str(body(&get(self.admin, &path).await?))?;
+        let order = explained["order"].as_array().context("there is an order")?;
+        Ok(order
+            .iter()
+            .filter_map(|name| name.as_str().map(str::to_owned))
+            .collect())
+    }
+
     /// Waits until the snapshot is on disk.
     pub(crate) async fn saved(&self) -> anyhow::Result<()> {
         let file = self.folder.join("snapshots/snapshot");

@@ -49,11 +49,7 @@ impl Site {
         let name = NodeName::parse("edge-a").unwrap();
         let rules = AddressRules::new(true, []);
         let (mut writer, reader) = channel(StateConfig::new(name.clone()).addresses(rules));
-        let node = Node {
-            name,
-            zone: Some(Zone::parse("mall-1").unwrap()),
-            addresses: vec![],
-        };
+        let node = Node::new(name, Some(Zone::parse("mall-1").unwrap()));
         for object in [Object::OwnNode(node.clone()), Object::Node(node)] {
             writer.apply(Update::Upsert(SourceId::Manifest, object));
         }
@@ -99,11 +95,9 @@ impl Site {
             node_port: NonZeroU16::new(node_port),
         };
         self.upsert(Object::Service(Service {
-            name: name.parse().unwrap(),
             ports: vec![port],
-            zone_policy: None,
             owns_node_ports: true,
-            host_port: None,
+            ..Service::new(name.parse().unwrap())
         }));
     }
 
@@ -119,19 +113,21 @@ impl Site {
             port: NonZeroU16::new(address.port()).unwrap(),
         };
         let endpoint = SliceEndpoint {
-            address: address.ip(),
             target: Some(TargetRef {
                 name: name.into(),
                 uid: name.into(),
             }),
             node: Some(NodeName::parse("edge-a").unwrap()),
             conditions: Conditions::from_api(Some(ready), None, None),
+            ..SliceEndpoint::new(address.ip())
         };
         self.upsert(Object::Slice(Slice {
-            key: SliceKey::new("default", &format!("{service}-{name}")).unwrap(),
-            service: service.parse().unwrap(),
             ports: [port].into(),
             endpoints: vec![endpoint],
+            ..Slice::new(
+                SliceKey::new("default", &format!("{service}-{name}")).unwrap(),
+                service.parse().unwrap(),
+            )
         }));
     }
 

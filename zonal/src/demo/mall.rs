@@ -3,7 +3,9 @@
 
 use super::backend::Backend;
 use discovery_core::runtime::http::HttpServer;
+use serde::{Deserialize, Serialize};
 use std::{
+    collections::BTreeMap,
     fmt::Write as _,
     fs, io,
     net::{Ipv4Addr, SocketAddr},
@@ -21,7 +23,16 @@ pub(super) struct Mall {
     folder: PathBuf,
     port: u16,
     backends: Vec<Backend>,
-    is_cut: bool,
+    stated: Stated,
+}
+
+/// What the demo's control plane has said last; the agent's view follows it a moment later.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub(super) struct Stated {
+    /// Whether it can say anything.
+    pub(super) is_cut: bool,
+    /// Each backend, and whether it is stated to be ready.
+    pub(super) ready: BTreeMap<String, bool>,
 }
 
 impl Mall {
@@ -34,14 +45,19 @@ impl Mall {
         for (backend, server) in backends.iter_mut().zip(servers) {
             backend.serve(server);
         }
-        let mall = Self {
+        let mut mall = Self {
             folder,
             port,
             backends,
-            is_cut: false,
+            stated: Stated::default(),
         };
         mall.state()?;
         Ok(mall)
+    }
+
+    /// What the control plane has said last.
+    pub(super) fn stated(&self) -> &Stated {
+        &self.stated
     }
 
     /// The manifest file.
@@ -73,11 +89,11 @@ impl Mall {
 
     /// Takes the control plane away.
     pub(super) fn cut(&mut self) -> Result<String, String> {
-        if self.is_cut {
+        if self.stated.is_cut {
             return Err(String::from("the control plane is cut off already"));
         }
         fs::remove_file(self.manifest()).map_err(|error| error.to_string())?;
-        self.is_cut = true;
+        self.stated.is_cut = true;
         Ok(String::from(
             "the control plane is cut off: answers stay, their age grows",
         ))
@@ -85,10 +101,10 @@ impl Mall {
 
     /// Brings the control plane back, with the present state of the backends.
     pub(super) fn heal(&mut self) -> Result<String, String> {
-        if !self.is_cut {
+        if !self.stated.is_cut {
             return Err(String::from("the control plane is not cut off"));
         }
-        self.is_cut = false;
+        self.stated.is_cut = false;
         self.told(String::from("the control plane is back"))
     }
 
@@ -106,8 +122,8 @@ impl Mall {
         found.ok_or_else(|| format!("there is no backend {name}; there are {names}"))
     }
 
-    fn told(&self, done: String) -> Result<String, String> {
-        if self.is_cut {
+    fn told(&mut self, done: String) -> Result<String, String> {
+        if self.stated.is_cut {
             return Ok(format!(
                 "{done}; the control plane is cut off and cannot say so"
             ));
@@ -117,10 +133,15 @@ impl Mall {
     }
 
     /// Writes the manifest anew: a whole file under another name, then renamed, as a control plane would never half say.
-    fn state(&self) -> io::Result<()> {
+    fn state(&mut self) -> io::Result<()> {
         let draft = self.folder.join("mall.yaml.draft");
         fs::write(&draft, manifest(&self.backends, self.port))?;
-        fs::rename(draft, self.manifest())
+        fs::rename(draft, self.manifest())?;
+        let backends = self.backends.iter();
+        self.stated.ready = backends
+            .map(|backend| (backend.name.clone(), backend.is_running()))
+            .collect();
+        Ok(())
     }
 }
 

@@ -16,20 +16,23 @@ use crate::{
     logging,
 };
 use discovery_core::{
-    model::{AddressRules, NodeName},
+    model::{AddressRules, NodeName, Reason},
     runtime::{
-        Runtime, RuntimeConfig, SourceConfig,
+        ExplainedEndpoint, Explanation, Freshness, Runtime, RuntimeConfig, SourceConfig, Status,
         http::{RouteRequest, RouteResponse, Routes, json},
     },
 };
 use hyper::{Method, StatusCode};
 use lb_proxy::{ListenerState, ListenerStatus, StatusHandle};
-use mall::Mall;
+use mall::{Mall, Stated};
+use serde::{Deserialize, Serialize};
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     process::ExitCode,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
+use tokio::time::{sleep, timeout};
 
 /// Runs the mall until a signal ends it.
 pub(crate) async fn run() -> Result<ExitCode, Failure> {
@@ -83,9 +86,42 @@ pub(crate) async fn act(
             format!("what runs at {admin} is no demo"),
         ));
     }
-    let done: serde_json::Value = answer.json()?;
-    println!("{}", done["done"].as_str().unwrap_or_default());
+    let done: Done = answer.json()?;
+    println!("{}", done.done);
+    if timeout(SETTLE_MAX, settled(*admin, &done.stated))
+        .await
+        .is_err()
+    {
+        eprintln!("the agent has not taken it in yet; see zonal status");
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What the demo answers to an action.
+#[derive(Deserialize, Serialize)]
+struct Done {
+    done: String,
+    stated: Stated,
+}
+
+/// Waits until the agent serves what the control plane has said, so that the next command finds it.
+async fn settled(admin: SocketAddr, stated: &Stated) {
+    while !is_settled(admin, stated).await.unwrap_or_default() {
+        sleep(SETTLE_POLL).await;
+    }
+}
+
+async fn is_settled(admin: SocketAddr, stated: &Stated) -> Result<bool, Failure> {
+    let status: Status = ask(admin, Method::GET, "/api/v1/status").await?.json()?;
+    let web = ask(admin, Method::GET, "/api/v1/explain?service=web").await?;
+    let web: Explanation = web.json()?;
+    let follows = |endpoint: &ExplainedEndpoint| {
+        let stated = stated.ready.get(&endpoint.identity);
+        let is_foreign = endpoint.reason == Reason::OtherZone.as_str();
+        is_foreign || stated.is_none_or(|ready| *ready == endpoint.usable)
+    };
+    let is_live = status.freshness == Freshness::Live;
+    Ok(is_live != stated.is_cut && web.endpoints.iter().all(follows))
 }
 
 async fn start(mall: &Mall) -> Result<Runtime, Failure> {
@@ -121,7 +157,10 @@ fn answer(mall: &mut Mall, request: &RouteRequest) -> RouteResponse {
         _ => Err(String::from("the actions are kill, revive, cut and heal")),
     };
     match outcome {
-        Ok(done) => json(StatusCode::OK, &serde_json::json!({ "done": done })),
+        Ok(done) => {
+            let stated = mall.stated().clone();
+            json(StatusCode::OK, &Done { done, stated })
+        }
         Err(error) => json(
             StatusCode::BAD_REQUEST,
             &serde_json::json!({ "error": error }),
@@ -204,5 +243,8 @@ fn moved(address: SocketAddr, wanted: u16) -> String {
     }
 }
 
+/// A changed file is read within a fraction of a second.
+const SETTLE_MAX: Duration = Duration::from_secs(5);
+const SETTLE_POLL: Duration = Duration::from_millis(20);
 /// Loopback only: a demo is nobody else's business.
 const METRICS_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9691);

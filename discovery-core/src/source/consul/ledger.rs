@@ -255,6 +255,7 @@ mod tests {
             Update::Upsert(_, object) => format!("+ {}", object.key()),
             Update::Remove(_, key) | Update::Absent(_, key) => format!("- {key}"),
             Update::Reject(_, problem) => format!("! {}", problem.object),
+            other => format!("{other:?}"),
         };
         updates.iter().map(word).collect()
     }

@@ -136,10 +136,10 @@ impl Dictionary {
                 .map(String::as_str),
             ZoneFrom::ServiceMeta(_) => None,
         };
+        let zone = zone.and_then(|zone| Zone::parse(zone).ok());
         Node {
-            name: name.clone(),
-            zone: zone.and_then(|zone| Zone::parse(zone).ok()),
             addresses: raw.address.parse().into_iter().collect(),
+            ..Node::new(name.clone(), zone)
         }
     }
 
@@ -186,18 +186,17 @@ impl Dictionary {
         Ok(Instance {
             port: NonZeroU16::new(port),
             endpoint: SliceEndpoint {
-                address,
                 target: Some(TargetRef {
                     uid: format!("{identity}/{}", service.create_index).into(),
                     name: identity.into(),
                 }),
                 node: Some(name.clone()),
                 conditions,
+                ..SliceEndpoint::new(address)
             },
             node: Node {
-                name,
-                zone,
                 addresses: node.address.parse().into_iter().collect(),
+                ..Node::new(name, zone)
             },
         })
     }
@@ -270,11 +269,8 @@ impl Translated {
             node_port: None,
         };
         Service {
-            name: name.clone(),
             ports: ports.into_iter().map(port).collect(),
-            zone_policy: None,
-            owns_node_ports: false,
-            host_port: None,
+            ..Service::new(name.clone())
         }
     }
 
@@ -287,10 +283,8 @@ impl Translated {
             let key = SliceKey::new(service.namespace(), &name)
                 .expect("a service name and a number make an object name");
             let slice = slices.entry(key.clone()).or_insert_with(|| Slice {
-                key,
-                service: service.clone(),
                 ports: instance.port.into_iter().map(slice_port).collect(),
-                endpoints: Vec::new(),
+                ..Slice::new(key, service.clone())
             });
             slice.endpoints.push(instance.endpoint.clone());
         }

@@ -2,7 +2,7 @@
 //! Facts from a file: ordinary Kubernetes YAML or JSON with Nodes, Services, EndpointSlices and Endpoints.
 //!
 //! The file is read again when its folder tells of a change (a mounted ConfigMap swaps a link beside it, and a watch on
-//! the file itself dies with it), and every 30 seconds as a net below. What is the same sends nothing. A file that
+//! the file itself dies with it), and every 30 seconds as a net below. What is the same is not parsed again. A file that
 //! disappears or cannot be read keeps what it said last, and says why.
 
 mod content;
@@ -53,6 +53,16 @@ pub enum ManifestError {
         /// Its size.
         bytes: u64,
     },
+    /// The file holds objects, and none of them can be used.
+    #[error("nothing in manifest {} can be used: {place}: {reason}", path.display())]
+    Unusable {
+        /// The file.
+        path: PathBuf,
+        /// Where the first problem is.
+        place: String,
+        /// What it is.
+        reason: String,
+    },
     /// The file is no text.
     #[error("manifest {} is not UTF-8 in line {line}", path.display())]
     NotUtf8 {
@@ -71,26 +81,38 @@ pub struct Manifest {
     keys: ZoneKeys,
     status: Arc<SourceStatus>,
     content: ManifestContent,
+    /// Of the text that the content was read from; none when it has to be read again in any case.
+    digest: Option<u64>,
 }
 
 impl Manifest {
     /// Reads the file for the first time. Blocks for as long as that takes.
     ///
     /// # Errors
-    /// When the file as a whole cannot be read. What is wrong inside it is a problem of its content, not an error.
+    /// When the file as a whole cannot be read, or nothing in it can be used. What is wrong with a part of it is a problem
+    /// of its content, not an error.
     pub fn open(
         path: PathBuf,
         node: NodeName,
         keys: ZoneKeys,
         status: Arc<SourceStatus>,
     ) -> Result<Self, ManifestError> {
-        let content = Self::read(&path, &node, &keys)?;
+        let text = read_text(&path)?;
+        let content = parse(&path, &text, &node, &keys);
+        if let (true, Some(problem)) = (content.is_empty(), content.problems().first()) {
+            return Err(ManifestError::Unusable {
+                path,
+                place: problem.place.clone(),
+                reason: problem.reason.clone(),
+            });
+        }
         Ok(Self {
             path,
             node,
             keys,
             status,
             content,
+            digest: Some(digest(&text)),
         })
     }
 
@@ -103,9 +125,7 @@ impl Manifest {
         node: &NodeName,
         keys: &ZoneKeys,
     ) -> Result<ManifestContent, ManifestError> {
-        let text = read_text(path)?;
-        let name = path.display().to_string();
-        Ok(ManifestContent::parse(&name, &text, node, keys))
+        Ok(parse(path, &read_text(path)?, node, keys))
     }
 
     /// What the file said when it was last read well.
@@ -148,10 +168,15 @@ impl Manifest {
     /// Reads the file again and says what has changed.
     async fn reload(&mut self) -> Vec<Update> {
         match self.read_settled().await {
-            Ok(content) if content.is_blank() && !self.content.is_empty() => {
+            Ok(None) => {
+                self.note_good();
+                Vec::new()
+            }
+            Ok(Some((_, content))) if content.is_blank() && !self.content.is_empty() => {
                 self.keep("it is empty now")
             }
-            Ok(content) => {
+            Ok(Some((digest, content))) => {
+                self.digest = Some(digest);
                 self.note_good();
                 self.replace(content)
             }
@@ -159,29 +184,31 @@ impl Manifest {
         }
     }
 
-    /// Reads until the file says the same twice, lest one that is being written be taken for a shorter one.
-    async fn read_settled(&self) -> Result<ManifestContent, String> {
-        let mut content = self.read_now().await?;
+    /// Reads until the file says the same twice, lest one that is being written be taken for a shorter one; none when
+    /// it says what it said last.
+    async fn read_settled(&self) -> Result<Option<(u64, ManifestContent)>, String> {
+        let mut text = self.read_now().await?;
         for _ in 0..SETTLE_READS_MAX {
-            if content == self.content {
-                break;
+            if self.digest == Some(digest(&text)) {
+                return Ok(None);
             }
             sleep(SETTLE).await;
             let again = self.read_now().await?;
-            if again == content {
+            if again == text {
                 break;
             }
-            content = again;
+            text = again;
         }
-        Ok(content)
+        let (path, node, keys) = (self.path.clone(), self.node.clone(), self.keys.clone());
+        let parse = move || (digest(&text), parse(&path, &text, &node, &keys));
+        blocking(parse).await.map(Some)
     }
 
-    async fn read_now(&self) -> Result<ManifestContent, String> {
-        let (path, node, keys) = (self.path.clone(), self.node.clone(), self.keys.clone());
-        match tokio::task::spawn_blocking(move || Self::read(&path, &node, &keys)).await {
-            Ok(read) => read.map_err(|error| super::error_chain(&error)),
-            Err(error) => Err(error.to_string()),
-        }
+    async fn read_now(&self) -> Result<String, String> {
+        let path = self.path.clone();
+        blocking(move || read_text(&path))
+            .await?
+            .map_err(|error| super::error_chain(&error))
     }
 
     fn replace(&mut self, mut content: ManifestContent) -> Vec<Update> {
@@ -197,6 +224,7 @@ impl Manifest {
 
     /// Keeps the last good content, with the reason as a problem.
     fn keep(&mut self, reason: &str) -> Vec<Update> {
+        self.digest = None;
         for kind in Kind::ALL {
             self.status.failed(kind, FailureReason::Unreadable);
             self.status.set_connected(kind, false);
@@ -228,6 +256,21 @@ impl Manifest {
             self.status.synced(kind);
         }
     }
+}
+
+fn parse(path: &Path, text: &str, node: &NodeName, keys: &ZoneKeys) -> ManifestContent {
+    ManifestContent::parse(&path.display().to_string(), text, node, keys)
+}
+
+fn digest(text: &str) -> u64 {
+    xxhash_rust::xxh3::xxh3_64(text.as_bytes())
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, String> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| error.to_string())
 }
 
 fn read_text(path: &Path) -> Result<String, ManifestError> {

@@ -5,13 +5,14 @@ use super::{
     Flaw, Flaws, Format, Meta, Raw,
     meta::nullable,
     port::{RawPort, address},
-    slice::{RawTarget, node_name, slice_ports, target},
+    slice::{RawTarget, hostname, node_name, slice_ports, slice_zone, target},
 };
 use crate::{
-    model::{Conditions, ServiceName, Slice, SliceEndpoint, SliceKey, ZoneKeys},
+    model::{Conditions, ServiceName, Slice, SliceEndpoint, SliceKey, SlicePort, ZoneKeys},
     store::Object,
 };
 use serde::Deserialize;
+use std::sync::Arc;
 
 /// An Endpoints object as its JSON has it.
 #[derive(Debug, Default, Deserialize)]
@@ -39,6 +40,7 @@ struct RawSubset {
 struct RawAddress {
     ip: Option<String>,
     node_name: Option<String>,
+    hostname: Option<String>,
     target_ref: Option<RawTarget>,
 }
 
@@ -61,6 +63,17 @@ fn endpoints(raw: &RawEndpoints, flaws: &mut Flaws) -> Result<Vec<Slice>, Flaw> 
     let meta = &raw.metadata;
     let service = ServiceName::new(meta.namespace(), meta.name())
         .map_err(|error| Flaw::new("metadata.name", &error))?;
+    if meta
+        .annotation(OVER_CAPACITY)
+        .is_some_and(|state| state == "truncated")
+    {
+        let reason = "the service has more than 1,000 endpoints, and only the first are listed";
+        flaws.add(Flaw::new(
+            format!("metadata.annotations[{OVER_CAPACITY}]"),
+            reason,
+        ));
+    }
+    let (zone, version) = (slice_zone(meta, flaws), meta.version_number());
     let mut slices = Vec::with_capacity(raw.subsets.len());
     for (position, subset) in raw.subsets.iter().enumerate() {
         let place = format!("subsets[{position}]");
@@ -68,22 +81,33 @@ fn endpoints(raw: &RawEndpoints, flaws: &mut Flaws) -> Result<Vec<Slice>, Flaw> 
             flaws.add(Flaw::new(place, "it is null"));
             continue;
         };
-        // A mirrored slice is called by the name and five letters, and keeps its own key.
-        let name = format!("{}-endpoints-{position}", meta.name());
-        let key = SliceKey::new(meta.namespace(), &name)
-            .map_err(|error| Flaw::new("metadata.name", &error))?;
-        slices.push(slice(key, service.clone(), subset, &place, flaws));
+        let key = subset_key(&service, position)
+            .ok_or_else(|| Flaw::new("metadata.name", "it is too long"))?;
+        let (ports, endpoints) = subset_of(subset, &place, flaws);
+        slices.push(Slice {
+            ports,
+            endpoints,
+            zone: zone.clone(),
+            version,
+            ..Slice::new(key, service.clone())
+        });
     }
     Ok(slices)
 }
 
-fn slice(
-    key: SliceKey,
-    service: ServiceName,
+/// The key under which a subset of the service's Endpoints is kept.
+///
+/// A mirrored slice is called by the name and five letters, and keeps its own key.
+pub(in crate::source) fn subset_key(service: &ServiceName, position: usize) -> Option<SliceKey> {
+    let name = format!("{}-endpoints-{position}", service.name());
+    SliceKey::new(service.namespace(), &name).ok()
+}
+
+fn subset_of(
     raw: &RawSubset,
     place: &str,
     flaws: &mut Flaws,
-) -> Slice {
+) -> (Arc<[SlicePort]>, Vec<SliceEndpoint>) {
     let ports = slice_ports(&raw.ports, &format!("{place}.ports"), flaws);
     let lists = [
         ("addresses", &raw.addresses, true),
@@ -96,12 +120,7 @@ fn slice(
             endpoints.extend(endpoint(raw.as_ref(), ready, &place, flaws));
         }
     }
-    Slice {
-        key,
-        service,
-        ports,
-        endpoints,
-    }
+    (ports, endpoints)
 }
 
 fn endpoint(
@@ -113,10 +132,15 @@ fn endpoint(
     let raw = flaws.take(place, raw.ok_or("it is null"))?;
     let text = raw.ip.as_deref().unwrap_or_default();
     let node = raw.node_name.as_deref().unwrap_or_default();
+    let address = flaws.take(format!("{place}.ip"), address(text))?;
     Some(SliceEndpoint {
-        address: flaws.take(format!("{place}.ip"), address(text))?,
         target: target(raw.target_ref.as_ref(), place, flaws),
         node: node_name(node, format!("{place}.nodeName"), flaws),
         conditions: Conditions::from_api(Some(ready), None, None),
+        hostname: hostname(raw.hostname.as_deref(), place, flaws),
+        ..SliceEndpoint::new(address)
     })
 }
+
+/// Says since Kubernetes 1.22 that addresses were left out (kubernetes/kubernetes#103520).
+const OVER_CAPACITY: &str = "endpoints.kubernetes.io/over-capacity";

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The metadata of an object, as far as discovery reads it.
 
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, de::IgnoredAny};
 use std::collections::BTreeMap;
 
 /// Name, version, labels and annotations; each may be missing.
@@ -11,6 +11,7 @@ pub(in crate::source) struct Meta {
     name: Option<String>,
     namespace: Option<String>,
     resource_version: Option<String>,
+    deletion_timestamp: Option<IgnoredAny>,
     #[serde(deserialize_with = "nullable")]
     labels: BTreeMap<String, Option<String>>,
     #[serde(deserialize_with = "nullable")]
@@ -34,6 +35,23 @@ impl Meta {
     /// The resourceVersion; empty when there is none.
     pub(in crate::source) fn version(&self) -> &str {
         self.resource_version.as_deref().unwrap_or_default()
+    }
+
+    /// The resourceVersion as a number, to tell the later of two; 0 when it is none.
+    pub(super) fn version_number(&self) -> u64 {
+        self.version().parse().unwrap_or(0)
+    }
+
+    /// Whether the object is being deleted.
+    pub(super) fn is_deleting(&self) -> bool {
+        self.deletion_timestamp.is_some()
+    }
+
+    /// All labels.
+    pub(super) fn labels(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.labels
+            .iter()
+            .map(|(key, value)| (key.as_str(), value.as_deref().unwrap_or_default()))
     }
 
     /// A label; Kubernetes reads a null one as empty.

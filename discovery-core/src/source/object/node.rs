@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Node: name, zone label, addresses of type `InternalIP`.
+//! Node: name, zone labels, addresses of type `InternalIP`, and whether the control plane still hears of it.
 
 use super::{Flaw, Flaws, Format, Meta, Raw, meta::nullable};
 use crate::{
-    model::{Node, NodeName, Zone, ZoneKey, ZoneKeys},
+    model::{Node, NodeLabels, NodeName, NodeReadiness, Zone, ZoneKey, ZoneKeys},
     store::Object,
 };
 use serde::Deserialize;
@@ -16,7 +16,22 @@ pub(in crate::source) struct RawNode {
     #[serde(deserialize_with = "nullable")]
     metadata: Meta,
     #[serde(deserialize_with = "nullable")]
+    spec: RawSpec,
+    #[serde(deserialize_with = "nullable")]
     status: RawStatus,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct RawSpec {
+    #[serde(deserialize_with = "nullable")]
+    taints: Vec<Option<RawTaint>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct RawTaint {
+    key: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -24,6 +39,15 @@ pub(in crate::source) struct RawNode {
 struct RawStatus {
     #[serde(deserialize_with = "nullable")]
     addresses: Vec<Option<RawAddress>>,
+    #[serde(deserialize_with = "nullable")]
+    conditions: Vec<Option<RawCondition>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct RawCondition {
+    r#type: Option<String>,
+    status: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -35,7 +59,8 @@ struct RawAddress {
 
 impl Raw for RawNode {
     const FORMAT: Format = Format::Node;
-    const LISTS: &'static [&'static str] = &["/status/addresses"];
+    const LISTS: &'static [&'static str] =
+        &["/status/addresses", "/status/conditions", "/spec/taints"];
 
     fn meta(&self) -> &Meta {
         &self.metadata
@@ -58,8 +83,37 @@ fn node(raw: &RawNode, keys: &ZoneKeys, flaws: &mut Flaws) -> Result<Node, Flaw>
     Ok(Node {
         name,
         zone: zone(&raw.metadata, keys, flaws),
+        labels: labels(&raw.metadata),
         addresses: addresses(&raw.status.addresses, flaws),
+        readiness: readiness(&raw.status.conditions),
+        is_unreachable: raw
+            .spec
+            .taints
+            .iter()
+            .flatten()
+            .any(|taint| taint.key.as_deref() == Some(UNREACHABLE)),
+        is_deleting: raw.metadata.is_deleting(),
     })
+}
+
+/// The labels by which nodes can be together. What hardware a node has, which tools write by the hundred, is none.
+fn labels(meta: &Meta) -> NodeLabels {
+    meta.labels()
+        .filter(|(key, _)| !key.starts_with(HARDWARE))
+        .filter_map(|(key, value)| Some((ZoneKey::parse(key).ok()?, Zone::parse(value).ok()?)))
+        .collect()
+}
+
+fn readiness(conditions: &[Option<RawCondition>]) -> NodeReadiness {
+    let ready = conditions
+        .iter()
+        .flatten()
+        .find(|condition| condition.r#type.as_deref() == Some("Ready"));
+    match ready.and_then(|condition| condition.status.as_deref()) {
+        Some("True") => NodeReadiness::Ready,
+        Some("False") => NodeReadiness::NotReady,
+        _ => NodeReadiness::Unknown,
+    }
 }
 
 fn zone(meta: &Meta, keys: &ZoneKeys, flaws: &mut Flaws) -> Option<Zone> {
@@ -85,3 +139,7 @@ fn addresses(raw: &[Option<RawAddress>], flaws: &mut Flaws) -> Vec<IpAddr> {
     }
     addresses
 }
+
+/// What the node controller puts on a node that it has lost.
+const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
+const HARDWARE: &str = "feature.node.kubernetes.io/";

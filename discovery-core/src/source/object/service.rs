@@ -7,10 +7,14 @@ use super::{
     port::{RawPort, ports, short},
 };
 use crate::{
-    model::{HostPort, ModelError, Service, ServiceName, ServicePort, ZoneKeys, ZonePolicy},
+    model::{
+        HostPort, ModelError, Scope, Service, ServiceKind, ServiceName, ServicePort, TopologyMode,
+        TrafficDistribution, ZoneKeys, ZonePolicy,
+    },
     store::Object,
 };
 use serde::Deserialize;
+use serde_json::Value;
 use std::num::NonZeroU16;
 
 /// A Service as its JSON has it.
@@ -24,10 +28,17 @@ pub(in crate::source) struct RawService {
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[serde(default, rename_all = "camelCase")]
 struct RawSpec {
     #[serde(deserialize_with = "nullable")]
     ports: Vec<Option<RawPort>>,
+    r#type: Option<String>,
+    #[serde(rename = "clusterIP")]
+    cluster_ip: Option<String>,
+    external_name: Option<String>,
+    selector: Option<Value>,
+    publish_not_ready_addresses: Option<bool>,
+    traffic_distribution: Option<String>,
 }
 
 impl Raw for RawService {
@@ -59,6 +70,12 @@ fn service(raw: &RawService, flaws: &mut Flaws) -> Result<Service, Flaw> {
         name,
         ports: ports.collect(),
         zone_policy: annotation(meta, ZONE_POLICY, flaws, zone_policy),
+        scope: scope(meta, flaws),
+        traffic_distribution: traffic_distribution(&raw.spec, flaws),
+        topology_mode: topology_mode(meta),
+        kind: kind(&raw.spec, flaws),
+        has_selector: matches!(&raw.spec.selector, Some(Value::Object(labels)) if !labels.is_empty()),
+        publish_not_ready: raw.spec.publish_not_ready_addresses.unwrap_or(false),
         owns_node_ports: meta.label(SERVICE_PROXY_NAME) == Some(OUR_NAME),
         host_port: annotation(meta, HOST_PORT, flaws, host_port),
     })
@@ -72,6 +89,117 @@ fn annotation<T>(
 ) -> Option<T> {
     let text = meta.annotation(key)?;
     flaws.take(format!("metadata.annotations[{key}]"), read(text))
+}
+
+/// What is near for the service: the first of our annotation, SuperEdge's grid label and annotation, OpenYurt's annotation
+/// that says anything.
+///
+/// One that cannot be read still asks for a boundary, which we do not know: nothing is near then.
+fn scope(meta: &Meta, flaws: &mut Flaws) -> Option<Scope> {
+    type Read = fn(&str) -> Result<Option<Scope>, String>;
+    let places: [(&str, &str, Option<&str>, Read); 4] = [
+        ("annotations", ZONE_KEY, meta.annotation(ZONE_KEY), one_key),
+        ("labels", GRID_KEY, meta.label(GRID_KEY), one_key),
+        (
+            "annotations",
+            GRID_KEYS,
+            meta.annotation(GRID_KEYS),
+            key_list,
+        ),
+        (
+            "annotations",
+            POOL_KEYS,
+            meta.annotation(POOL_KEYS),
+            pool_key,
+        ),
+    ];
+    places.into_iter().find_map(|(kind, key, text, read)| {
+        read(text?).unwrap_or_else(|reason| {
+            flaws.add(Flaw::new(format!("metadata.{kind}[{key}]"), &reason));
+            Some(Scope::nothing())
+        })
+    })
+}
+
+fn one_key(text: &str) -> Result<Option<Scope>, String> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    parse_scope([text]).map(Some)
+}
+
+/// SuperEdge's list: to share one of the labels is enough, and an empty list asks for nothing.
+fn key_list(text: &str) -> Result<Option<Scope>, String> {
+    let keys: Vec<&str> = serde_json::from_str(text)
+        .map_err(|_| format!("{:?} is no JSON list of label keys", short(text)))?;
+    if keys.is_empty() {
+        return Ok(None);
+    }
+    parse_scope(keys).map(Some)
+}
+
+/// OpenYurt's annotation: this node, or the pool of nodes, which has two names.
+fn pool_key(text: &str) -> Result<Option<Scope>, String> {
+    match text {
+        "" => Ok(None),
+        "kubernetes.io/hostname" => parse_scope([text]).map(Some),
+        "openyurt.io/nodepool" | "kubernetes.io/zone" => parse_scope([POOL_LABEL]).map(Some),
+        other => Err(format!(
+            "{:?} is none of kubernetes.io/hostname, openyurt.io/nodepool, kubernetes.io/zone",
+            short(other)
+        )),
+    }
+}
+
+fn parse_scope<'k>(keys: impl IntoIterator<Item = &'k str>) -> Result<Scope, String> {
+    Scope::parse(keys).map_err(|error| error.to_string())
+}
+
+fn traffic_distribution(spec: &RawSpec, flaws: &mut Flaws) -> Option<TrafficDistribution> {
+    match spec.traffic_distribution.as_deref()? {
+        "" => None,
+        "PreferSameZone" | "PreferClose" => Some(TrafficDistribution::SameZone),
+        "PreferSameNode" => Some(TrafficDistribution::SameNode),
+        other => {
+            let reason = format!(
+                "{:?} is none of PreferSameZone, PreferSameNode, PreferClose",
+                short(other)
+            );
+            flaws.add(Flaw::new("spec.trafficDistribution", &reason));
+            None
+        }
+    }
+}
+
+/// Values that we do not know are other implementations' own (KEP-2433).
+fn topology_mode(meta: &Meta) -> Option<TopologyMode> {
+    match meta.annotation(TOPOLOGY_MODE)? {
+        "Auto" | "auto" => Some(TopologyMode::Auto),
+        "Disabled" | "disabled" => Some(TopologyMode::Disabled),
+        _ => None,
+    }
+}
+
+fn kind(spec: &RawSpec, flaws: &mut Flaws) -> ServiceKind {
+    if spec.r#type.as_deref() != Some("ExternalName") {
+        let is_headless = spec.cluster_ip.as_deref() == Some("None");
+        return if is_headless {
+            ServiceKind::Headless
+        } else {
+            ServiceKind::Cluster
+        };
+    }
+    let name = spec.external_name.as_deref().unwrap_or_default();
+    let is_domain = matches!(name.len(), 1..=253)
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));
+    if is_domain {
+        return ServiceKind::ExternalName(name.into());
+    }
+    let reason = format!("{:?} is no domain", short(name));
+    flaws.add(Flaw::new("spec.externalName", &reason));
+    ServiceKind::default()
 }
 
 fn host_port(text: &str) -> Result<HostPort, String> {
@@ -88,6 +216,14 @@ fn zone_policy(text: &str) -> Result<ZonePolicy, String> {
 }
 
 const ZONE_POLICY: &str = "zonal.dev/zone-policy";
+const ZONE_KEY: &str = "zonal.dev/zone-key";
+/// SuperEdge puts the key of a grid on the grid's Service, and from there on its slices.
+const GRID_KEY: &str = "superedge.io/grid-uniq-key";
+const GRID_KEYS: &str = "topologyKeys";
+const POOL_KEYS: &str = "openyurt.io/topologyKeys";
+/// What OpenYurt puts on the nodes of a pool.
+const POOL_LABEL: &str = "apps.openyurt.io/nodepool";
+const TOPOLOGY_MODE: &str = "service.kubernetes.io/topology-mode";
 const HOST_PORT: &str = "zonal.dev/host-port";
 /// kube-proxy stands aside from Services with this label (KEP-2447).
 const SERVICE_PROXY_NAME: &str = "service.kubernetes.io/service-proxy-name";

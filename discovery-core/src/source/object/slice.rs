@@ -8,12 +8,13 @@ use super::{
 };
 use crate::{
     model::{
-        Conditions, NodeName, ServiceName, Slice, SliceEndpoint, SliceKey, SlicePort, TargetRef,
-        ZoneKeys,
+        Conditions, Hints, NodeName, ServiceName, Slice, SliceEndpoint, SliceKey, SlicePort,
+        TargetRef, Zone, ZoneKey, ZoneKeys,
     },
     store::Object,
 };
 use serde::Deserialize;
+use serde_json::Value;
 use std::{collections::BTreeMap, sync::Arc};
 
 /// An EndpointSlice as its JSON has it.
@@ -38,6 +39,10 @@ struct RawEndpoint {
     conditions: RawConditions,
     target_ref: Option<RawTarget>,
     node_name: Option<String>,
+    hostname: Option<String>,
+    zone: Option<String>,
+    // A preference, which must not cost the endpoint whatever it is.
+    hints: Option<Value>,
     #[serde(deserialize_with = "nullable")]
     topology: BTreeMap<String, Option<String>>,
 }
@@ -95,7 +100,18 @@ fn slice(raw: &RawSlice, flaws: &mut Flaws) -> Result<Option<Slice>, Flaw> {
         service,
         ports: slice_ports(&raw.ports, "ports", flaws),
         endpoints,
+        zone: slice_zone(meta, flaws),
+        version: meta.version_number(),
     }))
+}
+
+/// The zone of the slice's endpoints without a node, by label or annotation.
+pub(super) fn slice_zone(meta: &Meta, flaws: &mut Flaws) -> Option<Zone> {
+    let (kind, text) = match (meta.label(ZONE), meta.annotation(ZONE)) {
+        (Some(text), _) => ("labels", text),
+        (None, text) => ("annotations", text?),
+    };
+    flaws.take(format!("metadata.{kind}[{ZONE}]"), Zone::parse(text))
 }
 
 /// The ports of a list as those of a slice.
@@ -115,18 +131,27 @@ pub(super) fn slice_ports(
 }
 
 fn endpoints(raw: &[Option<RawEndpoint>], flaws: &mut Flaws) -> Vec<SliceEndpoint> {
-    let mut endpoints = Vec::with_capacity(raw.len());
+    let mut endpoints: Vec<SliceEndpoint> = Vec::with_capacity(raw.len());
     for (position, endpoint) in raw.iter().enumerate() {
         let place = format!("endpoints[{position}]");
-        match endpoint {
-            None => flaws.add(Flaw::new(place, "it is null")),
-            Some(raw) => endpoints.extend(self::endpoint(raw, &place, flaws)),
-        }
+        let Some(raw) = endpoint else {
+            flaws.add(Flaw::new(place, "it is null"));
+            continue;
+        };
+        let before = endpoints.last();
+        let endpoint = self::endpoint(raw, before, &place, flaws);
+        endpoints.extend(endpoint);
     }
     endpoints
 }
 
-fn endpoint(raw: &RawEndpoint, place: &str, flaws: &mut Flaws) -> Option<SliceEndpoint> {
+/// The endpoint; it shares with the one before what both have.
+fn endpoint(
+    raw: &RawEndpoint,
+    before: Option<&SliceEndpoint>,
+    place: &str,
+    flaws: &mut Flaws,
+) -> Option<SliceEndpoint> {
     // As kube-proxy: the first address is the endpoint, the others are names for the same.
     let text = raw.addresses.first().and_then(Option::as_deref);
     let address = match text {
@@ -143,7 +168,82 @@ fn endpoint(raw: &RawEndpoint, place: &str, flaws: &mut Flaws) -> Option<SliceEn
             conditions.serving,
             conditions.terminating,
         ),
+        zone: zone(raw, before, place, flaws),
+        hints: hints(raw, before, place, flaws),
+        hostname: hostname(raw.hostname.as_deref(), place, flaws),
     })
+}
+
+/// The zone as the slice states it, in a field or, in v1beta1, in the topology.
+fn zone(
+    raw: &RawEndpoint,
+    before: Option<&SliceEndpoint>,
+    place: &str,
+    flaws: &mut Flaws,
+) -> Option<Zone> {
+    let topology = || raw.topology.get(ZoneKey::STANDARD)?.as_deref();
+    let text = raw.zone.as_deref().or_else(topology)?;
+    let known = before.and_then(|before| before.zone.as_ref());
+    match known.filter(|zone| zone.as_str() == text) {
+        Some(zone) => Some(zone.clone()),
+        None if text.is_empty() => None,
+        None => flaws.take(format!("{place}.zone"), Zone::parse(text)),
+    }
+}
+
+fn hints(
+    raw: &RawEndpoint,
+    before: Option<&SliceEndpoint>,
+    place: &str,
+    flaws: &mut Flaws,
+) -> Option<Arc<Hints>> {
+    let raw = raw.hints.as_ref()?;
+    if !raw.is_object() {
+        flaws.add(Flaw::new(format!("{place}.hints"), "it is no object"));
+        return None;
+    }
+    let read = |field: &str| -> Result<Vec<&str>, String> {
+        let list = match raw.get(field) {
+            None | Some(Value::Null) => return Ok(vec![]),
+            Some(list) => list.as_array().ok_or("it is no list")?,
+        };
+        if list.len() > Hints::MAX {
+            return Err(format!("it has more than {} entries", Hints::MAX));
+        }
+        list.iter()
+            .map(|hint| hint.get("name").and_then(Value::as_str))
+            .collect::<Option<_>>()
+            .ok_or_else(|| "an entry has no name".to_owned())
+    };
+    let zones = read("forZones").and_then(|names| parse_all(names, Zone::parse));
+    let nodes = read("forNodes").and_then(|names| parse_all(names, NodeName::parse));
+    let hints = Hints {
+        zones: flaws.take(format!("{place}.hints.forZones"), zones)?,
+        nodes: flaws.take(format!("{place}.hints.forNodes"), nodes)?,
+    };
+    let known = before.and_then(|before| before.hints.as_ref());
+    match known.filter(|known| ***known == hints) {
+        Some(known) => Some(known.clone()),
+        None => (hints != Hints::default()).then(|| Arc::new(hints)),
+    }
+}
+
+fn parse_all<T, E: ToString>(
+    names: Vec<&str>,
+    parse: impl Fn(&str) -> Result<T, E>,
+) -> Result<Vec<T>, String> {
+    names
+        .into_iter()
+        .map(|name| parse(name).map_err(|error| error.to_string()))
+        .collect()
+}
+
+/// The pod's host name; none when the text is empty or no name.
+pub(super) fn hostname(text: Option<&str>, place: &str, flaws: &mut Flaws) -> Option<Arc<str>> {
+    let text = text.filter(|text| !text.is_empty())?;
+    // A host name follows the rule of node names, which are host names.
+    let name = NodeName::parse(text).map(|_| text.into());
+    flaws.take(format!("{place}.hostname"), name)
 }
 
 fn node(raw: &RawEndpoint, place: &str, flaws: &mut Flaws) -> Option<NodeName> {
@@ -185,4 +285,6 @@ pub(super) fn target(raw: Option<&RawTarget>, place: &str, flaws: &mut Flaws) ->
 
 /// The one mark of whose a slice is; its name is cut and generated.
 pub(super) const SERVICE_NAME: &str = "kubernetes.io/service-name";
+/// Ours: the zone of a slice whose endpoints have no node.
+const ZONE: &str = "zonal.dev/zone";
 const HOSTNAME: &str = "kubernetes.io/hostname";

@@ -2,7 +2,9 @@
 //! Hostile and odd objects: what is kept of them, and what is said of the rest.
 
 use super::*;
-use crate::model::{Conditions, Protocol, ZonePolicy};
+use crate::model::{
+    Conditions, NodeReadiness, Protocol, ServiceKind, TopologyMode, TrafficDistribution, ZonePolicy,
+};
 use serde_json::json;
 
 fn read(format: Format, value: Value) -> Reading {
@@ -575,4 +577,283 @@ fn names_that_go_to_logs_are_short_and_plain() {
     let reading = read(Format::Service, json!({"metadata": {"name": name}}));
     assert!(reading.name.len() < 600);
     assert!(!reading.name.contains(char::is_control));
+}
+
+fn scope_of(metadata: &Value) -> (Option<String>, Vec<String>) {
+    let reading = service(json!({"metadata": metadata}));
+    let Object::Service(service) = &reading.objects[0] else {
+        panic!("no service")
+    };
+    let places = reading.flaws.iter().map(|flaw| flaw.place.clone());
+    (
+        service.scope.as_ref().map(ToString::to_string),
+        places.collect(),
+    )
+}
+
+#[test]
+fn what_is_near_for_a_service_is_asked_in_order_of_rank() {
+    let ours = json!({"zonal.dev/zone-key": "site", "topologyKeys": "[\"a\"]"});
+    let grid = json!({"superedge.io/grid-uniq-key": "grid"});
+    let keys = |text: &str| json!({"annotations": {"topologyKeys": text}});
+    let pool = |text: &str| json!({"annotations": {"openyurt.io/topologyKeys": text}});
+    for (metadata, expected) in [
+        (json!({}), None),
+        (json!({"annotations": ours, "labels": grid}), Some("site")),
+        (
+            json!({"labels": grid, "annotations": {"topologyKeys": "[\"a\"]"}}),
+            Some("grid"),
+        ),
+        (
+            keys(r#"["zone1", "kubernetes.io/hostname"]"#),
+            Some("kubernetes.io/hostname or zone1"),
+        ),
+        (keys("[]"), None),
+        (
+            json!({"annotations": {"topologyKeys": "[]", "openyurt.io/topologyKeys": "openyurt.io/nodepool"}}),
+            Some("apps.openyurt.io/nodepool"),
+        ),
+        (
+            pool("kubernetes.io/hostname"),
+            Some("kubernetes.io/hostname"),
+        ),
+        (
+            pool("kubernetes.io/zone"),
+            Some("apps.openyurt.io/nodepool"),
+        ),
+        (pool(""), None),
+    ] {
+        let (scope, flaws) = scope_of(&metadata);
+        assert_eq!(scope.as_deref(), expected, "{metadata}");
+        assert!(flaws.is_empty(), "{metadata}: {flaws:?}");
+    }
+}
+
+#[test]
+fn a_boundary_that_cannot_be_read_closes_and_is_named() {
+    for (key, text) in [
+        ("zonal.dev/zone-key", "a b"),
+        ("zonal.dev/zone-key", "*"),
+        ("topologyKeys", "not json"),
+        ("topologyKeys", r#"{"a": 1}"#),
+        ("topologyKeys", r"[1]"),
+        ("topologyKeys", r#"["*"]"#),
+        ("topologyKeys", &format!("[{}", "[".repeat(100_000))),
+        ("openyurt.io/topologyKeys", "region"),
+    ] {
+        let (scope, flaws) = scope_of(&json!({"annotations": {key: text}}));
+        assert_eq!(scope.as_deref(), Some("nothing"), "{key}");
+        assert_eq!(flaws, [format!("metadata.annotations[{key}]")]);
+    }
+}
+
+#[test]
+fn a_service_tells_its_kind_and_its_preferences() {
+    let reading = service(json!({
+        "metadata": {"annotations": {"service.kubernetes.io/topology-mode": "Auto"}},
+        "spec": {"clusterIP": "None", "selector": {"app": "web"}, "publishNotReadyAddresses": true,
+                 "trafficDistribution": "PreferClose"},
+    }));
+    let Object::Service(service) = &reading.objects[0] else {
+        panic!("no service")
+    };
+    assert!(service.has_selector && service.publish_not_ready);
+    assert_eq!(
+        service.traffic_distribution,
+        Some(TrafficDistribution::SameZone)
+    );
+    assert_eq!(service.kind, ServiceKind::Headless);
+    assert_eq!(service.topology_mode, Some(TopologyMode::Auto));
+    for (spec, name, place) in [
+        (
+            json!({"type": "ExternalName", "externalName": "db.example"}),
+            Some("db.example"),
+            None,
+        ),
+        (
+            json!({"type": "ExternalName", "externalName": "a b"}),
+            None,
+            Some("spec.externalName"),
+        ),
+        (json!({"externalName": "db.example"}), None, None),
+        (
+            json!({"trafficDistribution": "Far"}),
+            None,
+            Some("spec.trafficDistribution"),
+        ),
+    ] {
+        let reading = self::service(json!({"spec": spec}));
+        let Object::Service(service) = &reading.objects[0] else {
+            panic!("no service")
+        };
+        let external = match &service.kind {
+            ServiceKind::ExternalName(name) => Some(&**name),
+            _ => None,
+        };
+        assert_eq!(external, name, "{spec}");
+        assert_eq!(
+            reading.flaws.first().map(|flaw| &*flaw.place),
+            place,
+            "{spec}"
+        );
+    }
+}
+
+#[test]
+fn a_node_tells_its_zone_under_every_key_and_whether_it_is_heard_of() {
+    let reading = read(
+        Format::Node,
+        json!({
+            "metadata": {"name": "n1", "deletionTimestamp": "2026-01-01T00:00:00Z",
+                         "labels": {"site": "mall-1", "empty": "", "feature.node.kubernetes.io/cpu": "x"}},
+            "spec": {"taints": [null, {"key": "node.kubernetes.io/unreachable", "effect": "NoExecute"}]},
+            "status": {"conditions": [{"type": "Ready", "status": "Unknown"}]},
+        }),
+    );
+    let Object::Node(node) = &reading.objects[0] else {
+        panic!("no node")
+    };
+    let labels: Vec<_> = node
+        .labels
+        .iter()
+        .map(|(key, zone)| format!("{key}={zone}"))
+        .collect();
+    assert_eq!(labels, ["site=mall-1"]);
+    assert!(node.is_unreachable && node.is_deleting);
+    for (conditions, expected) in [
+        (
+            json!([{"type": "Ready", "status": "True"}]),
+            NodeReadiness::Ready,
+        ),
+        (
+            json!([{"type": "Ready", "status": "False"}]),
+            NodeReadiness::NotReady,
+        ),
+        (
+            json!([{"type": "Ready", "status": "Maybe"}]),
+            NodeReadiness::Unknown,
+        ),
+        (json!([{"type": 7}, null]), NodeReadiness::Unknown),
+        (json!(null), NodeReadiness::Unknown),
+    ] {
+        let value = json!({"metadata": {"name": "n1"}, "status": {"conditions": conditions}});
+        let reading = read(Format::Node, value);
+        let Object::Node(node) = &reading.objects[0] else {
+            panic!("no node")
+        };
+        assert_eq!(node.readiness, expected, "{conditions}");
+    }
+}
+
+#[test]
+fn an_endpoint_tells_its_stated_zone_its_hints_and_its_host_name() {
+    let nine: Vec<Value> = (0..9).map(|n| json!({"name": format!("z{n}")})).collect();
+    for (endpoint, expected, place) in [
+        (
+            json!({"zone": "mall-1", "hostname": "web-0"}),
+            "mall-1 [] [] web-0",
+            None,
+        ),
+        (
+            json!({"topology": {"topology.kubernetes.io/zone": "mall-2"}}),
+            "mall-2 [] [] -",
+            None,
+        ),
+        (json!({"zone": "", "hostname": ""}), "- [] [] -", None),
+        (
+            json!({"zone": "mall 1"}),
+            "- [] [] -",
+            Some("endpoints[0].zone"),
+        ),
+        (
+            json!({"hostname": "A_b"}),
+            "- [] [] -",
+            Some("endpoints[0].hostname"),
+        ),
+        (
+            json!({"hints": {"forZones": [{"name": "a"}, {"name": "b"}], "forNodes": [{"name": "n1"}]}}),
+            "- [a b] [n1] -",
+            None,
+        ),
+        (json!({"hints": {"forZones": null}}), "- [] [] -", None),
+        (json!({"hints": 7}), "- [] [] -", Some("endpoints[0].hints")),
+        (
+            json!({"hints": {"forZones": "a"}}),
+            "- [] [] -",
+            Some("endpoints[0].hints.forZones"),
+        ),
+        (
+            json!({"hints": {"forZones": [{}]}}),
+            "- [] [] -",
+            Some("endpoints[0].hints.forZones"),
+        ),
+        (
+            json!({"hints": {"forZones": nine}}),
+            "- [] [] -",
+            Some("endpoints[0].hints.forZones"),
+        ),
+        (
+            json!({"hints": {"forNodes": [{"name": "N_1"}]}}),
+            "- [] [] -",
+            Some("endpoints[0].hints.forNodes"),
+        ),
+    ] {
+        let mut endpoint = endpoint;
+        merge(&mut endpoint, json!({"addresses": ["10.0.0.1"]}));
+        let reading = slice(json!({"endpoints": [endpoint]}));
+        let Object::Slice(slice) = &reading.objects[0] else {
+            panic!("no slice")
+        };
+        let told = &slice.endpoints[0];
+        let hints = told.hints.as_deref().cloned().unwrap_or_default();
+        let words = |names: Vec<String>| names.join(" ");
+        let told = format!(
+            "{} [{}] [{}] {}",
+            told.zone.as_ref().map_or("-", crate::model::Zone::as_str),
+            words(hints.zones.iter().map(ToString::to_string).collect()),
+            words(hints.nodes.iter().map(ToString::to_string).collect()),
+            told.hostname.as_deref().unwrap_or("-"),
+        );
+        assert_eq!(told, expected, "{endpoint}");
+        assert_eq!(
+            reading.flaws.first().map(|flaw| &*flaw.place),
+            place,
+            "{endpoint}"
+        );
+    }
+}
+
+#[test]
+fn a_slice_may_name_the_zone_of_its_endpoints() {
+    let zone = "zonal.dev/zone";
+    for (metadata, expected, place) in [
+        (json!({"labels": {zone: "mall-1"}}), Some("mall-1"), None),
+        (
+            json!({"annotations": {zone: "mall-2"}}),
+            Some("mall-2"),
+            None,
+        ),
+        (
+            json!({"labels": {zone: "mall-1"}, "annotations": {zone: "mall-2"}}),
+            Some("mall-1"),
+            None,
+        ),
+        (
+            json!({"annotations": {zone: "mall 1"}}),
+            None,
+            Some("metadata.annotations[zonal.dev/zone]"),
+        ),
+    ] {
+        let reading = slice(json!({"metadata": metadata}));
+        let Object::Slice(slice) = &reading.objects[0] else {
+            panic!("no slice")
+        };
+        assert_eq!(
+            slice.zone.as_ref().map(crate::model::Zone::as_str),
+            expected
+        );
+        assert_eq!(reading.flaws.first().map(|flaw| &*flaw.place), place);
+    }
+    let reading = slice(json!({"metadata": {"resourceVersion": "42"}}));
+    assert!(matches!(&reading.objects[0], Object::Slice(slice) if slice.version == 42));
 }

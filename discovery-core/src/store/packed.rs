@@ -1,0 +1,338 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Slices as the state keeps them: everything that a later join may need, in few bytes.
+//!
+//! An endpoint takes 48 bytes and the letters of its pod's name; nodes and stated zones are numbers of [`Names`], hints are
+//! kept once per slice, a UID is 16 bytes. Nothing is lost: a slice that is unpacked equals the one that was packed.
+
+use super::{
+    SourceId,
+    places::{Names, Number},
+};
+use crate::model::{
+    Conditions, Hints, ServiceName, Slice, SliceEndpoint, SliceKey, SlicePort, TargetRef, Uid, Zone,
+};
+use std::{net::IpAddr, sync::Arc};
+
+/// A slice without its key.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct PackedSlice {
+    pub(super) service: ServiceName,
+    pub(super) ports: Arc<[SlicePort]>,
+    pub(super) zone: Option<Zone>,
+    pub(super) version: u64,
+    endpoints: Box<[Packed]>,
+    /// The texts of all endpoints, one after the other.
+    texts: Box<str>,
+    hints: Box<[Arc<Hints>]>,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Packed {
+    address: IpAddr,
+    uid: [u8; 16],
+    flags: u8,
+    /// Which hints of the slice, from 1; 0 for none.
+    hints: u16,
+    place: Option<Number>,
+    zone: Option<Number>,
+    /// Where its text ends; it begins where the one before ends.
+    text_end: u32,
+}
+
+/// One endpoint of a packed slice.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub(super) struct EndpointRef<'s> {
+    address: IpAddr,
+    uid: [u8; 16],
+    flags: u8,
+    pub(super) place: Option<Number>,
+    pub(super) zone: Option<Number>,
+    pub(super) hints: Option<&'s Arc<Hints>>,
+    text: &'s str,
+}
+
+impl PackedSlice {
+    /// Packs a slice and enters its names. `like` is a slice of the same service whose ports may be the same.
+    pub(super) fn pack(
+        slice: Slice,
+        source: SourceId,
+        names: &mut Names,
+        like: Option<&Self>,
+    ) -> Self {
+        let (mut texts, mut hints) = (String::new(), Vec::new());
+        let endpoints = slice
+            .endpoints
+            .iter()
+            .map(|endpoint| Packed {
+                place: endpoint
+                    .node
+                    .as_ref()
+                    .map(|node| names.enter_place(node, source)),
+                zone: endpoint.zone.as_ref().map(|zone| names.enter_zone(zone)),
+                ..pack(endpoint, &mut texts, &mut hints)
+            })
+            .collect();
+        let ports = match like.filter(|like| like.ports == slice.ports) {
+            Some(like) => like.ports.clone(),
+            None => slice.ports,
+        };
+        Self {
+            service: slice.service,
+            ports,
+            zone: slice.zone,
+            version: slice.version,
+            endpoints,
+            texts: texts.into(),
+            hints: hints.into(),
+        }
+    }
+
+    /// The slice as it was stated, with those of its endpoints that are wanted.
+    pub(super) fn unpack(
+        &self,
+        key: &SliceKey,
+        names: &Names,
+        is_wanted: impl Fn(&EndpointRef<'_>) -> bool,
+    ) -> Slice {
+        let wanted = self.endpoints().filter(is_wanted);
+        Slice {
+            ports: self.ports.clone(),
+            endpoints: wanted.map(|endpoint| endpoint.unpack(names)).collect(),
+            zone: self.zone.clone(),
+            version: self.version,
+            ..Slice::new(key.clone(), self.service.clone())
+        }
+    }
+
+    pub(super) fn endpoints(&self) -> impl Iterator<Item = EndpointRef<'_>> {
+        let mut start = 0;
+        self.endpoints.iter().map(move |packed| {
+            let end = packed.text_end as usize;
+            let text = &self.texts[std::mem::replace(&mut start, end)..end];
+            let hints = usize::from(packed.hints).checked_sub(1);
+            EndpointRef {
+                address: packed.address,
+                uid: packed.uid,
+                flags: packed.flags,
+                place: packed.place,
+                zone: packed.zone,
+                hints: hints.and_then(|at| self.hints.get(at)),
+                text,
+            }
+        })
+    }
+
+    /// How many endpoints it has.
+    pub(super) fn len(&self) -> usize {
+        self.endpoints.len()
+    }
+
+    /// The numbers of nodes, for a sweep.
+    pub(super) fn places(&self) -> impl Iterator<Item = Number> {
+        self.endpoints.iter().filter_map(|packed| packed.place)
+    }
+
+    /// The numbers of stated zones, for a sweep.
+    pub(super) fn zones(&self) -> impl Iterator<Item = Number> {
+        self.endpoints.iter().filter_map(|packed| packed.zone)
+    }
+}
+
+/// The endpoint without its names.
+fn pack(endpoint: &SliceEndpoint, texts: &mut String, hints: &mut Vec<Arc<Hints>>) -> Packed {
+    let mut flags = 0;
+    let mut flag = |bit: u8, is_set: bool| {
+        flags |= if is_set { bit } else { 0 };
+        is_set
+    };
+    let Conditions {
+        ready,
+        serving,
+        terminating,
+    } = endpoint.conditions;
+    flag(READY, ready);
+    flag(SERVING, serving);
+    flag(TERMINATING, terminating);
+    let (target, hostname) = (endpoint.target.as_ref(), endpoint.hostname.as_deref());
+    let name = target.map_or("", |target| &target.name);
+    let uid = target.and_then(|target| target.uid.bytes());
+    texts.extend(plain(name));
+    flag(HAS_TARGET, target.is_some());
+    flag(HAS_UID_BYTES, uid.is_some());
+    if let Some(target) = target.filter(|target| uid.is_none() && !target.uid.is_empty()) {
+        flag(HAS_UID_TEXT, true);
+        texts.push(SEPARATOR);
+        texts.extend(plain(&target.uid.to_string()));
+    }
+    if let Some(hostname) = hostname
+        && !flag(HOSTNAME_IS_NAME, target.is_some() && hostname == name)
+    {
+        flag(HAS_HOSTNAME, true);
+        texts.push(SEPARATOR);
+        texts.extend(plain(hostname));
+    }
+    Packed {
+        address: endpoint.address,
+        uid: uid.copied().unwrap_or_default(),
+        flags,
+        hints: endpoint
+            .hints
+            .as_ref()
+            .map_or(0, |new| hint_number(new, hints)),
+        place: None,
+        zone: None,
+        // A slice of 4 GiB of names is refused long before.
+        text_end: u32::try_from(texts.len()).unwrap_or(u32::MAX),
+    }
+}
+
+/// The letters without the separator, which stands in no name.
+fn plain(text: &str) -> impl Iterator<Item = char> + '_ {
+    text.chars().filter(|c| *c != SEPARATOR)
+}
+
+fn hint_number(new: &Arc<Hints>, hints: &mut Vec<Arc<Hints>>) -> u16 {
+    let at = hints.iter().rposition(|known| known == new);
+    let at = at.unwrap_or_else(|| {
+        hints.push(new.clone());
+        hints.len() - 1
+    });
+    // More different hints than that are a joke, and hints are never needed.
+    u16::try_from(at + 1).unwrap_or(0)
+}
+
+impl<'s> EndpointRef<'s> {
+    /// The address, an IPv4 one mapped into IPv6 as what it is.
+    pub(super) fn address(&self) -> IpAddr {
+        self.address.to_canonical()
+    }
+
+    pub(super) fn conditions(&self) -> Conditions {
+        Conditions {
+            ready: self.has(READY),
+            serving: self.has(SERVING),
+            terminating: self.has(TERMINATING),
+        }
+    }
+
+    /// The name of the pod.
+    pub(super) fn pod(&self) -> Option<&'s str> {
+        let name = self.text.split(SEPARATOR).next();
+        name.filter(|_| self.has(HAS_TARGET))
+    }
+
+    pub(super) fn target(&self) -> Option<TargetRef> {
+        let name = self.pod()?;
+        let uid = if self.has(HAS_UID_BYTES) {
+            self.uid.into()
+        } else if self.has(HAS_UID_TEXT) {
+            self.text.split(SEPARATOR).nth(1).unwrap_or_default().into()
+        } else {
+            Uid::default()
+        };
+        Some(TargetRef {
+            name: name.into(),
+            uid,
+        })
+    }
+
+    fn hostname(&self) -> Option<&'s str> {
+        if self.has(HOSTNAME_IS_NAME) {
+            return self.pod();
+        }
+        let mut parts = self.text.rsplit(SEPARATOR);
+        parts.next().filter(|_| self.has(HAS_HOSTNAME))
+    }
+
+    fn unpack(&self, names: &Names) -> SliceEndpoint {
+        let place = self.place.and_then(|place| names.place(place));
+        let zone = self.zone.and_then(|zone| names.zone(zone));
+        SliceEndpoint {
+            address: self.address,
+            target: self.target(),
+            node: place.map(|place| place.node.clone()),
+            conditions: self.conditions(),
+            zone: zone.cloned(),
+            hints: self.hints.cloned(),
+            hostname: self.hostname().map(Into::into),
+        }
+    }
+
+    fn has(&self, flag: u8) -> bool {
+        self.flags & flag != 0
+    }
+}
+
+const READY: u8 = 1;
+const SERVING: u8 = 1 << 1;
+const TERMINATING: u8 = 1 << 2;
+const HAS_TARGET: u8 = 1 << 3;
+const HAS_UID_BYTES: u8 = 1 << 4;
+const HAS_UID_TEXT: u8 = 1 << 5;
+const HAS_HOSTNAME: u8 = 1 << 6;
+const HOSTNAME_IS_NAME: u8 = 1 << 7;
+const SEPARATOR: char = '\0';
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::NodeName;
+
+    #[test]
+    fn an_endpoint_is_small() {
+        assert_eq!(size_of::<Packed>(), 48);
+    }
+
+    #[test]
+    fn what_is_unpacked_is_what_was_packed() {
+        let zone = |text| Some(Zone::parse(text).unwrap());
+        let node = |text| Some(NodeName::parse(text).unwrap());
+        let target = |name: &str, uid: &str| {
+            Some(TargetRef {
+                name: name.into(),
+                uid: uid.into(),
+            })
+        };
+        let hints = Some(Arc::new(Hints {
+            zones: vec![Zone::parse("mall-1").unwrap()],
+            nodes: vec![],
+        }));
+        let bare = || SliceEndpoint::new("10.0.0.1".parse().unwrap());
+        let uid = "7f4d0101-93a1-4c2e-8d5b-0123456789ab";
+        let mut slice = Slice::new(
+            SliceKey::new("shop", "web-1").unwrap(),
+            "shop/web".parse().unwrap(),
+        );
+        slice.version = 7;
+        slice.zone = zone("mall-9");
+        for (target, hostname) in [
+            (None, None),
+            (None, Some("host-a")),
+            (target("web-0", ""), None),
+            (target("web-0", uid), Some("web-0")),
+            (target("web-0", "by-hand"), Some("web-0")),
+            (target("web-0", "by-hand"), Some("other")),
+            (target("web-0", uid), Some("other")),
+        ] {
+            slice.endpoints.push(SliceEndpoint {
+                target: target.clone(),
+                hostname: hostname.map(Into::into),
+                ..bare()
+            });
+            slice.endpoints.push(SliceEndpoint {
+                target,
+                hostname: hostname.map(Into::into),
+                node: node("n1"),
+                zone: zone("mall-1"),
+                hints: hints.clone(),
+                conditions: Conditions::from_api(Some(false), Some(true), Some(true)),
+                ..SliceEndpoint::new("::ffff:10.0.0.1".parse().unwrap())
+            });
+        }
+        let mut names = Names::default();
+        let packed = PackedSlice::pack(slice.clone(), SourceId::Kube, &mut names, None);
+        assert_eq!(packed.unpack(&slice.key, &names, |_| true), slice);
+        assert_eq!(packed.hints.len(), 1, "equal hints are kept once");
+        assert_eq!(names.len(), 2, "one node, one zone");
+    }
+}

@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Compresses a body on its way, as real servers do it with large lists: level 1, when asked, above 128 KiB.
+
+use std::io::{self, Write as _};
+
+use bytes::Bytes;
+use flate2::{Compression, write::GzEncoder};
+use futures::{StreamExt as _, stream};
+use http::{HeaderMap, header};
+
+use super::answer::Chunks;
+
+/// Whether the server compresses a list of this size for a client with these headers.
+pub(super) fn is_wanted(headers: &HeaderMap, size_bytes: usize) -> bool {
+    let accepted = headers.get_all(header::ACCEPT_ENCODING).iter();
+    let mut accepted = accepted.filter_map(|value| value.to_str().ok());
+    size_bytes > SIZE_MIN_BYTES && accepted.any(|value| value.contains("gzip"))
+}
+
+/// The same body as one gzip member.
+pub(super) fn compressed(body: Chunks) -> Chunks {
+    let encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    let next = |state: Option<(Chunks, GzEncoder<Vec<u8>>)>| async {
+        let (mut body, mut encoder) = state?;
+        loop {
+            match body.next().await {
+                None => return Some((encoder.finish().map(Bytes::from), None)),
+                Some(chunk) => match written(chunk, &mut encoder) {
+                    Ok(out) if out.is_empty() => {}
+                    out => return Some((out, Some((body, encoder)))),
+                },
+            }
+        }
+    };
+    stream::unfold(Some((body, encoder)), next).boxed()
+}
+
+/// What has come out so far, once it is worth a chunk.
+fn written(chunk: io::Result<Bytes>, encoder: &mut GzEncoder<Vec<u8>>) -> io::Result<Bytes> {
+    encoder.write_all(&chunk?)?;
+    if encoder.get_ref().len() < CHUNK_BYTES {
+        return Ok(Bytes::new());
+    }
+    Ok(std::mem::take(encoder.get_mut()).into())
+}
+
+/// `defaultGzipThresholdBytes` of the API server's writers.
+const SIZE_MIN_BYTES: usize = 128 * 1024;
+const CHUNK_BYTES: usize = 16 * 1024;
