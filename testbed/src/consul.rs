@@ -25,7 +25,8 @@ pub struct Consul {
     process: Process,
     http: SocketAddr,
     dns: SocketAddr,
-    _dir: TempDir,
+    command: Command,
+    dir: TempDir,
 }
 
 impl Consul {
@@ -80,6 +81,33 @@ impl Consul {
         &mut self.process
     }
 
+    /// Kills the agent and starts it again at the same addresses, with nothing in its memory; returns when it leads.
+    ///
+    /// # Errors
+    ///
+    /// As [`Consul::start`].
+    pub async fn restart(self) -> Result<Self, Error> {
+        let Self {
+            process,
+            http,
+            dns,
+            command,
+            dir,
+        } = self;
+        process.kill();
+        let mut process = Process::start("consul", &command, &dir.path().join("consul-2.log"))?;
+        process
+            .wait_ready(READY_WITHIN, async || leads(http).await)
+            .await?;
+        Ok(Self {
+            process,
+            http,
+            dns,
+            command,
+            dir,
+        })
+    }
+
     /// PUTs `body`, nothing if it is null; the answer is parsed, and an empty one is null.
     ///
     /// # Errors
@@ -122,7 +150,8 @@ impl Consul {
             process,
             http,
             dns: (Ipv4Addr::LOCALHOST, dns).into(),
-            _dir: dir,
+            command,
+            dir,
         })
     }
 }

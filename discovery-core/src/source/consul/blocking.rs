@@ -5,6 +5,8 @@
 //! something new. Pure: time is handed in, randomness is seeded.
 //!
 //! - An index that goes backward is forgotten and the next question asked without one. Index 0, or none, is never waited on.
+//! - After a failure the next question waits for nothing: an agent that came back with less would let an index that it has
+//!   not reached yet wait to the end.
 //! - A return is no change: the same body says nothing new, and each early return without news doubles the pause.
 //! - News costs a token of a bucket of two that refills in half a second, so that a flapping check is not asked about all day.
 //! - An answer of a server without leader, or too far behind it, is believed only while the index moves forward; the next
@@ -26,6 +28,8 @@ pub(super) struct Blocking {
     asked_at: Option<Instant>,
     /// The last answer came from a server that lags: ask the leader.
     to_leader: bool,
+    /// The last question failed: ask how things are before waiting for changes.
+    asks_anew: bool,
     /// Since when an empty answer after a lost index is distrusted.
     emptied_at: Option<Instant>,
     held_nothing: bool,
@@ -57,6 +61,7 @@ impl Blocking {
             digest: None,
             asked_at: None,
             to_leader: false,
+            asks_anew: false,
             emptied_at: None,
             held_nothing: true,
             idle_returns: 0,
@@ -71,7 +76,10 @@ impl Blocking {
         self.asked_at = Some(now);
         let wait = self.wait.mul_f64(share).max(WAIT_MIN);
         Ask {
-            block: self.index.map(|index| (index, wait)),
+            block: self
+                .index
+                .filter(|_| !self.asks_anew)
+                .map(|index| (index, wait)),
             stale: !self.to_leader,
         }
     }
@@ -86,6 +94,7 @@ impl Blocking {
         let went_back = matches!((before, next), (Some(before), Some(next)) if next < before);
         let lost = went_back || (before.is_some() && next.is_none());
         self.to_leader = lags;
+        self.asks_anew = false;
         if lags && lost {
             // A lagging server tells the past, which we know already.
             return self.nothing_new(now, false);
@@ -106,9 +115,15 @@ impl Blocking {
         }
     }
 
+    /// The next question waits for nothing: the agent may be another one than before.
+    pub(super) fn ask_anew(&mut self) {
+        self.asks_anew = true;
+    }
+
     /// Notes that there was no answer. A server that lagged is better than a leader that is not there.
     pub(super) fn failed(&mut self) {
         self.to_leader = false;
+        self.asks_anew = true;
     }
 
     /// Whether an answer looks like that of a server which lost its data.
@@ -314,10 +329,9 @@ mod tests {
             "the leader is asked"
         );
         query.failed();
-        assert!(
-            query.ask(now, 1.0).stale,
-            "without a leader any server is better"
-        );
+        let ask = query.ask(now, 1.0);
+        assert_eq!(ask.block, None, "after a failure nothing is waited for");
+        assert!(ask.stale, "without a leader any server is better");
         let late = Reply {
             last_contact: STALE_MAX * 2,
             ..reply(10, "[newer]")

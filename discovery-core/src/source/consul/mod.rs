@@ -217,6 +217,7 @@ impl ConsulSource {
             stale_max: config.stale_max,
             slots: tokio::sync::Semaphore::new(CONNECTIONS_MAX),
             services: 0.into(),
+            breaks: 0.into(),
             gate: std::sync::Mutex::default(),
         };
         let plan = Plan {

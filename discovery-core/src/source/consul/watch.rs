@@ -34,6 +34,9 @@ pub(super) struct Shared {
     pub(super) slots: Semaphore,
     /// Watches of services.
     pub(super) services: AtomicUsize,
+    /// How often a connection broke: afterwards the agent may have come back with less, which a watch that was between two
+    /// questions would not notice.
+    pub(super) breaks: AtomicUsize,
     // Guards the gate; held for one question to it, never across an await.
     pub(super) gate: Mutex<Gate>,
 }
@@ -47,6 +50,8 @@ pub(super) struct Watch<T> {
     blocking: Blocking,
     backoff: Backoff,
     due: Instant,
+    /// The breaks of connections that it knows of.
+    breaks: usize,
 }
 
 /// What a watch heard.
@@ -80,6 +85,7 @@ impl<T> Watch<T> {
             decode,
             blocking: Blocking::new(shared.wait, shared.stale_max, seed),
             backoff: Backoff::new(BackoffRule::default(), seed),
+            breaks: shared.breaks.load(Relaxed),
             shared,
             due: Instant::now(),
         }
@@ -97,6 +103,10 @@ impl<T> Watch<T> {
             None
         };
         let share = if is_service { shared.share() } else { 1.0 };
+        let breaks = shared.breaks.load(Relaxed);
+        if std::mem::replace(&mut self.breaks, breaks) != breaks {
+            self.blocking.ask_anew();
+        }
         let ask = self.blocking.ask(Instant::now().into_std(), share);
         match ask.block {
             None => shared.status.list_begun(self.kind),
@@ -147,6 +157,9 @@ impl<T> Watch<T> {
     fn failed(&mut self, failure: Failure) -> Heard<T> {
         let now = Instant::now();
         self.blocking.failed();
+        if failure.reason == FailureReason::Connection {
+            self.shared.breaks.fetch_add(1, Relaxed);
+        }
         let mut pause = self.backoff.failed(now.into_std());
         if failure.reason == FailureReason::Forbidden {
             self.shared
