@@ -66,6 +66,7 @@ fn start_failure(error: &StartError) -> Failure {
     match error {
         StartError::Kube(_) => Failure::caused(Code::KubeConfigMissing, error)
             .help("pass --kubeconfig FILE, or run without a cluster: --static FILE"),
+        StartError::Consul(_) => Failure::caused(Code::ConsulUnusable, error),
         _ => Failure::caused(Code::ManifestUnusable, error)
             .help("make one with `kubectl get nodes,svc,endpointslices -A -o yaml`"),
     }

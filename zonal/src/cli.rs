@@ -50,6 +50,10 @@ pub(crate) struct AgentArgs {
     /// Kubeconfig; else the in-cluster configuration, KUBECONFIG or ~/.kube/config.
     #[arg(long, env = "ZONAL_KUBECONFIG", value_name = "FILE")]
     pub(crate) kubeconfig: Option<PathBuf>,
+    /// Consul agent to read services from, HOST:PORT or a URL (http, https, unix); beside a cluster when one is named
+    /// or we run in one.
+    #[arg(long, env = "ZONAL_CONSUL", value_name = "ADDR")]
+    pub(crate) consul: Option<String>,
     /// Zone of this node, instead of the node's label.
     #[arg(long, env = "ZONAL_ZONE", value_name = "ZONE")]
     pub(crate) zone: Option<String>,
@@ -226,6 +230,7 @@ Exit codes: 0 ok, 1 a check found problems, 2 usage, 69 source or agent unavaila
 const AGENT_EXAMPLES: &str = "Examples:
   NODE_NAME=edge-a zonal agent                      in a cluster, NODE_NAME by the Downward API
   zonal agent --static mall.yaml --node-name edge-a without a cluster
+  zonal agent --consul 127.0.0.1:8500 --zone mall-1 services of a Consul agent
   zonal agent --config /etc/zonal/zonal.yaml        from a file
 
 SIGTERM or SIGINT drains; a second one ends at once.";

@@ -4,11 +4,12 @@
 use crate::{
     cli::AgentArgs,
     failure::{Code, Failure},
+    sources::{RawSource, Sources},
 };
 use discovery_core::{
     config::{self, ConfigError},
     model::{AddressRules, CidrMap, ModelError, NodeName, Unlocated, Zone, ZoneKeys, ZonePolicy},
-    runtime::{RuntimeConfig, SourceConfig},
+    runtime::RuntimeConfig,
     store::HoldRule,
 };
 use serde::Deserialize;
@@ -44,14 +45,6 @@ struct RawZone {
     pod: Option<String>,
     unlocated: Option<String>,
     networks: BTreeMap<String, String>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct RawSource {
-    r#static: Option<PathBuf>,
-    kubeconfig: Option<PathBuf>,
-    mass_change_hold_seconds: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -159,15 +152,20 @@ impl AgentConfig {
         );
         let node = node(args, raw.node_name)?;
         let holds = holds(&raw.zone, &raw.source);
-        let source = source(args, raw.source);
         let zone = ZoneConfig::check(args, raw.zone)?;
-        let runtime = RuntimeConfig::new(node, source)
+        let sources = Sources::check(args, raw.source)?;
+        let (merge, others) = (sources.merge, sources.others.into_iter());
+        let runtime = others
+            .fold(
+                RuntimeConfig::new(node, sources.first),
+                RuntimeConfig::and_source,
+            )
             .zone(zone.name)
             .zone_keys(zone.keys)
             .pod_zone(zone.pod)
             .state(|state| {
                 let state = state.policy(zone.policy).unlocated(zone.unlocated);
-                state.addresses(rules).holds(holds)
+                state.addresses(rules).merge(merge).holds(holds)
             })
             .snapshot_folder(args.snapshot_folder.clone().or(raw.snapshot.folder));
         let proxy = (!args.no_proxy && raw.proxy.enabled.unwrap_or(true)).then(|| ProxyConfig {
@@ -278,17 +276,6 @@ fn holds(zone: &RawZone, source: &RawSource) -> HoldRule {
     HoldRule {
         mass_change: seconds(source.mass_change_hold_seconds, default.mass_change),
         zone: seconds(zone.hold_seconds, default.zone),
-    }
-}
-
-fn source(args: &AgentArgs, raw: RawSource) -> SourceConfig {
-    // A flag of either kind goes before both keys of the file.
-    match (&args.manifest, &args.kubeconfig, raw.r#static) {
-        (Some(path), _, _) => SourceConfig::Manifest { path: path.clone() },
-        (None, None, Some(path)) => SourceConfig::Manifest { path },
-        (None, flag, _) => SourceConfig::Kube {
-            kubeconfig: flag.clone().or(raw.kubeconfig),
-        },
     }
 }
 

@@ -21,6 +21,7 @@ pub(crate) enum Code {
     ConfigUnreadable,
     ManifestUnusable,
     KubeConfigMissing,
+    ConsulUnusable,
     AgentAway,
     AgentRefused,
     NameInvalid,
@@ -29,7 +30,7 @@ pub(crate) enum Code {
 }
 
 impl Code {
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::NodeNameMissing,
         Self::PortBusy,
         Self::AddressDenied,
@@ -37,6 +38,7 @@ impl Code {
         Self::ConfigUnreadable,
         Self::ManifestUnusable,
         Self::KubeConfigMissing,
+        Self::ConsulUnusable,
         Self::AgentAway,
         Self::AgentRefused,
         Self::NameInvalid,
@@ -65,6 +67,7 @@ impl Code {
             Self::ConfigUnreadable => ("ZNL0204", 74, CONFIG_UNREADABLE),
             Self::ManifestUnusable => ("ZNL0205", 74, MANIFEST_UNUSABLE),
             Self::KubeConfigMissing => ("ZNL0206", 78, KUBE_CONFIG_MISSING),
+            Self::ConsulUnusable => ("ZNL0207", 78, CONSUL_UNUSABLE),
             Self::AgentAway => ("ZNL0301", 69, AGENT_AWAY),
             Self::AgentRefused => ("ZNL0302", 1, AGENT_REFUSED),
             Self::NameInvalid => ("ZNL0303", 2, NAME_INVALID),
@@ -136,6 +139,8 @@ const MANIFEST_UNUSABLE: &str = "The manifest could not be read, or nothing in i
 `kubectl get nodes,svc,endpointslices -A -o yaml`.";
 const KUBE_CONFIG_MISSING: &str = "There is neither an in-cluster configuration nor a usable kubeconfig. Pass --kubeconfig, set KUBECONFIG, or run
 without a cluster: --static FILE.";
+const CONSUL_UNUSABLE: &str = "Consul cannot be asked with this configuration: https needs a certificate authority (source.consul.ca_file or
+CONSUL_CACERT), and with zone_from service-meta the zone of this node is configured (--zone).";
 const AGENT_AWAY: &str = "No agent answers at the address. Start one (`zonal agent`, `zonal demo`) or pass its address with --admin.";
 const AGENT_REFUSED: &str = "The agent answered, and the answer is no: the service is unknown, or nothing is served yet. The message says which.";
 const NAME_INVALID: &str = "The argument is no name of the kind that the command takes. The message says which rule it breaks.";

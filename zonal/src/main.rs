@@ -12,6 +12,7 @@ mod faces;
 mod failure;
 mod logging;
 mod resolve;
+mod sources;
 mod status;
 
 use clap::Parser;

@@ -6,7 +6,7 @@ use crate::{
     cli::{Output, StatusArgs},
     failure::Failure,
 };
-use discovery_core::runtime::{Freshness, Status};
+use discovery_core::runtime::{Freshness, SourceReport, Status};
 use hyper::Method;
 use std::{fmt::Write as _, process::ExitCode};
 
@@ -44,7 +44,12 @@ fn table(status: &Status, problems: bool) -> String {
         status.node,
         seconds(status.uptime_seconds)
     ));
-    line(format!("SOURCE {:<8} {age}", status.source));
+    if status.sources.len() < 2 {
+        line(format!("SOURCE {:<8} {age}", status.source));
+    }
+    for source in status.sources.iter().filter(|_| status.sources.len() > 1) {
+        line(source_line(source));
+    }
     let usable: usize = status.services.iter().map(|service| service.usable).sum();
     line(format!(
         "VIEW   {:<8} generation {} · {} services · {usable} usable endpoints",
@@ -95,6 +100,19 @@ fn table(status: &Status, problems: bool) -> String {
         ));
     }
     text
+}
+
+/// A source among several: how it stands, and what of it is held back.
+fn source_line(source: &SourceReport) -> String {
+    let age = source.age_seconds.map_or("never heard".to_owned(), |age| {
+        format!("heard {} ago", seconds(age))
+    });
+    let state = if source.live { "LIVE" } else { "AWAY" };
+    let held_back = match source.held_back {
+        0 => String::new(),
+        services => format!(" · {services} services held back"),
+    };
+    format!("SOURCE {:<8} {state} {age}{held_back}", source.source)
 }
 
 fn freshness(freshness: Freshness) -> String {

@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The handle on everything that runs: one writer, its source, the disk, and the counters.
+//! The handle on everything that runs: one writer, its sources, the disk, and the counters.
 
-use super::{Readiness, Status, persister::Persister, publisher::Publisher, status::StatusContext};
+use super::{
+    Readiness, Status, persister::Persister, prepared::PreparedSource, publisher::Publisher,
+    status::StatusContext,
+};
 use crate::{
     clock::{Clock, SystemClock},
     model::{NodeName, Zone, ZoneKeys},
-    source::{KubeConfig, KubeSource, KubeSourceError, Manifest, ManifestError, SourceStatus},
+    source::{ConsulConfig, ConsulSourceError, KubeSourceError, ManifestError, SourceStatus},
     store::{
-        Reader, SourceId, StateConfig, Writer, channel,
+        Reader, SourceId, StateConfig, Update, Writer, channel,
         persist::{Owner, Shelf, ShelfError},
     },
     telemetry::Metrics,
@@ -22,7 +25,10 @@ use std::{
     },
     time::{Duration, Instant},
 };
-use tokio::sync::{Notify, mpsc};
+use tokio::{
+    sync::{Notify, mpsc},
+    task::JoinHandle,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Where the facts come from.
@@ -39,17 +45,30 @@ pub enum SourceConfig {
         /// The file.
         path: PathBuf,
     },
+    /// A Consul agent. Where it is the only source and no zone is configured, it tells our own node.
+    Consul(Box<ConsulConfig>),
+}
+
+impl SourceConfig {
+    /// Which source it is.
+    pub fn id(&self) -> SourceId {
+        match self {
+            Self::Kube { .. } => SourceId::Kube,
+            Self::Manifest { .. } => SourceId::Manifest,
+            Self::Consul(_) => SourceId::Consul,
+        }
+    }
 }
 
 /// What a runtime needs to start.
 #[derive(Clone, Debug)]
 pub struct RuntimeConfig {
-    node: NodeName,
-    zone: Option<Zone>,
+    pub(super) node: NodeName,
+    pub(super) zone: Option<Zone>,
     pod_zone: Option<Zone>,
-    zone_keys: ZoneKeys,
+    pub(super) zone_keys: ZoneKeys,
     state: StateConfig,
-    source: SourceConfig,
+    sources: Vec<SourceConfig>,
     snapshot_folder: Option<PathBuf>,
 }
 
@@ -62,9 +81,17 @@ impl RuntimeConfig {
             zone: None,
             pod_zone: None,
             zone_keys: ZoneKeys::default(),
-            source,
+            sources: vec![source],
             snapshot_folder: None,
         }
+    }
+
+    /// Adds a source beside those that are there; what is done where both state one service is a matter of the state
+    /// ([`StateConfig::merge`]).
+    #[must_use]
+    pub fn and_source(mut self, source: SourceConfig) -> Self {
+        self.sources.push(source);
+        self
     }
 
     /// The zone by configuration instead of by label.
@@ -92,7 +119,7 @@ impl RuntimeConfig {
     }
 
     /// The zone that needs no node to tell it.
-    fn given_zone(&self) -> Option<Zone> {
+    pub(super) fn given_zone(&self) -> Option<Zone> {
         let pod = self.pod_zone.clone();
         self.zone
             .clone()
@@ -124,6 +151,15 @@ pub enum StartError {
     /// There is no usable configuration for an API server.
     #[error("there is no usable Kubernetes configuration")]
     Kube(#[source] KubeSourceError),
+    /// There is no usable configuration for a Consul agent.
+    #[error("the configuration for Consul cannot be used")]
+    Consul(#[source] ConsulSourceError),
+    /// A source is configured twice.
+    #[error("{source_id} is configured twice as a source")]
+    Twice {
+        /// The source.
+        source_id: SourceId,
+    },
 }
 
 /// The running core. Clones share it.
@@ -135,7 +171,7 @@ pub struct Runtime {
 struct Shared {
     node: NodeName,
     reader: Reader,
-    source: Arc<SourceStatus>,
+    sources: Vec<Arc<SourceStatus>>,
     metrics: Arc<Metrics>,
     clock: Arc<dyn Clock>,
     started: Instant,
@@ -158,22 +194,23 @@ impl Runtime {
     /// is away is no error.
     pub async fn start(config: RuntimeConfig) -> Result<Self, StartError> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let source = PreparedSource::new(&config, clock.clone()).await?;
-        let (mut writer, reader) = channel(config.state.clone());
+        let sources = PreparedSource::all(&config, &config.sources, &clock).await?;
+        let lists: Vec<_> = sources.iter().flat_map(PreparedSource::lists).collect();
+        let (mut writer, reader) = channel(config.state.clone().lists(lists));
         let shelf = config
             .snapshot_folder
             .clone()
-            .map(|folder| Shelf::new(folder, owner(&config, &source)));
+            .map(|folder| Shelf::new(folder, owner(&config, &sources)));
         if let Some(shelf) = &shelf {
-            restore(shelf, &mut writer);
+            restore(shelf, &sources, &mut writer);
         }
-        let status = source.status.clone();
-        let metrics = Arc::new(Metrics::new(reader.clone(), status.clone()));
+        let statuses: Vec<_> = sources.iter().map(|source| source.status.clone()).collect();
+        let metrics = Arc::new(Metrics::new(reader.clone(), statuses.clone()));
         let runtime = Self {
             shared: Arc::new(Shared {
                 node: config.node,
                 reader,
-                source: status,
+                sources: statuses,
                 metrics,
                 clock,
                 started: Instant::now(),
@@ -184,11 +221,11 @@ impl Runtime {
                 tasks: TaskTracker::new(),
             }),
         };
-        runtime.spawn_all(writer, source, shelf);
+        runtime.spawn_all(writer, sources, shelf);
         Ok(runtime)
     }
 
-    fn spawn_all(&self, writer: Writer, source: PreparedSource, shelf: Option<Shelf>) {
+    fn spawn_all(&self, writer: Writer, sources: Vec<PreparedSource>, shelf: Option<Shelf>) {
         let shared = &self.shared;
         let (sender, updates) = mpsc::channel(UPDATES_MAX);
         let (ask_save, saves) = mpsc::channel(1);
@@ -204,7 +241,11 @@ impl Runtime {
         };
         // Stopped last, so that the final save still finds the writer.
         let writer_stop = CancellationToken::new();
-        let source_task = shared.tasks.spawn(source.run(sender, shared.stop.clone()));
+        let run = |source: PreparedSource| {
+            let running = source.run(sender.clone(), shared.stop.clone());
+            shared.tasks.spawn(running)
+        };
+        let source_tasks: Vec<_> = sources.into_iter().map(run).collect();
         let persister = shelf.map(|shelf| {
             let (reader, clock) = (shared.reader.clone(), shared.clock.clone());
             shared.tasks.spawn(
@@ -224,7 +265,7 @@ impl Runtime {
             if let Some(persister) = persister {
                 let _ = persister.await;
             }
-            source_task.abort();
+            source_tasks.iter().for_each(JoinHandle::abort);
             writer_stop.cancel();
         });
     }
@@ -285,7 +326,7 @@ impl Runtime {
             .collect();
         let context = StatusContext {
             node: self.shared.node.as_str(),
-            source: &self.shared.source,
+            sources: &self.shared.sources,
             clock: &*self.shared.clock,
             started: self.shared.started,
             draining: self.shared.draining.load(Relaxed),
@@ -321,72 +362,25 @@ impl fmt::Debug for Runtime {
     }
 }
 
-/// A source that is known to be usable and does not run yet.
-struct PreparedSource {
-    status: Arc<SourceStatus>,
-    cluster: String,
-    kind: Prepared,
-}
-
-enum Prepared {
-    Kube(KubeSource),
-    Manifest(Manifest),
-}
-
-impl PreparedSource {
-    async fn new(config: &RuntimeConfig, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
-        let (node, keys) = (config.node.clone(), config.zone_keys.clone());
-        match &config.source {
-            SourceConfig::Manifest { path } => {
-                let status = Arc::new(SourceStatus::new(SourceId::Manifest, clock));
-                let manifest = Manifest::open(path.clone(), node, keys, status.clone())
-                    .map_err(StartError::Manifest)?;
-                let cluster = format!("static:{}", path.display());
-                Ok(Self {
-                    status,
-                    cluster,
-                    kind: Prepared::Manifest(manifest),
-                })
-            }
-            SourceConfig::Kube { kubeconfig } => {
-                let status = Arc::new(SourceStatus::new(SourceId::Kube, clock));
-                let kube = KubeConfig::new(node, keys)
-                    .kubeconfig(kubeconfig.clone())
-                    .zone(config.given_zone());
-                let kube = KubeSource::new(kube, status.clone())
-                    .await
-                    .map_err(StartError::Kube)?;
-                Ok(Self {
-                    status,
-                    cluster: kube.cluster(),
-                    kind: Prepared::Kube(kube),
-                })
-            }
-        }
-    }
-
-    async fn run(self, sender: crate::source::UpdateSender, stop: CancellationToken) {
-        match self.kind {
-            Prepared::Kube(source) => source.run(sender, stop).await,
-            Prepared::Manifest(source) => source.run(sender, stop).await,
-        }
-    }
-}
-
-fn owner(config: &RuntimeConfig, source: &PreparedSource) -> Owner {
+/// The first source names what the disk belongs to: its objects are most of it, and another one may come and go.
+fn owner(config: &RuntimeConfig, sources: &[PreparedSource]) -> Owner {
     Owner {
-        cluster: source.cluster.clone(),
+        cluster: sources[0].cluster.clone(),
         node: config.node.clone(),
         zone: config.zone.clone(),
     }
 }
 
-/// Serves from disk until a source has spoken.
-fn restore(shelf: &Shelf, writer: &mut Writer) {
+/// Serves from disk until a source has spoken. What a source stated that is none any more is passed over.
+fn restore(shelf: &Shelf, sources: &[PreparedSource], writer: &mut Writer) {
+    let is_source = |id: SourceId| sources.iter().any(|source| source.status.source() == id);
     match shelf.load() {
         Ok(restored) => {
             for update in restored.updates {
-                writer.apply(update);
+                match &update {
+                    Update::Upsert(source, _) if !is_source(*source) => {}
+                    _ => drop(writer.apply(update)),
+                }
             }
             writer.publish();
             let age = restored.saved_at.elapsed().unwrap_or_default().as_secs();

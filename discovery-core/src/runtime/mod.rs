@@ -6,10 +6,11 @@ mod core;
 mod explain;
 pub mod http;
 mod persister;
+mod prepared;
 mod publisher;
 mod status;
 
 pub use self::core::{Runtime, RuntimeConfig, SourceConfig, StartError};
 pub use admin::{admin_routes, admin_write_routes, probe_routes};
 pub use explain::{ExplainedEndpoint, Explanation, explain};
-pub use status::{Freshness, Readiness, ServiceReport, Status};
+pub use status::{Freshness, Readiness, ServiceReport, SourceReport, Status};

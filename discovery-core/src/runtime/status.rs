@@ -4,16 +4,16 @@
 use crate::{
     clock::Clock,
     source::SourceStatus,
-    store::{Coverage, ServiceView, Snapshot, Tier},
+    store::{Coverage, HeldBack, ServiceView, Snapshot, Tier},
 };
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 /// How fresh the view is, in the one word that every surface uses.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Freshness {
-    /// The source is connected and was heard within the limit.
+    /// Every source is connected and was heard within the limit.
     Live,
     /// The last view of a source that is away.
     Stale,
@@ -24,7 +24,7 @@ pub enum Freshness {
 }
 
 impl Freshness {
-    /// The freshness of a snapshot whose source is connected or not, and was last heard `age` ago.
+    /// The freshness of a snapshot whose sources are all connected or not, and were all heard within `age`.
     pub fn of(snapshot: &Snapshot, connected: bool, age: Option<Duration>) -> Self {
         match snapshot.coverage() {
             Coverage::Partial => Self::Empty,
@@ -118,6 +118,35 @@ impl ServiceReport {
     }
 }
 
+/// One source in the status.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SourceReport {
+    /// Which it is: kube, static or consul.
+    pub source: String,
+    /// Whether its last request was answered well.
+    pub connected: bool,
+    /// Whether it was heard within the limit, every list of it.
+    pub live: bool,
+    /// Seconds since it was last heard: of its lists the one heard of longest ago; none when it never was.
+    pub age_seconds: Option<f64>,
+    /// Services that it states and that are held back because another source is in force for them.
+    pub held_back: usize,
+}
+
+impl SourceReport {
+    fn of(source: &SourceStatus, snapshot: &Snapshot) -> Self {
+        let age = source.age();
+        let held = |held: &&HeldBack| held.choice.held_back.contains(&source.source());
+        Self {
+            source: source.source().to_string(),
+            connected: source.is_connected(),
+            live: is_live(source),
+            age_seconds: age.map(|age| age.as_secs_f64()),
+            held_back: snapshot.held_back().iter().filter(held).count(),
+        }
+    }
+}
+
 /// The whole status.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Status {
@@ -131,10 +160,13 @@ pub struct Status {
     pub zone_status: String,
     /// How fresh the view is.
     pub freshness: Freshness,
-    /// Seconds since the source was last heard; none when it never was.
+    /// Seconds since the source was last heard, of several the one heard of longest ago; none when one never was.
     pub age_seconds: Option<f64>,
-    /// The source: kube or static.
+    /// The source, or the sources with `+` between them: kube, static, consul.
     pub source: String,
+    /// Each source; none from an agent of an older version.
+    #[serde(default)]
+    pub sources: Vec<SourceReport>,
     /// Seconds since the process started.
     pub uptime_seconds: f64,
     /// The number of the snapshot.
@@ -155,7 +187,7 @@ pub struct Status {
 /// What a status needs beside the snapshot.
 pub(super) struct StatusContext<'s> {
     pub(super) node: &'s str,
-    pub(super) source: &'s SourceStatus,
+    pub(super) sources: &'s [Arc<SourceStatus>],
     pub(super) clock: &'s dyn Clock,
     pub(super) started: std::time::Instant,
     pub(super) draining: bool,
@@ -164,7 +196,10 @@ pub(super) struct StatusContext<'s> {
 
 impl StatusContext<'_> {
     pub(super) fn status(self, snapshot: &Snapshot) -> Status {
-        let age = self.source.age();
+        let age = age(self.sources);
+        let is_live = self.sources.iter().all(|source| is_live(source));
+        let names: Vec<_> = self.sources.iter().map(|s| s.source().as_str()).collect();
+        let report = |source: &Arc<SourceStatus>| SourceReport::of(source, snapshot);
         let mut services: Vec<_> = snapshot
             .services()
             .map(|view| ServiceReport::of(view))
@@ -177,9 +212,10 @@ impl StatusContext<'_> {
             node: self.node.to_owned(),
             zone: snapshot.zone().zone().map(ToString::to_string),
             zone_status: snapshot.zone().to_string(),
-            freshness: Freshness::of(snapshot, self.source.is_connected(), age),
+            freshness: Freshness::of(snapshot, is_live, age),
             age_seconds: age.map(|age| age.as_secs_f64()),
-            source: self.source.source().to_string(),
+            source: names.join("+"),
+            sources: self.sources.iter().map(report).collect(),
             uptime_seconds: (self.clock.now() - self.started).as_secs_f64(),
             generation: snapshot.generation().0,
             readiness: Readiness::of(snapshot, self.draining),
@@ -189,6 +225,17 @@ impl StatusContext<'_> {
             faces: self.faces,
         }
     }
+}
+
+/// Whether the source is connected and was heard within the limit.
+fn is_live(source: &SourceStatus) -> bool {
+    source.is_connected() && source.age().is_some_and(|age| age <= STALE_AFTER)
+}
+
+/// How long ago the source heard of longest ago was heard of; none while one never was.
+fn age(sources: &[Arc<SourceStatus>]) -> Option<Duration> {
+    let ages: Option<Vec<_>> = sources.iter().map(|source| source.age()).collect();
+    ages?.into_iter().max()
 }
 
 /// Without a word from the source for longer, the view is called stale: a watch is renewed every 45 s at the latest.

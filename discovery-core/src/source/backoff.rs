@@ -2,8 +2,9 @@
 //! How long to wait after a failure: the one backoff of all sources.
 //!
 //! In: failures and successes with their time. Out: the wait. Full jitter (a uniform draw between nothing and a bound that
-//! doubles) spreads a fleet that lost its server at one moment. A success resets the bound only after it has held: a
-//! server that answers every second request would otherwise be asked at full speed. Pure: no clock, its randomness is
+//! doubles) spreads a fleet that lost its server at one moment; once the bound is at its cap the draw keeps to its upper
+//! part, so that the rate stays low. A success resets the bound only after it has held: a server that answers every second
+//! request would otherwise be asked at full speed. A server that names a time gets it. Pure: no clock, its randomness is
 //! seeded.
 
 use std::time::{Duration, Instant};
@@ -61,13 +62,33 @@ impl Backoff {
 
     /// Notes a failure and draws how long to wait before the next attempt.
     pub fn failed(&mut self, now: Instant) -> Duration {
+        self.failed_asked(now, self.rule.cap, None)
+    }
+
+    /// As [`Backoff::failed`], with a cap of its own, and with the time for which the server asked to be left alone.
+    ///
+    /// The server's time is kept to within a fifth, always later. A short one does not shorten the wait: servers ask for one
+    /// second by default, however long they have been failing.
+    pub fn failed_asked(
+        &mut self,
+        now: Instant,
+        cap: Duration,
+        asked: Option<Duration>,
+    ) -> Duration {
         let held = self.good_since.take();
         if held.is_some_and(|since| now.saturating_duration_since(since) >= self.rule.hold) {
             self.failures = 0;
         }
-        let bound = self.bound();
+        let wait = self.draw(cap.min(self.rule.cap));
         self.failures = self.failures.saturating_add(1);
-        bound.mul_f64(self.random.f64())
+        let Some(asked) = asked else { return wait };
+        let asked = asked.min(ASKED_MAX);
+        let later = asked.mul_f64(1.0 + ASKED_SPREAD * self.random.f64());
+        if asked >= ASKED_BELIEVED {
+            later
+        } else {
+            later.max(wait)
+        }
     }
 
     /// Notes that things have gone well since `since`, unless they have for longer.
@@ -80,12 +101,23 @@ impl Backoff {
         self.failures
     }
 
-    fn bound(&self) -> Duration {
+    fn draw(&mut self, cap: Duration) -> Duration {
         // 2^20 times the shortest sensible wait is beyond any cap; more would overflow.
         let doubled = self.rule.first.saturating_mul(1 << self.failures.min(20));
-        doubled.min(self.rule.cap)
+        if doubled < cap {
+            return doubled.mul_f64(self.random.f64());
+        }
+        cap.mul_f64(AT_CAP_MIN + (1.0 - AT_CAP_MIN) * self.random.f64())
     }
 }
+
+/// At a cap of 30 s waits are 25.5 s in the mean: less than one request in 20 s, and spread over 9 s among a fleet.
+const AT_CAP_MIN: f64 = 0.7;
+/// A server that asks for more is asked again nevertheless.
+const ASKED_MAX: Duration = Duration::from_secs(120);
+/// A server that names that much is taken at its word, also when our own wait would be longer.
+const ASKED_BELIEVED: Duration = Duration::from_secs(20);
+const ASKED_SPREAD: f64 = 0.2;
 
 #[cfg(test)]
 mod tests {
@@ -151,14 +183,46 @@ mod tests {
     }
 
     #[test]
-    fn a_sick_server_is_asked_three_times_a_minute_at_most() {
-        let start = Instant::now();
-        let mut backoff = Backoff::new(BackoffRule::default(), 42);
-        let (mut now, mut attempts) = (start, 0);
-        while now < start + Duration::from_secs(600) {
-            now += backoff.failed(now);
-            attempts += 1;
+    fn at_the_cap_a_server_is_asked_less_than_once_in_20_seconds() {
+        for seed in 0..50 {
+            let mut backoff = Backoff::new(BackoffRule::default(), seed);
+            let start = Instant::now();
+            for _ in 0..10 {
+                backoff.failed(start);
+            }
+            let waits: Vec<_> = (0..200)
+                .map(|_| backoff.failed(start).as_secs_f64())
+                .collect();
+            assert!(waits.iter().sum::<f64>() / 200.0 > 20.0, "seed {seed}");
+            assert!(waits.iter().all(|wait| (21.0..=30.0).contains(wait)));
         }
-        assert!(attempts < 70, "{attempts} attempts in ten minutes");
+    }
+
+    #[test]
+    fn a_cap_of_its_own_holds() {
+        let mut backoff = Backoff::new(BackoffRule::default(), 3);
+        let (now, cap) = (Instant::now(), Duration::from_secs(5));
+        for _ in 0..50 {
+            assert!(backoff.failed_asked(now, cap, None) <= cap);
+        }
+    }
+
+    #[test]
+    fn a_server_that_names_a_time_gets_it_to_within_a_fifth() {
+        let now = Instant::now();
+        for seed in 0..100 {
+            let mut backoff = Backoff::new(BackoffRule::default(), seed);
+            let mut asked = |seconds| {
+                let asked = Some(Duration::from_secs(seconds));
+                backoff
+                    .failed_asked(now, Duration::MAX, asked)
+                    .as_secs_f64()
+            };
+            for _ in 0..10 {
+                assert!((20.0..=24.0).contains(&asked(20)), "seed {seed}");
+            }
+            assert!(asked(1) >= 21.0, "a short one does not undo the backoff");
+            assert!(asked(86_400) <= 144.0);
+        }
     }
 }

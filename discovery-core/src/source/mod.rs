@@ -18,7 +18,9 @@ pub use consul::{
     ConsulAddress, ConsulAddressError, ConsulConfig, ConsulSource, ConsulSourceError, Secret,
     Token, ZoneFrom,
 };
-pub use kube::{KubeConfig, KubeSource, KubeSourceError};
+pub use kube::{
+    KubeConfig, KubeSource, KubeSourceError, Selector, SelectorError, SliceApi, UnknownSliceApi,
+};
 pub use manifest::{Manifest, ManifestContent, ManifestError};
 pub use reason::FailureReason;
 pub use status::{SourceStatus, WatchState};

@@ -10,8 +10,10 @@ use std::fmt;
 pub enum FailureReason {
     /// The server could not be reached, or the connection broke.
     Connection,
-    /// A list was not complete in time.
+    /// The server did not begin to answer in time.
     Deadline,
+    /// An answer came to a halt, or to less than the least throughput.
+    TooSlow,
     /// A watch stayed silent beyond the time at which the server should have ended it.
     Silent,
     /// A watch ended within seconds of its start.
@@ -52,9 +54,10 @@ pub enum FailureReason {
 
 impl FailureReason {
     /// All reasons.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::Connection,
         Self::Deadline,
+        Self::TooSlow,
         Self::Silent,
         Self::ShortStream,
         Self::Expired,
@@ -80,6 +83,7 @@ impl FailureReason {
         match self {
             Self::Connection => "connection",
             Self::Deadline => "deadline",
+            Self::TooSlow => "too-slow",
             Self::Silent => "silent",
             Self::ShortStream => "short-stream",
             Self::Expired => "expired",

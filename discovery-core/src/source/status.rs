@@ -4,7 +4,7 @@
 //! Written by the source, read by anybody, without a lock. Every figure stands for itself: no two of them are ever read
 //! as if they agreed, so each is one relaxed atomic.
 
-use super::FailureReason;
+use super::{FailureReason, SliceApi};
 use crate::{
     clock::Clock,
     store::{Kind, SourceId},
@@ -24,11 +24,13 @@ use std::{
 pub enum WatchState {
     /// Not begun: nothing was asked yet, or there is nothing to ask for (nodes of an unknown zone).
     Cold,
+    /// Nothing was listed yet, and what the last run kept on disk is served meanwhile.
+    Snapshot,
     /// A full list is being read.
     Listing,
     /// Listed, and changes arrive.
     Live,
-    /// Listed, and the stream is open but has shown no progress for too long.
+    /// Listed, and there is a reason to doubt that changes arrive: a watch stands beyond its end, or a probe failed.
     Suspect,
     /// Listed once, and cut off from changes since.
     Stale,
@@ -36,8 +38,9 @@ pub enum WatchState {
 
 impl WatchState {
     /// All states.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Cold,
+        Self::Snapshot,
         Self::Listing,
         Self::Live,
         Self::Suspect,
@@ -48,6 +51,7 @@ impl WatchState {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Cold => "cold",
+            Self::Snapshot => "snapshot",
             Self::Listing => "listing",
             Self::Live => "live",
             Self::Suspect => "suspect",
@@ -69,25 +73,30 @@ impl fmt::Display for WatchState {
     }
 }
 
-/// The figures of one source, shared by whoever asks. Fixed size: about 1 KiB.
+/// The figures of one source, shared by whoever asks. Fixed size: about 2 KiB.
 pub struct SourceStatus {
     source: SourceId,
     clock: Arc<dyn Clock>,
     start: Instant,
     kinds: [KindStatus; 4],
+    is_restored: AtomicBool,
+    slice_api: AtomicU8,
 }
 
 /// The figures of one kind.
 #[derive(Debug, Default)]
 struct KindStatus {
     state: AtomicU8,
+    state_since: Moment,
     connected: AtomicBool,
     contact: Moment,
     sync: Moment,
     lists: AtomicU64,
     watches: AtomicU64,
+    bytes_wire: AtomicU64,
     bytes: AtomicU64,
     errors: [AtomicU64; FailureReason::ALL.len()],
+    rejected: [AtomicU64; FailureReason::ALL.len()],
     relists: [AtomicU64; FailureReason::ALL.len()],
 }
 
@@ -99,6 +108,8 @@ impl SourceStatus {
             start: clock.now(),
             clock,
             kinds: Default::default(),
+            is_restored: AtomicBool::new(false),
+            slice_api: AtomicU8::new(0),
         }
     }
 
@@ -146,6 +157,33 @@ impl SourceStatus {
         WatchState::of_number(self.kind(kind).state.load(Relaxed))
     }
 
+    /// For how long the watch of this kind has been in its state; none while it is cold.
+    pub fn state_age(&self, kind: Kind) -> Option<Duration> {
+        self.since(&self.kind(kind).state_since)
+    }
+
+    /// Whether what the last run kept on disk was loaded.
+    pub fn is_restored(&self) -> bool {
+        self.is_restored.load(Relaxed)
+    }
+
+    /// Notes that what the last run kept on disk was loaded: a kind that was never listed is not cold then.
+    pub fn restored(&self) {
+        self.is_restored.store(true, Relaxed);
+        for kind in Kind::ALL {
+            if self.state(kind) == WatchState::Cold {
+                self.set_state(kind, WatchState::Snapshot);
+            }
+        }
+    }
+
+    /// The API that endpoints are read from; none before it was chosen. Keep it, and hand it to the next run: see
+    /// [`KubeConfig::known_api`](super::KubeConfig::known_api).
+    pub fn slice_api(&self) -> Option<SliceApi> {
+        let number = usize::from(self.slice_api.load(Relaxed));
+        SliceApi::ALL.get(number.checked_sub(1)?).copied()
+    }
+
     /// Full lists of this kind that were begun.
     pub fn lists(&self, kind: Kind) -> u64 {
         self.kind(kind).lists.load(Relaxed)
@@ -154,6 +192,11 @@ impl SourceStatus {
     /// Watches of this kind that were begun.
     pub fn watches(&self, kind: Kind) -> u64 {
         self.kind(kind).watches.load(Relaxed)
+    }
+
+    /// Bytes of bodies that came over the wire for this kind, as they were compressed.
+    pub fn bytes_wire(&self, kind: Kind) -> u64 {
+        self.kind(kind).bytes_wire.load(Relaxed)
     }
 
     /// Bytes read for this kind, after decompression.
@@ -171,8 +214,27 @@ impl SourceStatus {
         self.kind(kind).relists[reason.number()].load(Relaxed)
     }
 
+    /// Lines of watches of this kind that were refused, by reason.
+    pub fn lines_rejected(&self, kind: Kind, reason: FailureReason) -> u64 {
+        self.kind(kind).rejected[reason.number()].load(Relaxed)
+    }
+
     pub(super) fn set_state(&self, kind: Kind, state: WatchState) {
-        self.kind(kind).state.store(state as u8, Relaxed);
+        // What was restored is served until the first list, whatever else was not asked for yet.
+        let state = match state {
+            WatchState::Cold if self.is_restored() => WatchState::Snapshot,
+            state => state,
+        };
+        let figures = self.kind(kind);
+        if figures.state.swap(state as u8, Relaxed) != state as u8 {
+            figures.state_since.set(self.elapsed());
+        }
+    }
+
+    pub(super) fn set_slice_api(&self, api: SliceApi) {
+        let position = SliceApi::ALL.into_iter().position(|other| other == api);
+        let number = position.and_then(|position| u8::try_from(position + 1).ok());
+        self.slice_api.store(number.unwrap_or_default(), Relaxed);
     }
 
     pub(super) fn set_connected(&self, kind: Kind, connected: bool) {
@@ -201,8 +263,13 @@ impl SourceStatus {
         self.kind(kind).watches.fetch_add(1, Relaxed);
     }
 
-    pub(super) fn add_bytes(&self, kind: Kind, bytes: usize) {
-        self.kind(kind).bytes.fetch_add(bytes as u64, Relaxed);
+    pub(super) fn add_bytes(&self, kind: Kind, wire: usize, decoded: usize) {
+        self.kind(kind).bytes_wire.fetch_add(wire as u64, Relaxed);
+        self.kind(kind).bytes.fetch_add(decoded as u64, Relaxed);
+    }
+
+    pub(super) fn rejected(&self, kind: Kind, reason: FailureReason) {
+        self.kind(kind).rejected[reason.number()].fetch_add(1, Relaxed);
     }
 
     pub(super) fn failed(&self, kind: Kind, reason: FailureReason) {
@@ -287,6 +354,33 @@ mod tests {
         assert_eq!(status.age(), Some(Duration::from_secs(40)));
         status.set_state(Kind::Slices, WatchState::Cold);
         assert_eq!(status.age(), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn a_restored_view_is_told_until_something_was_listed() {
+        let (clock, status) = status();
+        status.set_state(Kind::Slices, WatchState::Live);
+        status.restored();
+        assert_eq!(status.state(Kind::Slices), WatchState::Live);
+        assert_eq!(status.state(Kind::Services), WatchState::Snapshot);
+        clock.advance(Duration::from_secs(7));
+        status.set_state(Kind::Services, WatchState::Snapshot);
+        assert_eq!(
+            status.state_age(Kind::Services),
+            Some(Duration::from_secs(7))
+        );
+        status.set_state(Kind::Services, WatchState::Listing);
+        assert_eq!(status.state_age(Kind::Services), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn the_chosen_api_is_told() {
+        let (_, status) = status();
+        assert_eq!(status.slice_api(), None);
+        for api in SliceApi::ALL {
+            status.set_slice_api(api);
+            assert_eq!(status.slice_api(), Some(api));
+        }
     }
 
     #[test]

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What a source can say: one statement of fact.
 
-use crate::model::{Node, NodeName, Service, ServiceName, Slice, SliceKey};
-use std::fmt;
+use crate::model::{ModelError, Node, NodeName, Service, ServiceName, Slice, SliceKey};
+use std::{fmt, str::FromStr};
 
 /// Which source speaks.
 #[derive(
@@ -38,6 +38,18 @@ impl SourceId {
             Self::Consul => "consul",
             Self::Disk => "snapshot",
         }
+    }
+}
+
+impl FromStr for SourceId {
+    type Err = ModelError;
+
+    /// Reads the word of a source that can be configured.
+    fn from_str(text: &str) -> Result<Self, ModelError> {
+        let mut sources = Self::ALL.into_iter().filter(|id| *id != Self::Disk);
+        sources.find(|id| id.as_str() == text).ok_or_else(|| {
+            ModelError::new("source", text, "the sources are kube, static and consul")
+        })
     }
 }
 
@@ -166,6 +178,8 @@ pub enum Update {
     WentBack(SourceId, Kind),
     /// The object is as given.
     Upsert(SourceId, Object),
+    /// A list names the object, and what it is now could not be read: its last good version stays, if there is one.
+    Kept(SourceId, ObjectKey),
     /// The object existed and is gone.
     Remove(SourceId, ObjectKey),
     /// The source was asked for this object and says that there is none.

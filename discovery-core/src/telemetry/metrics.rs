@@ -20,8 +20,8 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Makes all metrics; those about the view are read from `reader` and `source` at each scrape.
-    pub fn new(reader: Reader, source: Arc<SourceStatus>) -> Self {
+    /// Makes all metrics; those about the view are read from `reader` and `sources` at each scrape.
+    pub fn new(reader: Reader, sources: Vec<Arc<SourceStatus>>) -> Self {
         let mut registry = Registry::with_prefix("zonal");
         let build =
             Family::<[(&str, &str); 1], prometheus_client::metrics::gauge::Gauge>::default();
@@ -45,7 +45,7 @@ impl Metrics {
             "From the first update of a batch to its visible snapshot",
             propagation.clone(),
         );
-        registry.register_collector(Box::new(ViewCollector::new(reader, source)));
+        registry.register_collector(Box::new(ViewCollector::new(reader, sources)));
         let dns = Arc::new(DnsMetrics::register(&mut registry));
         let proxy = Arc::new(ProxyMetrics::register(&mut registry));
         Self {

@@ -8,6 +8,7 @@ mod dns;
 mod metrics;
 mod proxy;
 mod view;
+mod watch;
 
 pub use dns::*;
 pub use metrics::Metrics;

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What the newest snapshot and its source say, read at each scrape: nothing is kept twice, nothing costs in between.
+//! What the newest snapshot and its sources say, read at each scrape: nothing is kept twice, nothing costs in between.
 
+use super::watch;
 use crate::{
     source::{FailureReason, SourceStatus},
-    store::{Kind, Reader, Snapshot, Tier},
+    store::{HeldBack, Kind, Reader, Snapshot, Tier},
 };
 use prometheus_client::{
     collector::Collector,
@@ -15,12 +16,12 @@ use std::{fmt, sync::Arc};
 #[derive(Debug)]
 pub(super) struct ViewCollector {
     reader: Reader,
-    source: Arc<SourceStatus>,
+    sources: Vec<Arc<SourceStatus>>,
 }
 
 impl ViewCollector {
-    pub(super) fn new(reader: Reader, source: Arc<SourceStatus>) -> Self {
-        Self { reader, source }
+    pub(super) fn new(reader: Reader, sources: Vec<Arc<SourceStatus>>) -> Self {
+        Self { reader, sources }
     }
 
     fn view(encoder: &mut DescriptorEncoder<'_>, snapshot: &Snapshot) -> fmt::Result {
@@ -81,32 +82,54 @@ impl ViewCollector {
         Ok(())
     }
 
-    fn source(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let source = self.source.source().as_str();
-        let connected = i64::from(self.source.is_connected());
+    fn sources(&self, encoder: &mut DescriptorEncoder<'_>, snapshot: &Snapshot) -> fmt::Result {
         let mut family = encoder.encode_descriptor(
             "source_connected",
             "Whether the source answers",
             None,
             MetricType::Gauge,
         )?;
-        ConstGauge::new(connected).encode(family.encode_family(&[("source", source)])?)?;
-        if let Some(age) = self.source.age() {
-            let help = "Seconds since the source was last heard";
-            let mut family =
-                encoder.encode_descriptor("source_age_seconds", help, None, MetricType::Gauge)?;
-            ConstGauge::new(age.as_secs_f64())
-                .encode(family.encode_family(&[("source", source)])?)?;
+        for source in &self.sources {
+            let connected = i64::from(source.is_connected());
+            ConstGauge::new(connected).encode(family.encode_family(&label(source))?)?;
         }
+        let help = "Seconds since the source was last heard";
+        let mut family =
+            encoder.encode_descriptor("source_age_seconds", help, None, MetricType::Gauge)?;
+        for source in &self.sources {
+            if let Some(age) = source.age() {
+                let age = ConstGauge::new(age.as_secs_f64());
+                age.encode(family.encode_family(&label(source))?)?;
+            }
+        }
+        let help = "Services of the source that are held back because another one is in force";
+        let mut family =
+            encoder.encode_descriptor("view_services_held_back", help, None, MetricType::Gauge)?;
+        for source in &self.sources {
+            let held = |held: &&HeldBack| held.choice.held_back.contains(&source.source());
+            let held = snapshot.held_back().iter().filter(held).count();
+            ConstGauge::new(count(held as u64)).encode(family.encode_family(&label(source))?)?;
+        }
+        self.source_counters(encoder)
+    }
+
+    fn source_counters(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let kinds = || {
+            let sources = self.sources.iter();
+            sources.flat_map(|source| Kind::ALL.map(|kind| (source, kind)))
+        };
         let mut lists = encoder.encode_descriptor(
             "source_lists",
             "Full lists read, by kind",
             None,
             MetricType::Counter,
         )?;
-        for kind in Kind::ALL {
-            let labels = [("source", source), ("kind", kind.as_str())];
-            ConstCounter::new(self.source.lists(kind)).encode(lists.encode_family(&labels)?)?;
+        for (source, kind) in kinds() {
+            let labels = [
+                ("source", source.source().as_str()),
+                ("kind", kind.as_str()),
+            ];
+            ConstCounter::new(source.lists(kind)).encode(lists.encode_family(&labels)?)?;
         }
         let mut errors = encoder.encode_descriptor(
             "source_errors",
@@ -114,20 +137,23 @@ impl ViewCollector {
             None,
             MetricType::Counter,
         )?;
-        for (kind, reason) in Kind::ALL
-            .into_iter()
-            .flat_map(|kind| FailureReason::ALL.map(|reason| (kind, reason)))
+        for ((source, kind), reason) in
+            kinds().flat_map(|of| FailureReason::ALL.map(|reason| (of, reason)))
         {
             let labels = [
-                ("source", source),
+                ("source", source.source().as_str()),
                 ("kind", kind.as_str()),
                 ("reason", reason.as_str()),
             ];
-            let count = self.source.errors(kind, reason);
+            let count = source.errors(kind, reason);
             ConstCounter::new(count).encode(errors.encode_family(&labels)?)?;
         }
         Ok(())
     }
+}
+
+fn label(source: &SourceStatus) -> [(&'static str, &'static str); 1] {
+    [("source", source.source().as_str())]
 }
 
 impl Collector for ViewCollector {
@@ -135,7 +161,8 @@ impl Collector for ViewCollector {
         let snapshot = self.reader.load();
         Self::view(&mut encoder, &snapshot)?;
         Self::picks(&mut encoder, &snapshot)?;
-        self.source(&mut encoder)
+        self.sources(&mut encoder, &snapshot)?;
+        watch::encode(&self.sources, &mut encoder)
     }
 }
 

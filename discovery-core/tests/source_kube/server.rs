@@ -14,15 +14,19 @@ use hyper_util::rt::TokioIo;
 use std::{
     convert::Infallible,
     io,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     time::Duration,
 };
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::Notify};
 
 /// What a script is asked.
 #[derive(Clone, Debug)]
 pub(crate) struct Asked {
-    /// `endpointslices`, `services`, `nodes`, or `own-node` for nodes by name.
+    /// `endpointslices` (in whichever version), `endpoints`, `services`, `nodes`, `own-node` for nodes by name, or
+    /// `group` and `groups` for the discovery documents.
     pub(crate) what: &'static str,
     pub(crate) is_watch: bool,
     /// How often this was asked before.
@@ -47,6 +51,7 @@ impl Asked {
 #[derive(Clone, Debug)]
 pub(crate) enum Piece {
     Text(String),
+    Bytes(Vec<u8>),
     Wait(Duration),
     /// Nothing more, and the connection stays open.
     Hang,
@@ -110,6 +115,18 @@ impl Answer {
     }
 }
 
+/// The discovery document of EndpointSlices, served in these versions.
+pub(crate) fn group(versions: &[&str]) -> String {
+    let versions: Vec<_> = versions
+        .iter()
+        .map(|v| format!(r#"{{"groupVersion":"discovery.k8s.io/{v}","version":"{v}"}}"#))
+        .collect();
+    format!(
+        r#"{{"kind":"APIGroup","name":"discovery.k8s.io","versions":[{}]}}"#,
+        versions.join(",")
+    )
+}
+
 pub(crate) fn list_body(version: &str, token: &str, items: &[String]) -> String {
     format!(
         r#"{{"metadata":{{"resourceVersion":"{version}","continue":"{token}"}},"items":[{}]}}"#,
@@ -123,6 +140,8 @@ type Script = dyn Fn(&Asked) -> Option<Answer> + Send + Sync;
 pub(crate) struct Server {
     pub(crate) address: String,
     asked: Arc<Mutex<Vec<Asked>>>,
+    connections: Arc<AtomicUsize>,
+    cut: Arc<Notify>,
 }
 
 impl Server {
@@ -133,9 +152,12 @@ impl Server {
         let address = format!("http://{}", listener.local_addr().unwrap());
         let asked = Arc::new(Mutex::new(Vec::new()));
         let (script, log): (Arc<Script>, _) = (Arc::new(script), asked.clone());
+        let (connections, cut) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
+        let (count, cuts) = (connections.clone(), cut.clone());
         tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
+                count.fetch_add(1, Relaxed);
                 // Nagle's delay would be real time, in which hours of the test's time pass.
                 stream.set_nodelay(true).unwrap();
                 let (script, log) = (script.clone(), log.clone());
@@ -143,10 +165,33 @@ impl Server {
                     let answer = answer(&request, &*script, &log);
                     async move { respond(answer).await }
                 });
-                tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), serve));
+                let connection =
+                    http1::Builder::new().serve_connection(TokioIo::new(stream), serve);
+                let cuts = cuts.clone();
+                tokio::spawn(async move {
+                    tokio::select! {
+                        _ = connection => {}
+                        () = cuts.notified() => {}
+                    }
+                });
             }
         });
-        Self { address, asked }
+        Self {
+            address,
+            asked,
+            connections,
+            cut,
+        }
+    }
+
+    /// Connections accepted so far.
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.load(Relaxed)
+    }
+
+    /// Breaks every connection.
+    pub(crate) fn cut_all(&self) {
+        self.cut.notify_waiters();
     }
 
     /// What was asked of this kind so far.
@@ -159,12 +204,16 @@ impl Server {
 
 fn answer(request: &Request<Incoming>, script: &Script, log: &Mutex<Vec<Asked>>) -> Answer {
     let uri = request.uri().to_string();
-    let what = match request.uri().path() {
-        "/apis/discovery.k8s.io/v1/endpointslices" => "endpointslices",
-        "/api/v1/services" => "services",
-        "/api/v1/nodes" if uri.contains("fieldSelector=") => "own-node",
-        "/api/v1/nodes" => "nodes",
-        other => panic!("unexpected path {other}"),
+    let path = request.uri().path();
+    let what = match path.rsplit('/').next().unwrap_or_default() {
+        "endpointslices" => "endpointslices",
+        "endpoints" => "endpoints",
+        "services" => "services",
+        "nodes" if uri.contains("fieldSelector=") => "own-node",
+        "nodes" => "nodes",
+        "discovery.k8s.io" => "group",
+        "apis" => "groups",
+        _ => panic!("unexpected path {path}"),
     };
     let is_watch = uri.contains("watch=true");
     let mut log = log.lock().unwrap();
@@ -180,12 +229,10 @@ fn answer(request: &Request<Incoming>, script: &Script, log: &Mutex<Vec<Asked>>)
         headers: request.headers().clone(),
         at: tokio::time::Instant::now(),
     };
-    let answer = script(&asked).unwrap_or_else(|| {
-        if is_watch {
-            Answer::events(&[])
-        } else {
-            Answer::list("1", &[])
-        }
+    let answer = script(&asked).unwrap_or_else(|| match what {
+        "group" => Answer::ok([Piece::Text(group(&["v1", "v1beta1"]))]),
+        _ if is_watch => Answer::events(&[]),
+        _ => Answer::list("1", &[]),
     });
     log.push(asked);
     answer
@@ -197,6 +244,7 @@ async fn respond(answer: Answer) -> Result<Response<UnsyncBoxBody<Bytes, io::Err
     }
     let pieces = stream::iter(answer.body).flat_map(|piece| match piece {
         Piece::Text(text) => stream::iter([Ok(Frame::data(Bytes::from(text)))]).boxed(),
+        Piece::Bytes(bytes) => stream::iter([Ok(Frame::data(Bytes::from(bytes)))]).boxed(),
         Piece::Wait(time) => stream::once(tokio::time::sleep(time))
             .filter_map(|()| async { None })
             .boxed(),

@@ -165,10 +165,28 @@ impl ApiServer {
         options: Options,
         script: impl Fn(&Asked) -> Option<Answer> + Send + Sync + 'static,
     ) -> Result<Self, Error> {
-        let listener = bind(options.listen).await?;
+        Self::listen(options.listen, Shared::new(options, script)).await
+    }
+
+    /// A true server that has these objects before anybody can ask.
+    ///
+    /// # Errors
+    /// As [`ApiServer::with`], and what filling says.
+    pub async fn filled(
+        options: Options,
+        fill: impl FnOnce(&Store) -> Result<(), Error>,
+    ) -> Result<Self, Error> {
+        let address = options.listen;
+        let shared = Shared::new(options, |_| None);
+        fill(&shared.store)?;
+        Self::listen(address, shared).await
+    }
+
+    async fn listen(address: SocketAddr, shared: Shared) -> Result<Self, Error> {
+        let listener = bind(address).await?;
         let address = listener.local_addr();
         let address = address.map_err(Error::io("reading the address of the API server"))?;
-        let shared = Arc::new(Shared::new(options, script));
+        let shared = Arc::new(shared);
         let task = tokio::spawn(accept(listener, shared.clone()));
         Ok(Self {
             shared,
@@ -217,6 +235,11 @@ impl ApiServer {
     /// Everything that was asked so far, of the first million requests.
     pub fn all_asked(&self) -> Vec<Asked> {
         self.shared.desk().asked.clone()
+    }
+
+    /// How many requests there were so far.
+    pub fn requests(&self) -> u64 {
+        self.shared.requests.load(Relaxed)
     }
 
     /// Bytes of all bodies so far, as they were sent: after compression, without heads.

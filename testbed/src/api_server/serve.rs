@@ -4,7 +4,10 @@
 use std::{
     collections::HashMap,
     io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -32,6 +35,7 @@ type Script = dyn Fn(&Asked) -> Option<Answer> + Send + Sync;
 pub(super) struct Shared {
     pub(super) store: Arc<Store>,
     pub(super) sent: Arc<AtomicU64>,
+    pub(super) requests: AtomicU64,
     options: Options,
     script: Box<Script>,
     // Guards what changes per request; held while one is looked at, never across an await.
@@ -63,6 +67,7 @@ impl Shared {
         Self {
             store: Arc::new(Store::new(options.events_kept)),
             sent: Arc::default(),
+            requests: AtomicU64::default(),
             script: Box::new(script),
             desk: Mutex::new(Desk {
                 asked: Vec::new(),
@@ -81,6 +86,7 @@ impl Shared {
 
     /// The answer; the error closes the connection.
     pub(super) fn answer<B>(&self, request: &Request<B>) -> BoxFuture<'static, io::Result<Reply>> {
+        self.requests.fetch_add(1, Relaxed);
         let uri = request.uri().to_string();
         let target = Target::of(request.uri().path());
         let (asked, fault) = self.enter(uri, &target, request.headers());

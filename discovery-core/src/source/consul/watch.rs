@@ -111,7 +111,8 @@ impl<T> Watch<T> {
     }
 
     fn decoded(&self, reply: Reply) -> Result<(Reply, T), Failure> {
-        self.shared.status.add_bytes(self.kind, reply.body.len());
+        let bytes = reply.body.len();
+        self.shared.status.add_bytes(self.kind, bytes, bytes);
         match (self.decode)(&reply.body) {
             Ok(value) => Ok((reply, value)),
             Err(error) => {

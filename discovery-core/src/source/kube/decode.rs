@@ -6,7 +6,7 @@
 
 use super::resource::Resource;
 use crate::{
-    model::ZoneKeys,
+    model::{ServiceName, ZoneKeys},
     source::{
         FailureReason,
         object::{
@@ -35,7 +35,7 @@ pub(super) enum Event {
     /// The object is as read.
     Stated(Reading),
     /// The object is gone.
-    Gone { key: ObjectKey, version: String },
+    Gone { named: Named, version: String },
     /// Nothing happened up to this version.
     Bookmark { version: String },
     /// The server reports an error.
@@ -44,6 +44,15 @@ pub(super) enum Event {
     Refused(Reading),
     /// The line is no event.
     Undecodable { reason: FailureReason, why: String },
+}
+
+/// What a deletion names.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum Named {
+    /// An object of our books.
+    Object(ObjectKey),
+    /// The Endpoints of a service, which we keep as slices.
+    Endpoints(ServiceName),
 }
 
 impl Resource {
@@ -88,8 +97,9 @@ struct ListMeta {
 
 fn page<T: Raw>(body: &[u8], keys: &ZoneKeys) -> Result<Page, serde_json::Error> {
     if let Ok(list) = serde_json::from_slice::<RawList<T>>(body) {
-        let items = list.items.unwrap_or_default();
-        let readings = items.iter().map(|raw| read(raw, keys)).collect();
+        // Each raw item is freed as soon as it was read.
+        let items = list.items.unwrap_or_default().into_iter();
+        let readings = items.map(|raw| read(&raw, keys)).collect();
         return Ok(Page::new(readings, list.metadata));
     }
     let list = serde_json::from_slice::<RawList<Value>>(body)?;
@@ -191,8 +201,12 @@ fn error_event(object: Value) -> Event {
 }
 
 fn gone(format: Format, namespace: &str, name: &str, version: String) -> Event {
-    match format.key(namespace, name) {
-        Some(key) => Event::Gone { key, version },
+    let named = match format {
+        Format::Endpoints => ServiceName::new(namespace, name).ok().map(Named::Endpoints),
+        _ => format.key(namespace, name).map(Named::Object),
+    };
+    match named {
+        Some(named) => Event::Gone { named, version },
         None => Event::Undecodable {
             reason: FailureReason::Undecodable,
             why: format!("{} was deleted", format.describe(namespace, name)),
@@ -211,15 +225,20 @@ fn unknown_type(kind: &str) -> Event {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::source::{SliceApi, kube::selector::Scope};
 
     const SLICE: &str = r#"{"metadata":{"namespace":"shop","name":"web-1","resourceVersion":"7",
         "labels":{"kubernetes.io/service-name":"web"}},"endpoints":[{"addresses":["10.0.0.1"]}]}"#;
     const BAD: &str = r#"{"metadata":{"namespace":"shop","name":"web-2","resourceVersion":"8",
         "labels":{"kubernetes.io/service-name":"web"}},"endpoints":{"addresses":3}}"#;
 
+    fn resource() -> Resource {
+        Resource::slices(SliceApi::V1, &Scope::default())
+    }
+
     fn event(kind: &str, object: &str) -> Event {
         let line = format!(r#"{{"type":"{kind}","object":{object}}}"#);
-        Resource::slices().event(line.as_bytes(), &ZoneKeys::default())
+        resource().event(line.as_bytes(), &ZoneKeys::default())
     }
 
     #[test]
@@ -242,14 +261,17 @@ mod tests {
             Event::Error { code: 410, .. }
         ));
         assert!(matches!(event("ERROR", "{}"), Event::Error { code: 0, .. }));
-        let bare = Resource::slices().event(status.as_bytes(), &ZoneKeys::default());
+        let bare = resource().event(status.as_bytes(), &ZoneKeys::default());
         assert!(matches!(bare, Event::Error { code: 410, .. }));
     }
 
     #[test]
     fn a_deletion_needs_a_name_only() {
-        let Event::Gone { key, version } = event("DELETED", BAD) else {
+        let Event::Gone { named, version } = event("DELETED", BAD) else {
             panic!("not gone")
+        };
+        let Named::Object(key) = named else {
+            panic!("no object")
         };
         assert_eq!(
             (key.to_string(), version.as_str()),
@@ -270,7 +292,7 @@ mod tests {
     #[test]
     fn a_line_that_ends_early_is_truncated() {
         let line = br#"{"type":"MODIFIED","object":{"metadata":{"name":"a"#;
-        let event = Resource::slices().event(line, &ZoneKeys::default());
+        let event = resource().event(line, &ZoneKeys::default());
         assert!(matches!(
             event,
             Event::Undecodable {
@@ -279,7 +301,7 @@ mod tests {
             }
         ));
         for line in [&b"garbage"[..], b"{}", b"[]", b"\xff\xfe", b"\0"] {
-            let event = Resource::slices().event(line, &ZoneKeys::default());
+            let event = resource().event(line, &ZoneKeys::default());
             assert!(matches!(
                 event,
                 Event::Undecodable {
@@ -294,7 +316,7 @@ mod tests {
     fn one_bad_item_costs_only_itself() {
         let body =
             format!(r#"{{"metadata":{{"resourceVersion":"9"}},"items":[{SLICE},{BAD},{SLICE}]}}"#);
-        let page = Resource::slices()
+        let page = resource()
             .page(body.as_bytes(), &ZoneKeys::default())
             .unwrap();
         let refused: Vec<_> = page.readings.iter().map(|r| r.refused).collect();
@@ -304,7 +326,7 @@ mod tests {
 
     #[test]
     fn what_is_no_list_is_not_read_as_an_empty_one() {
-        let page = |body: &str| Resource::slices().page(body.as_bytes(), &ZoneKeys::default());
+        let page = |body: &str| resource().page(body.as_bytes(), &ZoneKeys::default());
         assert!(page(r#"{"metadata":{"resourceVersion":"9"},"items":null}"#).is_ok());
         for body in [
             "",

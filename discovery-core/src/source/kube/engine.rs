@@ -2,12 +2,17 @@
 //! Decides what to ask the API server next: a page of a list, a watch, or nothing for a while.
 //!
 //! In: what became of each request, and the time. Out: the next [`Action`]. One machine for each list. Its rules:
-//! a list that is not complete in time is begun again; any 410, any answer without a version and anything that does not
-//! decode leads to a new list; a watch that ends within seconds counts as a failure, or an answering but empty cache would
-//! be asked without pause; there is one backoff, in one place. Pure: no I/O, no clock, randomness is seeded.
+//! a list that is not complete in time is begun again; any 410, any answer without a version, a version that goes back and
+//! anything that does not decode leads to a new list; a watch that ends within seconds counts as a failure, or an
+//! answering but empty cache would be asked without pause. When to ask again is said here for what is wrong with this
+//! list, and by the [gate](super::gate) for what is wrong with the server. Pure: no I/O, no clock, randomness is seeded.
 
+use super::gate;
 use crate::source::{Backoff, BackoffRule, FailureReason};
-use std::time::{Duration, Instant};
+use std::{
+    cmp::Ordering,
+    time::{Duration, Instant},
+};
 
 /// What to do next.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -18,6 +23,9 @@ pub(super) enum Action {
     List {
         token: Option<String>,
         page_size: u32,
+        /// How long the server may take to begin its answer.
+        answer_within: Duration,
+        /// When the whole list, all pages, is given up.
         deadline: Instant,
         is_first: bool,
     },
@@ -33,6 +41,10 @@ pub(super) struct Failure {
     pub(super) reason: FailureReason,
     /// How long the server asks us to stay away.
     pub(super) retry_after: Option<Duration>,
+    /// Whether it speaks of the server, whatever was asked for.
+    pub(super) is_of_server: bool,
+    /// Whether the gate says when to ask again.
+    pub(super) is_governed: bool,
     /// In words.
     pub(super) text: String,
 }
@@ -42,9 +54,35 @@ impl Failure {
         Self {
             reason,
             retry_after: None,
+            is_of_server: false,
+            is_governed: false,
             text: text.into(),
         }
     }
+
+    pub(super) fn of_server(mut self) -> Self {
+        self.is_of_server = true;
+        self
+    }
+}
+
+/// What a page did for its list.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Listed {
+    /// More pages follow.
+    More,
+    /// The list is complete.
+    Complete(Standing),
+}
+
+/// How the version of a list stands to what was known before.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Standing {
+    /// It is newer, the first, or cannot be compared.
+    Newer,
+    Same,
+    /// The server was restored, or a cache answers.
+    Older,
 }
 
 /// The machine of one list.
@@ -58,8 +96,12 @@ pub(super) struct Engine {
     repair_not_before: Option<Instant>,
     /// A list that is to be read again as soon as the spacing allows.
     owed: Option<FailureReason>,
-    list_time: Duration,
+    answer_time: Duration,
     page_size: u32,
+    page_size_max: u32,
+    good_pages: u32,
+    /// The version up to which we knew before the list under way.
+    known: Option<u64>,
     /// When an event, a bookmark or a list last told a version.
     progress: Option<Instant>,
     watch_since: Option<Instant>,
@@ -80,7 +122,8 @@ enum Phase {
 }
 
 impl Engine {
-    pub(super) fn new(seed: u64) -> Self {
+    /// A machine that begins with a list, in pages of at most `page_size` objects.
+    pub(super) fn new(seed: u64, page_size: u32) -> Self {
         Self {
             phase: Phase::BEGIN,
             not_before: None,
@@ -88,8 +131,11 @@ impl Engine {
             repair: Backoff::new(REPAIR, seed ^ 1),
             repair_not_before: None,
             owed: None,
-            list_time: LIST_TIME_MIN,
-            page_size: PAGE_SIZE,
+            answer_time: ANSWER_TIME_MIN,
+            page_size,
+            page_size_max: page_size,
+            good_pages: 0,
+            known: None,
             progress: None,
             watch_since: None,
             is_refused: false,
@@ -98,44 +144,52 @@ impl Engine {
     }
 
     /// Failures since the last success that held.
+    #[cfg(test)]
     pub(super) fn failures(&self) -> u32 {
         self.backoff.failures()
     }
 
+    /// Until when nothing is to be asked.
+    pub(super) fn waits(&self, now: Instant) -> Option<Instant> {
+        self.not_before.filter(|until| *until > now)
+    }
+
     /// What to do now.
     pub(super) fn next(&mut self, now: Instant) -> Action {
-        if let Some(until) = self.not_before.filter(|until| *until > now) {
+        if let Some(until) = self.waits(now) {
             return Action::Wait(until);
         }
         self.not_before = None;
-        let timeout = WATCH_TIME_MIN + Duration::from_secs(self.random.u64(0..=10));
+        let spread = self.random.u64(0..=WATCH_TIME_SPREAD.as_secs());
         match &mut self.phase {
             Phase::List { token, deadline } => Action::List {
                 is_first: deadline.is_none(),
-                deadline: *deadline.get_or_insert(now + self.list_time),
+                deadline: *deadline.get_or_insert(now + LIST_TIME_MAX),
+                answer_within: self.answer_time,
                 token: token.clone(),
                 page_size: self.page_size,
             },
             Phase::Watch { .. } if is_quiet(self.progress, now) => Action::Probe,
             Phase::Watch { version } => Action::Watch {
                 version: version.clone(),
-                timeout,
+                timeout: WATCH_TIME_MIN + Duration::from_secs(spread),
             },
         }
     }
 
-    /// A page was read; `Ok(true)` when the list is complete with it.
+    /// A page was read.
     pub(super) fn listed(
         &mut self,
         now: Instant,
         next: Option<String>,
         version: String,
-    ) -> Result<bool, Failure> {
+    ) -> Result<Listed, Failure> {
+        self.page_was_good();
         if next.is_some() {
             if let Phase::List { token, .. } = &mut self.phase {
                 *token = next;
             }
-            return Ok(false);
+            return Ok(Listed::More);
         }
         if version.is_empty() {
             return Err(Failure::new(
@@ -143,22 +197,44 @@ impl Engine {
                 "the list has no resourceVersion",
             ));
         }
+        let told = number(&version);
+        let standing = match told.zip(self.known).map(|(told, known)| told.cmp(&known)) {
+            None | Some(Ordering::Greater) => Standing::Newer,
+            Some(Ordering::Equal) => Standing::Same,
+            Some(Ordering::Less) => Standing::Older,
+        };
+        self.known = told;
         self.phase = Phase::Watch { version };
         self.owed = None;
         self.progress = Some(now);
+        self.answer_time = ANSWER_TIME_MIN;
         self.backoff.succeeded(now);
-        Ok(true)
+        Ok(Listed::Complete(standing))
+    }
+
+    /// Large objects make small pages; once they are gone pages grow again, slowly.
+    fn page_was_good(&mut self) {
+        self.good_pages += 1;
+        if self.good_pages >= GOOD_PAGES && self.page_size < self.page_size_max {
+            self.page_size = (self.page_size * 2).min(self.page_size_max);
+            self.good_pages = 0;
+        }
     }
 
     /// A list failed; it begins again after the backoff.
     pub(super) fn list_failed(&mut self, now: Instant, failure: &Failure) {
         match failure.reason {
-            FailureReason::Deadline => self.list_time = (self.list_time * 2).min(LIST_TIME_MAX),
-            FailureReason::TooLarge => self.page_size = (self.page_size / 2).max(1),
+            FailureReason::Deadline => {
+                self.answer_time = (self.answer_time * 2).min(ANSWER_TIME_MAX);
+            }
+            FailureReason::TooLarge => {
+                self.page_size = (self.page_size / 2).max(1);
+                self.good_pages = 0;
+            }
             _ => {}
         }
-        self.relist(now);
-        self.hold_off(now, failure.retry_after);
+        self.phase = Phase::BEGIN;
+        self.back_off(now, failure);
     }
 
     /// A watch was accepted. Some reason when it is to be given up at once for a new list.
@@ -178,6 +254,15 @@ impl Engine {
             let text = "an event has no resourceVersion";
             return Err(Failure::new(FailureReason::NoVersion, text));
         }
+        let told = number(version);
+        // Versions are opaque, and compared for guards only: a server tells no event twice, a cache that was cut off may.
+        if let (Some(told), Some(known)) = (told, self.known)
+            && told < known
+        {
+            let text = format!("an event is of version {told}, behind the known {known}");
+            return Err(Failure::new(FailureReason::VersionAhead, text));
+        }
+        self.known = told;
         if let Phase::Watch { version: known } = &mut self.phase {
             version.clone_into(known);
         }
@@ -224,12 +309,13 @@ impl Engine {
                 | FailureReason::Refused
         );
         if relists {
-            self.relist(now);
-        } else {
-            self.back_off(now);
+            self.phase = Phase::BEGIN;
         }
-        // Also with luck in the draw, a watch that does not hold is begun once a second at most.
-        self.hold_off(now, failure.retry_after.max(Some(WATCH_PAUSE_MIN)));
+        self.back_off(now, failure);
+        if !failure.is_governed {
+            // Also with luck in the draw, a watch that does not hold is begun once a second at most.
+            self.not_before = self.not_before.max(Some(now + WATCH_PAUSE_MIN));
+        }
         relists
     }
 
@@ -238,8 +324,7 @@ impl Engine {
         let Phase::Watch { version: known } = &self.phase else {
             return Ok(());
         };
-        // Versions are opaque, and compared for this guard only.
-        if let (Ok(ours), Ok(theirs)) = (known.parse::<u64>(), version.parse::<u64>())
+        if let (Some(ours), Some(theirs)) = (number(known), number(version))
             && ours > theirs
         {
             let text = format!("the server is at version {theirs}, behind the known {ours}");
@@ -254,21 +339,18 @@ impl Engine {
         self.repair_not_before = Some(now + wait);
         self.owed = None;
         self.watch_since = None;
-        self.relist(now);
-    }
-
-    fn relist(&mut self, now: Instant) {
         self.phase = Phase::BEGIN;
-        self.back_off(now);
-    }
-
-    fn back_off(&mut self, now: Instant) {
         self.not_before = Some(now + self.backoff.failed(now));
     }
 
-    fn hold_off(&mut self, now: Instant, at_least: Option<Duration>) {
-        let at_least = at_least.map(|wait| now + wait.min(RETRY_AFTER_MAX));
-        self.not_before = self.not_before.max(at_least);
+    /// The next request waits, unless the gate says when it may be sent.
+    fn back_off(&mut self, now: Instant, failure: &Failure) {
+        if failure.is_governed {
+            return;
+        }
+        let cap = gate::cap(failure.reason);
+        let wait = self.backoff.failed_asked(now, cap, failure.retry_after);
+        self.not_before = Some(now + wait);
     }
 }
 
@@ -283,21 +365,26 @@ fn is_quiet(progress: Option<Instant>, now: Instant) -> bool {
     progress.is_some_and(|progress| now.saturating_duration_since(progress) >= QUIET_MAX)
 }
 
-/// The page size of Kubernetes' own clients.
-const PAGE_SIZE: u32 = 500;
-/// A whole list, all pages; doubled when it did not suffice.
-const LIST_TIME_MIN: Duration = Duration::from_secs(30);
-/// A list that takes longer than that outlives etcd's memory of its version.
-const LIST_TIME_MAX: Duration = Duration::from_secs(300);
-/// A watch is renewed after 40 to 50 seconds: that long a dead connection can go unnoticed.
-const WATCH_TIME_MIN: Duration = Duration::from_secs(40);
+fn number(version: &str) -> Option<u64> {
+    version.parse().ok()
+}
+
+/// Until the answer to a list begins; doubled when it did not suffice.
+const ANSWER_TIME_MIN: Duration = Duration::from_secs(30);
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(120);
+/// A whole list, as long as it gets on: 7 MB, some 400,000 endpoints when compressed, at 32 kbit/s.
+const LIST_TIME_MAX: Duration = Duration::from_secs(1800);
+/// After so many good pages in a row the page size is tried at its double.
+const GOOD_PAGES: u32 = 50;
+/// A watch is renewed after 28 to 35 seconds: with the margin of [`super::feed`] a server that went silent is known for
+/// that within 45 s.
+const WATCH_TIME_MIN: Duration = Duration::from_secs(28);
+const WATCH_TIME_SPREAD: Duration = Duration::from_secs(7);
 /// A watch that lives shorter did not work.
 pub(super) const SHORT_STREAM: Duration = Duration::from_secs(5);
 const WATCH_PAUSE_MIN: Duration = Duration::from_secs(1);
 /// Bookmarks come about once a minute: without any for that long a watch may wait for a version of the future.
 const QUIET_MAX: Duration = Duration::from_secs(180);
-/// A server that asks for more is asked again nevertheless.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(120);
 /// An object that never decodes and changes often must not cost a list at each change.
 const REPAIR: BackoffRule = BackoffRule {
     first: Duration::from_secs(60),

@@ -2,153 +2,68 @@
 //! Facts from a Kubernetes API server, by an engine of our own over the `kube` client.
 //!
 //! The client brings configuration, credentials and TLS; what is asked when, how long it may take, how large it may be and
-//! what a broken answer means is decided here ([`engine`], pure). Four lists: our own node by name; the nodes of the zone
-//! that its label names; services; endpoint slices, whole, because no server can select them by zone.
+//! what a broken answer means is decided here: for each list in [`engine`], for the server as such in [`gate`], both
+//! pure. Four kinds: our own node by name; the nodes of the zone that its label names; services; endpoint slices, whole,
+//! because no server can select them by zone.
 
+mod answer;
+mod client;
+mod config;
 mod decode;
 mod engine;
 mod feed;
 mod framing;
+#[cfg(test)]
+mod fuzz;
+mod gate;
+mod gunzip;
+mod names;
+mod pace;
+mod parts;
 mod request;
 mod resource;
+mod seat;
+mod selector;
+mod slice_api;
+mod slices;
+mod subsets;
+mod token;
+mod union;
+mod wishes;
+
+pub use config::{KubeConfig, KubeSourceError};
+pub use selector::{Selector, SelectorError};
+pub use slice_api::{SliceApi, UnknownSliceApi};
 
 use super::{SourceStatus, UpdateSender, WatchState};
 use crate::{
-    model::{NodeName, Zone, ZoneKeys},
-    store::Kind,
+    model::{Zone, ZoneKey},
+    store::{Kind, SourceId, Update},
 };
+use config::Token;
 use engine::Engine;
-use feed::{Feed, Out, OwnZone};
-use kube::{
-    Client, Config,
-    config::{KubeConfigOptions, Kubeconfig},
-};
+use feed::{Feed, Out, Outlet, OwnNode, OwnZone, Tap, Translator};
+use futures::future::join_all;
+use kube::{Client, Config};
+use parts::Part;
 use request::Asker;
 use resource::Resource;
-use std::{error::Error, fmt, path::PathBuf, sync::Arc};
-use tokio::sync::watch;
+use seat::SharedGate;
+use slices::Chooser;
+use std::{fmt, sync::Arc, time::Duration};
+use tokio::{
+    sync::{Notify, mpsc, watch},
+    time::sleep,
+};
 use tokio_util::sync::CancellationToken;
-
-/// How to reach an API server, and for whom.
-///
-/// ```no_run
-/// use discovery_core::{model::{NodeName, ZoneKeys}, source::KubeConfig};
-///
-/// let node = NodeName::parse("mall-1-host-a").unwrap();
-/// let config = KubeConfig::new(node, ZoneKeys::default()).kubeconfig(Some("/etc/zonal/kubeconfig".into()));
-/// ```
-#[derive(Clone, Debug)]
-pub struct KubeConfig {
-    node: NodeName,
-    keys: ZoneKeys,
-    kubeconfig: Option<PathBuf>,
-    server: Option<String>,
-    zone: Option<Zone>,
-}
-
-impl KubeConfig {
-    /// The API server of the cluster that we run in, or that `KUBECONFIG` or `~/.kube/config` names.
-    pub fn new(node: NodeName, keys: ZoneKeys) -> Self {
-        Self {
-            node,
-            keys,
-            kubeconfig: None,
-            server: None,
-            zone: None,
-        }
-    }
-
-    /// The API server and credentials of this file.
-    #[must_use]
-    pub fn kubeconfig(mut self, file: Option<PathBuf>) -> Self {
-        self.kubeconfig = file;
-        self
-    }
-
-    /// The API server at this address, without credentials: what `kubectl proxy` offers at `http://127.0.0.1:8001`.
-    #[must_use]
-    pub fn server(mut self, address: Option<String>) -> Self {
-        self.server = address;
-        self
-    }
-
-    /// The zone by configuration instead of by our node's label; nodes are then selected by the first zone label.
-    #[must_use]
-    pub fn zone(mut self, zone: Option<Zone>) -> Self {
-        self.zone = zone;
-        self
-    }
-
-    async fn load(&self) -> Result<Config, KubeSourceError> {
-        let mut config = match (&self.server, &self.kubeconfig) {
-            (Some(server), _) => match server.parse() {
-                Ok(address) => Config::new(address),
-                Err(error) => {
-                    return Err(KubeSourceError::Address {
-                        address: server.clone(),
-                        source: Box::new(error),
-                    });
-                }
-            },
-            (None, Some(path)) => self.load_file(path).await?,
-            (None, None) => Config::infer()
-                .await
-                .map_err(|error| KubeSourceError::Nowhere(Box::new(error)))?,
-        };
-        // One backoff, in one place: kube's own would hide minutes of failure.
-        config.default_retry = false;
-        Ok(config)
-    }
-
-    async fn load_file(&self, path: &PathBuf) -> Result<Config, KubeSourceError> {
-        let fail = |error: Box<dyn Error + Send + Sync>| KubeSourceError::File {
-            path: path.clone(),
-            source: error,
-        };
-        let file = Kubeconfig::read_from(path).map_err(|error| fail(Box::new(error)))?;
-        Config::from_custom_kubeconfig(file, &KubeConfigOptions::default())
-            .await
-            .map_err(|error| fail(Box::new(error)))
-    }
-}
-
-/// Why there is no way to an API server. Waiting mends none of these; a person has to.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum KubeSourceError {
-    /// The kubeconfig file cannot be used.
-    #[error("kubeconfig {} cannot be used", path.display())]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        source: Box<dyn Error + Send + Sync>,
-    },
-    /// The address is none.
-    #[error("{address:?} is no address of an API server")]
-    Address {
-        /// The address.
-        address: String,
-        /// What is wrong with it.
-        source: Box<dyn Error + Send + Sync>,
-    },
-    /// There is neither a kubeconfig nor a service account.
-    #[error("there is no KUBECONFIG, no ~/.kube/config and no service account")]
-    Nowhere(#[source] Box<dyn Error + Send + Sync>),
-    /// The credentials or certificates cannot be used.
-    #[error("the client of {cluster} cannot be made")]
-    Client {
-        /// The API server.
-        cluster: String,
-        /// What is wrong.
-        source: Box<dyn Error + Send + Sync>,
-    },
-}
+use union::Union;
+use wishes::Wishes;
 
 /// A source that lists and watches an API server.
 pub struct KubeSource {
     config: KubeConfig,
     client: Client,
+    token: Token,
     cluster: String,
     status: Arc<SourceStatus>,
 }
@@ -162,15 +77,16 @@ impl KubeSource {
         config: KubeConfig,
         status: Arc<SourceStatus>,
     ) -> Result<Self, KubeSourceError> {
-        let kube = config.load().await?;
+        let (kube, token) = config.load().await?;
         let cluster = cluster(&kube);
-        let client = Client::try_from(kube).map_err(|error| KubeSourceError::Client {
+        let client = client::client(kube).map_err(|error| KubeSourceError::Client {
             cluster: cluster.clone(),
             source: Box::new(error),
         })?;
         Ok(Self {
             config,
             client,
+            token: token.map(Arc::new),
             cluster,
             status,
         })
@@ -183,47 +99,25 @@ impl KubeSource {
 
     /// Lists and watches until `cancel`, or until nobody receives. Never fails: what goes wrong is in the status.
     pub async fn run(self, sender: UpdateSender, cancel: CancellationToken) {
-        let configured = self.configured_zone();
-        let observes = configured.is_none();
-        let (zone_sender, zones) = watch::channel(configured);
-        let own = Resource::own_node(&self.config.node);
-        let own = self.feed(own, &sender, observes.then_some(zone_sender));
-        let services = self.feed(Resource::services(), &sender, None);
-        let slices = self.feed(Resource::slices(), &sender, None);
-        let all = async {
-            tokio::join!(
-                own.run(),
-                services.run(),
-                slices.run(),
-                self.run_nodes(zones, &sender)
-            )
+        let run = Run {
+            gate: SharedGate::new(fastrand::u64(..)),
+            source: &self,
+            tap: Tap {
+                sender,
+                wishes: Arc::new(watch::Sender::default()),
+            },
         };
-        cancel.run_until_cancelled(Box::pin(all)).await;
+        cancel.run_until_cancelled(Box::pin(run.all())).await;
         for kind in Kind::ALL {
             self.status.set_connected(kind, false);
         }
     }
 
-    /// Watches the nodes of the zone, anew whenever the zone changes.
-    async fn run_nodes(&self, mut zones: watch::Receiver<OwnZone>, sender: &UpdateSender) {
-        loop {
-            let zone = zones.borrow_and_update().clone();
-            let nodes = async {
-                if let Some((key, zone)) = &zone {
-                    self.feed(Resource::nodes(key, zone), sender, None)
-                        .run()
-                        .await;
-                } else {
-                    self.status.set_state(Kind::Nodes, WatchState::Cold);
-                    self.status.set_connected(Kind::Nodes, false);
-                    std::future::pending::<()>().await;
-                }
-            };
-            tokio::select! {
-                () = nodes => return,
-                () = changed(&mut zones) => {}
-            }
-            tracing::info!(node = %self.config.node, "Zone of our node changed");
+    fn asker(&self, user_agent: String) -> Asker {
+        Asker {
+            client: self.client.clone(),
+            user_agent,
+            token: self.token.clone(),
         }
     }
 
@@ -231,32 +125,6 @@ impl KubeSource {
         let zone = self.config.zone.clone()?;
         let key = self.config.keys.iter().next()?.clone();
         Some((key, zone))
-    }
-
-    fn feed(
-        &self,
-        resource: Resource,
-        sender: &UpdateSender,
-        own_zone: Option<watch::Sender<OwnZone>>,
-    ) -> Feed {
-        Feed {
-            asker: Asker {
-                client: self.client.clone(),
-                user_agent: resource.user_agent(),
-            },
-            engine: Engine::new(fastrand::u64(..)),
-            out: Out {
-                kind: resource.kind(),
-                node: self.config.node.clone(),
-                keys: self.config.keys.clone(),
-                status: self.status.clone(),
-                sender: sender.clone(),
-                own_zone,
-                told: None,
-            },
-            resource,
-            pending: Vec::new(),
-        }
     }
 }
 
@@ -269,9 +137,169 @@ impl fmt::Debug for KubeSource {
     }
 }
 
-/// Waits for another zone; for ever when it is configured and nobody will tell another.
-async fn changed(zones: &mut watch::Receiver<OwnZone>) {
-    if zones.changed().await.is_err() {
+/// A source at work.
+struct Run<'s> {
+    source: &'s KubeSource,
+    gate: Arc<SharedGate>,
+    tap: Tap,
+}
+
+impl Run<'_> {
+    async fn all(&self) {
+        let (own_sender, own) = watch::channel(OwnNode::default());
+        let all = (self.own_node(own_sender), self.nodes(own));
+        tokio::join!(all.0, all.1, self.services(), self.slices());
+    }
+
+    async fn own_node(&self, teller: watch::Sender<OwnNode>) {
+        let own = Resource::own_node(&self.source.config.node);
+        let part = self.parts(Kind::OwnNode, 1).remove(0);
+        let mut feed = self.feed(own, part, Outlet::Writer(self.tap.clone()), None);
+        feed.out.own_node = Some(teller);
+        feed.run().await;
+    }
+
+    async fn services(&self) {
+        let scopes = self.source.config.scopes();
+        let resources = scopes.iter().map(Resource::services).collect();
+        self.feeds(Kind::Services, resources, None).await;
+    }
+
+    /// Watches the slices, by another API whenever another is to be used.
+    async fn slices(&self) {
+        let source = self.source;
+        let asker = source.asker(format!("zonal-discovery/{}", env!("CARGO_PKG_VERSION")));
+        let (gate, status) = (self.gate.clone(), source.status.clone());
+        let chooser = Chooser::new(&source.config, asker, gate, status);
+        let mut api = chooser.first().await;
+        loop {
+            let scopes = source.config.scopes();
+            let resources = scopes
+                .iter()
+                .map(|scope| Resource::slices(api, scope))
+                .collect();
+            let feeds = self.feeds(Kind::Slices, resources, Some(&chooser.not_served));
+            tokio::select! {
+                () = feeds => return,
+                other = chooser.other(api) => api = other,
+            }
+        }
+    }
+
+    /// Watches the nodes of the zone, and those that services name as near, anew whenever these are others.
+    async fn nodes(&self, mut own: watch::Receiver<OwnNode>) {
+        let (configured, mut wishes) = (self.source.configured_zone(), self.tap.wishes.subscribe());
+        let select = |own: &OwnNode, wishes: &Wishes| {
+            let zone = configured.as_ref().or(own.zone.as_ref());
+            wishes.selectors(zone, &own.labels, Union::MEMBERS_MAX)
+        };
+        let mut selectors = select(&own.borrow_and_update(), &wishes.borrow_and_update());
+        loop {
+            let others = async {
+                loop {
+                    tokio::select! {
+                        () = changed(&mut own) => {}
+                        () = changed(&mut wishes) => sleep(WISHES_SETTLE).await,
+                    }
+                    let others = select(&own.borrow_and_update(), &wishes.borrow_and_update());
+                    if others != selectors {
+                        return others;
+                    }
+                }
+            };
+            let others = tokio::select! {
+                () = self.nodes_of(&selectors) => return,
+                others = others => others,
+            };
+            selectors = others;
+            let node = &self.source.config.node;
+            tracing::info!(%node, labels = selectors.len(), "Nodes are asked for by other labels");
+        }
+    }
+
+    /// Watches the nodes that any of the labels selects.
+    async fn nodes_of(&self, selectors: &[(ZoneKey, Zone)]) {
+        let status = &self.source.status;
+        if selectors.is_empty() {
+            status.set_state(Kind::Nodes, WatchState::Cold);
+            status.set_connected(Kind::Nodes, false);
+            return std::future::pending().await;
+        }
+        let selectors = selectors.iter().take(Union::MEMBERS_MAX);
+        let resources = selectors
+            .map(|(key, zone)| Resource::nodes(key, zone))
+            .collect();
+        self.feeds(Kind::Nodes, resources, None).await;
+    }
+
+    /// Lists and watches the resources of one kind as one.
+    async fn feeds(&self, kind: Kind, resources: Vec<Resource>, not_served: Option<&Arc<Notify>>) {
+        let mut parts = self.parts(kind, resources.len());
+        let feed = |resource, part, outlet| self.feed(resource, part, outlet, not_served).run();
+        if resources.len() == 1 {
+            let outlet = Outlet::Writer(self.tap.clone());
+            let feeds = resources.into_iter().zip(parts.drain(..));
+            let feeds = feeds.map(|(resource, part)| feed(resource, part, outlet.clone()));
+            join_all(feeds).await;
+            return;
+        }
+        let (sender, updates) = mpsc::channel(UNION_UPDATES_MAX);
+        let union = Union::new(SourceId::Kube, kind, resources.len());
+        let feeds = resources.into_iter().zip(parts).enumerate();
+        let feeds = feeds.map(|(number, (resource, part))| {
+            feed(resource, part, Outlet::Union(number, sender.clone()))
+        });
+        tokio::select! {
+            _ = join_all(feeds) => {}
+            () = unite(union, updates, &self.tap) => {}
+        }
+    }
+
+    fn parts(&self, kind: Kind, parts: usize) -> Vec<Part> {
+        Part::split(kind, &self.source.status, parts)
+    }
+
+    fn feed(
+        &self,
+        resource: Resource,
+        part: Part,
+        outlet: Outlet,
+        not_served: Option<&Arc<Notify>>,
+    ) -> Feed {
+        let config = &self.source.config;
+        Feed {
+            asker: self.source.asker(resource.user_agent()),
+            engine: Engine::new(fastrand::u64(..), resource.page_size()),
+            seat: self.gate.seat(),
+            translator: Translator::new(resource.kind(), config.node.clone()),
+            out: Out {
+                keys: config.keys.clone(),
+                part,
+                outlet,
+                own_node: None,
+                told: None,
+            },
+            resource,
+            not_served: not_served.cloned(),
+            is_announced: false,
+        }
+    }
+}
+
+/// Passes on what the union makes of its members' updates, until nobody listens.
+async fn unite(mut union: Union, mut updates: mpsc::Receiver<(usize, Update)>, tap: &Tap) {
+    while let Some((number, update)) = updates.recv().await {
+        for update in union.take(number, update) {
+            if tap.send(update).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// Waits for another value; for ever when nobody will tell one.
+async fn changed<T>(values: &mut watch::Receiver<T>) {
+    if values.changed().await.is_err() {
         std::future::pending::<()>().await;
     }
 }
@@ -286,3 +314,8 @@ fn cluster(config: &Config) -> String {
         _ => config.cluster_url.to_string(),
     }
 }
+
+/// How long services may go on naming labels before nodes are asked for by them: a list names them one after another.
+const WISHES_SETTLE: Duration = Duration::from_secs(1);
+/// Updates on their way to a union; feeds wait when it is behind.
+const UNION_UPDATES_MAX: usize = 256;

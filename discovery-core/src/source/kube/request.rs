@@ -1,125 +1,114 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! One request to the API server: what is sent, and how a refusal reads.
 
-use super::{engine::Failure, resource::Resource};
+use super::{answer::Answer, client, engine::Failure, resource::Resource, token::TokenFile};
 use crate::source::{FailureReason, error_chain};
-use bytes::Bytes;
-use http::{Request, Response, StatusCode, header};
-use http_body_util::BodyExt;
+use http::{HeaderValue, Response, StatusCode, header};
 use kube::client::Body;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
+use tokio::time::{Instant, timeout, timeout_at};
 
-/// Sends a request for the list or watch of a resource; the answer's status is a success.
+/// Sends requests and takes in their heads.
+#[derive(Clone)]
 pub(super) struct Asker {
     pub(super) client: kube::Client,
     pub(super) user_agent: String,
+    /// Where the token stands, when the client does not know it.
+    pub(super) token: Option<Arc<TokenFile>>,
 }
 
 impl Asker {
-    /// Asks for a page of a list.
-    pub(super) async fn list(
+    /// Asks for a list, a watch or a document; the answer's status is a success.
+    pub(super) async fn ask(
         &self,
-        resource: &Resource,
+        asked: &Asked<'_>,
         uri: &str,
-    ) -> Result<Response<Body>, Failure> {
-        let request = Request::get(uri);
-        self.send(resource, "list", request).await
-    }
-
-    /// Begins a watch.
-    pub(super) async fn watch(
-        &self,
-        resource: &Resource,
-        uri: &str,
-    ) -> Result<Response<Body>, Failure> {
-        // Servers from 1.37 on compress each event as a gzip member of its own, which kube's decoder does not read.
-        let request = Request::get(uri).header(header::ACCEPT_ENCODING, "identity");
-        self.send(resource, "watch", request).await
-    }
-
-    async fn send(
-        &self,
-        resource: &Resource,
-        verb: &str,
-        request: http::request::Builder,
-    ) -> Result<Response<Body>, Failure> {
-        let request = request
-            .header(header::USER_AGENT, &self.user_agent)
-            .header(header::ACCEPT, "application/json")
-            .body(Body::empty())
-            .map_err(|error| Failure::new(FailureReason::Refused, error_chain(&error)))?;
-        let response = self
-            .client
-            .send(request)
-            .await
-            .map_err(|error| broken(&error))?;
+        answer_within: Duration,
+    ) -> Result<Answer, Failure> {
+        let response = timeout(answer_within, self.send(uri)).await;
+        let response = response.map_err(|_| unanswered(answer_within))??;
         if response.status().is_success() {
-            return Ok(response);
+            return Answer::new(response);
         }
-        Err(refusal(resource, verb, response).await)
+        if response.status() == StatusCode::UNAUTHORIZED
+            && let Some(token) = &self.token
+        {
+            token.refused();
+        }
+        Err(refusal(asked, response).await)
+    }
+
+    async fn send(&self, uri: &str) -> Result<Response<Body>, Failure> {
+        let refused = |error: &dyn std::error::Error| {
+            Failure::new(FailureReason::Refused, error_chain(error))
+        };
+        let mut request = client::get(uri).map_err(|error| refused(&error))?;
+        let agent = HeaderValue::try_from(&self.user_agent).map_err(|error| refused(&error))?;
+        let headers = request.headers_mut();
+        headers.insert(header::USER_AGENT, agent);
+        headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+        // Lists cross thin links; watches are compressed by servers from 1.37 on, event by event.
+        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
+        let now = Instant::now().into_std();
+        if let Some(header) = self.token.as_ref().and_then(|token| token.header(now)) {
+            headers.insert(header::AUTHORIZATION, header);
+        }
+        let response = self.client.send(request).await;
+        response.map_err(|error| {
+            Failure::new(FailureReason::Connection, error_chain(&error)).of_server()
+        })
     }
 }
 
-/// Reads a body of at most `limit` bytes, telling `seen` about each piece.
-pub(super) async fn read_body(
-    mut body: Body,
-    limit: usize,
-    mut seen: impl FnMut(usize),
-) -> Result<Vec<u8>, Failure> {
-    let mut bytes = Vec::new();
-    while let Some(piece) = next_piece(&mut body).await? {
-        seen(piece.len());
-        if bytes.len() + piece.len() > limit {
-            let text = format!("the answer is larger than {limit} bytes");
-            return Err(Failure::new(FailureReason::TooLarge, text));
-        }
-        bytes.extend_from_slice(&piece);
-    }
-    Ok(bytes)
+/// What is asked for, for the words of a refusal.
+pub(super) enum Asked<'r> {
+    /// `list` or `watch` of a resource.
+    Resource(&'static str, &'r Resource),
+    /// A discovery document.
+    Document,
 }
 
-/// The next piece of a body; none at its end.
-pub(super) async fn next_piece(body: &mut Body) -> Result<Option<Bytes>, Failure> {
-    loop {
-        match body.frame().await {
-            None => return Ok(None),
-            Some(Err(error)) => return Err(broken(&error)),
-            Some(Ok(frame)) => {
-                if let Ok(bytes) = frame.into_data() {
-                    return Ok(Some(bytes));
-                }
-            }
-        }
-    }
-}
-
-fn broken(error: &kube::Error) -> Failure {
-    Failure::new(FailureReason::Connection, error_chain(error))
-}
-
-async fn refusal(resource: &Resource, verb: &str, response: Response<Body>) -> Failure {
+async fn refusal(asked: &Asked<'_>, response: Response<Body>) -> Failure {
     let status = response.status();
     let retry_after = retry_after(&response);
     let reason = FailureReason::of_http_status(status.as_u16());
-    let body = read_body(response.into_body(), REFUSAL_BYTES_MAX, |_| {});
-    let said = message(&body.await.unwrap_or_default());
-    let text = match reason {
-        FailureReason::Forbidden => format!("{} ({said})", resource.rule_to_add(verb)),
-        FailureReason::Unauthorized => {
+    let said = message(&read_refusal(response).await);
+    let text = match (reason, asked) {
+        (FailureReason::Forbidden, Asked::Resource(verb, resource)) => {
+            format!("{} ({said})", resource.rule_to_add(verb))
+        }
+        (FailureReason::Unauthorized, _) => {
             format!("the API server does not accept our credentials ({said})")
         }
-        FailureReason::NotFound => resource.not_served(),
-        _ => format!("{} to {verb} {}: {said}", describe(status), resource.name()),
+        (FailureReason::NotFound, Asked::Resource(_, resource)) => resource.not_served(),
+        (_, Asked::Resource(verb, resource)) => {
+            format!(
+                "the API server answered {status} to {verb} {}: {said}",
+                resource.name()
+            )
+        }
+        (_, Asked::Document) => format!("the API server answered {status}: {said}"),
     };
-    Failure {
-        reason,
+    let failure = Failure {
         retry_after,
-        text,
+        ..Failure::new(reason, text)
+    };
+    match reason {
+        FailureReason::Throttled | FailureReason::ServerError => failure.of_server(),
+        _ => failure,
     }
 }
 
-fn describe(status: StatusCode) -> String {
-    format!("the API server answered {status}")
+/// The words of a refusal are nice to have: nothing waits long for them.
+async fn read_refusal(response: Response<Body>) -> Vec<u8> {
+    let deadline = Instant::now() + REFUSAL_TIME;
+    let read = async {
+        Answer::new(response)?
+            .read(REFUSAL_BYTES_MAX, deadline, |_, _| {})
+            .await
+    };
+    let read = timeout_at(deadline, read).await;
+    read.map_or_else(|_| Vec::new(), Result::unwrap_or_default)
 }
 
 /// RFC 9110 10.2.3, in seconds; API servers send no dates.
@@ -141,6 +130,12 @@ fn message(body: &[u8]) -> String {
         .collect()
 }
 
+fn unanswered(after: Duration) -> Failure {
+    let text = format!("no answer within {} s", after.as_secs());
+    Failure::new(FailureReason::Deadline, text).of_server()
+}
+
 /// A Status has some hundred bytes; a proxy's page may have more than anybody reads.
 const REFUSAL_BYTES_MAX: usize = 16 * 1024;
+const REFUSAL_TIME: Duration = Duration::from_secs(5);
 const MESSAGE_CHARS_MAX: usize = 400;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What is listed and watched: path, selector, and how its requests are written. Pure.
 
+use super::{selector::Scope, slice_api::SliceApi};
 use crate::{
     model::{NodeName, Zone, ZoneKey},
     source::object::Format,
@@ -16,6 +17,7 @@ pub(super) struct Resource {
     group: &'static str,
     version: &'static str,
     plural: &'static str,
+    namespace: Option<String>,
     selector: Option<(&'static str, String)>,
 }
 
@@ -35,17 +37,26 @@ impl Resource {
         Self::core("nodes", Format::Node, Some(selector))
     }
 
-    /// All services.
-    pub(super) fn services() -> Self {
-        Self::core("services", Format::Service, None)
+    /// The services of a scope.
+    pub(super) fn services(scope: &Scope) -> Self {
+        Self::core("services", Format::Service, None).within(scope)
     }
 
-    /// All endpoint slices: no server can select them by zone.
-    pub(super) fn slices() -> Self {
-        Self {
+    /// The endpoint slices of a scope: no server can select them by zone.
+    pub(super) fn slices(api: SliceApi, scope: &Scope) -> Self {
+        let slices = || Self {
             group: "discovery.k8s.io",
             ..Self::core("endpointslices", Format::EndpointSlice, None)
-        }
+        };
+        let resource = match api {
+            SliceApi::V1 => slices(),
+            SliceApi::V1Beta1 => Self {
+                version: "v1beta1",
+                ..slices()
+            },
+            SliceApi::Endpoints => Self::core("endpoints", Format::Endpoints, None),
+        };
+        resource.within(scope)
     }
 
     fn core(
@@ -59,7 +70,25 @@ impl Resource {
             group: "",
             version: "v1",
             plural,
+            namespace: None,
             selector,
+        }
+    }
+
+    fn within(self, scope: &Scope) -> Self {
+        let selector = scope.selector.as_ref();
+        Self {
+            namespace: scope.namespace.clone(),
+            selector: selector.map(|selector| ("labelSelector", selector.to_string())),
+            ..self
+        }
+    }
+
+    /// Objects in a page at most, so that a page has a few MB: a full slice has 27 KB, a node 11 KB.
+    pub(super) fn page_size(&self) -> u32 {
+        match self.kind {
+            Kind::Slices => 100,
+            Kind::OwnNode | Kind::Nodes | Kind::Services => 500,
         }
     }
 
@@ -101,11 +130,17 @@ impl Resource {
 
     /// A name of its own for each list, because caches in front of API servers keep answers by User-Agent.
     pub(super) fn user_agent(&self) -> String {
-        let version = env!("CARGO_PKG_VERSION");
-        match &self.selector {
-            Some((_, selector)) => format!("zonal-{}/{version} ({selector})", self.kind),
-            None => format!("zonal-{}/{version}", self.kind),
+        let mut agent = format!("zonal-{}/{}", self.kind, env!("CARGO_PKG_VERSION"));
+        if self.version != "v1" || self.format == Format::Endpoints {
+            let _ = write!(agent, " ({} {})", self.plural, self.version);
         }
+        if let Some(namespace) = &self.namespace {
+            let _ = write!(agent, " (in {namespace})");
+        }
+        if let Some((_, selector)) = &self.selector {
+            let _ = write!(agent, " ({selector})");
+        }
+        agent
     }
 
     /// What to tell a person whose credentials do not allow `verb`.
@@ -126,16 +161,20 @@ impl Resource {
             group => format!("{group}/{}", self.version),
         };
         format!(
-            "the API server does not serve {} in {version}; check that it is an API server of Kubernetes 1.21 or newer",
+            "the API server does not serve {} in {version}; check its address and its version",
             self.plural
         )
     }
 
     fn uri(&self) -> String {
         let mut uri = match self.group {
-            "" => format!("/api/{}/{}?", self.version, self.plural),
-            group => format!("/apis/{group}/{}/{}?", self.version, self.plural),
+            "" => format!("/api/{}", self.version),
+            group => format!("/apis/{group}/{}", self.version),
         };
+        if let Some(namespace) = &self.namespace {
+            let _ = write!(uri, "/namespaces/{namespace}");
+        }
+        let _ = write!(uri, "/{}?", self.plural);
         if let Some((parameter, selector)) = &self.selector {
             add(&mut uri, parameter, selector);
         }
@@ -162,7 +201,18 @@ fn add(uri: &mut String, parameter: &str, value: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::ZoneKeys;
+    use crate::{model::ZoneKeys, source::Selector};
+
+    fn slices() -> Resource {
+        Resource::slices(SliceApi::V1, &Scope::default())
+    }
+
+    fn scope() -> Scope {
+        Scope {
+            namespace: Some("shop".into()),
+            selector: Some(Selector::parse("a in (b,c)").unwrap()),
+        }
+    }
 
     #[test]
     fn requests_are_written_as_the_api_has_them() {
@@ -179,9 +229,34 @@ mod tests {
              &timeoutSeconds=45&resourceVersion=12"
         );
         assert_eq!(
-            Resource::slices().list_uri(10, Some("a+b/c=")),
+            slices().list_uri(10, Some("a+b/c=")),
             "/apis/discovery.k8s.io/v1/endpointslices?limit=10&continue=a%2Bb%2Fc%3D"
         );
+    }
+
+    #[test]
+    fn every_api_and_scope_has_its_path() {
+        for (resource, expected) in [
+            (
+                Resource::slices(SliceApi::V1Beta1, &Scope::default()),
+                "/apis/discovery.k8s.io/v1beta1/endpointslices?limit=100",
+            ),
+            (
+                Resource::slices(SliceApi::Endpoints, &Scope::default()),
+                "/api/v1/endpoints?limit=100",
+            ),
+            (
+                Resource::services(&scope()),
+                "/api/v1/namespaces/shop/services?labelSelector=a%20in%20%28b%2Cc%29&limit=500",
+            ),
+            (
+                Resource::slices(SliceApi::V1, &scope()),
+                "/apis/discovery.k8s.io/v1/namespaces/shop/endpointslices\
+                 ?labelSelector=a%20in%20%28b%2Cc%29&limit=100",
+            ),
+        ] {
+            assert_eq!(resource.list_uri(resource.page_size(), None), expected);
+        }
     }
 
     #[test]
@@ -189,7 +264,17 @@ mod tests {
         let own = Resource::own_node(&NodeName::parse("n1").unwrap());
         let keys = ZoneKeys::default();
         let nodes = Resource::nodes(keys.iter().next().unwrap(), &Zone::parse("z").unwrap());
-        let agents = [own, nodes, Resource::services(), Resource::slices()].map(|r| r.user_agent());
+        let (all, some) = (Scope::default(), scope());
+        let slices = |api| Resource::slices(api, &all);
+        let resources = [
+            own,
+            nodes,
+            Resource::services(&all),
+            Resource::services(&some),
+            Resource::slices(SliceApi::V1, &some),
+        ];
+        let resources = resources.into_iter().chain(SliceApi::ALL.map(slices));
+        let agents: Vec<_> = resources.map(|r| r.user_agent()).collect();
         for (position, agent) in agents.iter().enumerate() {
             assert!(!agents[..position].contains(agent), "{agent}");
             assert!(http::HeaderValue::from_str(agent).is_ok(), "{agent}");
@@ -198,7 +283,7 @@ mod tests {
 
     #[test]
     fn a_missing_right_is_told_with_the_rule_to_add() {
-        let text = Resource::slices().rule_to_add("watch");
+        let text = slices().rule_to_add("watch");
         assert!(
             text.contains("may not watch endpointslices.discovery.k8s.io"),
             "{text}"

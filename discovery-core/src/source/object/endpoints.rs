@@ -63,6 +63,16 @@ fn endpoints(raw: &RawEndpoints, flaws: &mut Flaws) -> Result<Vec<Slice>, Flaw> 
     let meta = &raw.metadata;
     let service = ServiceName::new(meta.namespace(), meta.name())
         .map_err(|error| Flaw::new("metadata.name", &error))?;
+    if meta
+        .annotation(OVER_CAPACITY)
+        .is_some_and(|state| state == "truncated")
+    {
+        let reason = "the service has more than 1,000 endpoints, and only the first are listed";
+        flaws.add(Flaw::new(
+            format!("metadata.annotations[{OVER_CAPACITY}]"),
+            reason,
+        ));
+    }
     let (zone, version) = (slice_zone(meta, flaws), meta.version_number());
     let mut slices = Vec::with_capacity(raw.subsets.len());
     for (position, subset) in raw.subsets.iter().enumerate() {
@@ -71,10 +81,8 @@ fn endpoints(raw: &RawEndpoints, flaws: &mut Flaws) -> Result<Vec<Slice>, Flaw> 
             flaws.add(Flaw::new(place, "it is null"));
             continue;
         };
-        // A mirrored slice is called by the name and five letters, and keeps its own key.
-        let name = format!("{}-endpoints-{position}", meta.name());
-        let key = SliceKey::new(meta.namespace(), &name)
-            .map_err(|error| Flaw::new("metadata.name", &error))?;
+        let key = subset_key(&service, position)
+            .ok_or_else(|| Flaw::new("metadata.name", "it is too long"))?;
         let (ports, endpoints) = subset_of(subset, &place, flaws);
         slices.push(Slice {
             ports,
@@ -85,6 +93,14 @@ fn endpoints(raw: &RawEndpoints, flaws: &mut Flaws) -> Result<Vec<Slice>, Flaw> 
         });
     }
     Ok(slices)
+}
+
+/// The key under which a subset of the service's Endpoints is kept.
+///
+/// A mirrored slice is called by the name and five letters, and keeps its own key.
+pub(in crate::source) fn subset_key(service: &ServiceName, position: usize) -> Option<SliceKey> {
+    let name = format!("{}-endpoints-{position}", service.name());
+    SliceKey::new(service.namespace(), &name).ok()
 }
 
 fn subset_of(
@@ -127,3 +143,6 @@ fn endpoint(
         ..SliceEndpoint::new(address)
     })
 }
+
+/// Says since Kubernetes 1.22 that addresses were left out (kubernetes/kubernetes#103520).
+const OVER_CAPACITY: &str = "endpoints.kubernetes.io/over-capacity";

@@ -14,7 +14,7 @@ mod salvage;
 mod service;
 mod slice;
 
-pub(super) use endpoints::RawEndpoints;
+pub(super) use endpoints::{RawEndpoints, subset_key};
 pub(super) use flaw::{Flaw, Flaws};
 pub(super) use meta::Meta;
 pub(super) use node::RawNode;
@@ -72,6 +72,14 @@ impl Format {
         }
     }
 
+    /// The service that an Endpoints object is of.
+    pub(super) fn endpoints_of(self, namespace: &str, name: &str) -> Option<ServiceName> {
+        match self {
+            Self::Endpoints => ServiceName::new(namespace, name).ok(),
+            _ => None,
+        }
+    }
+
     /// The object in words, as [`ObjectKey`] prints it, also when its name is none.
     pub(super) fn describe(self, namespace: &str, name: &str) -> String {
         let name = if name.is_empty() {
@@ -97,6 +105,8 @@ impl Format {
 pub(super) struct Reading {
     /// What names it; none when its name is no name.
     pub(super) key: Option<ObjectKey>,
+    /// The service whose Endpoints it is; such an object has no key of its own, its subsets have.
+    pub(super) endpoints_of: Option<ServiceName>,
     /// It in words.
     pub(super) name: String,
     /// Its version, for a watch to go on from; empty when it has none.
@@ -156,6 +166,7 @@ fn read_with<T: Raw>(raw: &T, keys: &ZoneKeys, mut flaws: Flaws) -> Reading {
     };
     Reading {
         key: T::FORMAT.key(meta.namespace(), meta.name()),
+        endpoints_of: T::FORMAT.endpoints_of(meta.namespace(), meta.name()),
         name: T::FORMAT.describe(meta.namespace(), meta.name()),
         version: meta.version().to_owned(),
         objects,

@@ -33,10 +33,12 @@ fn refuse<T: Raw>(value: &mut Value, error: &serde_json::Error, mut flaws: Flaws
         T::FORMAT.key(namespace, name),
         T::FORMAT.describe(namespace, name),
     );
+    let endpoints_of = T::FORMAT.endpoints_of(namespace, name);
     let version = text_at(value, "/metadata/resourceVersion").to_owned();
     flaws.add(Flaw::new(culprit::<T>(value), error));
     Reading {
         key,
+        endpoints_of,
         name: described,
         version,
         objects: Vec::new(),

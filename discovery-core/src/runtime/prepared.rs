@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Sources that are known to be usable and do not run yet: which there are, and what each of them is to tell.
+
+use super::{RuntimeConfig, SourceConfig, StartError};
+use crate::{
+    clock::Clock,
+    source::{
+        ConsulConfig, ConsulSource, KubeConfig, KubeSource, Manifest, SourceStatus, UpdateSender,
+    },
+    store::{Kind, SourceId},
+};
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+
+/// A source before its start.
+pub(super) struct PreparedSource {
+    pub(super) status: Arc<SourceStatus>,
+    pub(super) cluster: String,
+    /// The lists that it will give.
+    kinds: Vec<Kind>,
+    kind: Prepared,
+}
+
+enum Prepared {
+    Kube(KubeSource),
+    Manifest(Manifest),
+    Consul(ConsulSource),
+}
+
+impl PreparedSource {
+    /// The sources in the order in which they are told of: those that tell our own node first.
+    pub(super) async fn all(
+        config: &RuntimeConfig,
+        sources: &[SourceConfig],
+        clock: &Arc<dyn Clock>,
+    ) -> Result<Vec<Self>, StartError> {
+        let mut sources: Vec<_> = sources.iter().collect();
+        sources.sort_by_key(|source| source.id());
+        if let Some(twice) = sources.windows(2).find(|pair| pair[0].id() == pair[1].id()) {
+            let source_id = twice[0].id();
+            return Err(StartError::Twice { source_id });
+        }
+        let mut prepared = Vec::new();
+        for source in sources {
+            let is_first = prepared.is_empty();
+            let status = Arc::new(SourceStatus::new(source.id(), clock.clone()));
+            prepared.push(Self::new(config, source, status, is_first).await?);
+        }
+        Ok(prepared)
+    }
+
+    /// The lists that it will give, with its name.
+    pub(super) fn lists(&self) -> impl Iterator<Item = (SourceId, Kind)> {
+        let source = self.status.source();
+        self.kinds.iter().map(move |kind| (source, *kind))
+    }
+
+    /// Runs until `stop`, or until nobody receives.
+    pub(super) async fn run(self, sender: UpdateSender, stop: CancellationToken) {
+        match self.kind {
+            Prepared::Kube(source) => source.run(sender, stop).await,
+            Prepared::Manifest(source) => source.run(sender, stop).await,
+            Prepared::Consul(source) => source.run(sender, stop).await,
+        }
+    }
+
+    async fn new(
+        config: &RuntimeConfig,
+        source: &SourceConfig,
+        status: Arc<SourceStatus>,
+        is_first: bool,
+    ) -> Result<Self, StartError> {
+        let (node, keys) = (config.node.clone(), config.zone_keys.clone());
+        let (cluster, kinds, kind) = match source {
+            SourceConfig::Manifest { path } => {
+                let manifest = Manifest::open(path.clone(), node, keys, status.clone())
+                    .map_err(StartError::Manifest)?;
+                let cluster = format!("static:{}", path.display());
+                (cluster, Kind::ALL.to_vec(), Prepared::Manifest(manifest))
+            }
+            SourceConfig::Kube { kubeconfig } => {
+                let kube = KubeConfig::new(node, keys)
+                    .kubeconfig(kubeconfig.clone())
+                    .zone(config.given_zone());
+                let kube = KubeSource::new(kube, status.clone())
+                    .await
+                    .map_err(StartError::Kube)?;
+                (kube.cluster(), Kind::ALL.to_vec(), Prepared::Kube(kube))
+            }
+            SourceConfig::Consul(consul) => {
+                // One source tells our own node: another that knows it goes first.
+                let tells_own = is_first && config.zone.is_none();
+                let consul = ConsulConfig::clone(consul).own_node(tells_own.then_some(node));
+                let kinds = ConsulConfig::kinds(&consul).collect();
+                let consul =
+                    ConsulSource::new(consul, status.clone()).map_err(StartError::Consul)?;
+                (consul.cluster(), kinds, Prepared::Consul(consul))
+            }
+        };
+        Ok(Self {
+            status,
+            cluster,
+            kinds,
+            kind,
+        })
+    }
+}

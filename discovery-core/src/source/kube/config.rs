@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! How to reach an API server, for whom, and for what part of the cluster.
+
+use super::{selector::Scope, slice_api::SliceApi, token::TokenFile, union::Union};
+use crate::{
+    model::{NodeName, ServiceName, Zone, ZoneKeys},
+    source::Selector,
+};
+use kube::{
+    Config,
+    config::{KubeConfigOptions, Kubeconfig},
+};
+use std::{error::Error, path::PathBuf, sync::Arc};
+
+/// How to reach an API server, and for whom.
+///
+/// ```no_run
+/// use discovery_core::{model::{NodeName, ZoneKeys}, source::KubeConfig};
+///
+/// let node = NodeName::parse("mall-1-host-a").unwrap();
+/// let config = KubeConfig::new(node, ZoneKeys::default()).kubeconfig(Some("/etc/zonal/kubeconfig".into()));
+/// ```
+#[derive(Clone, Debug)]
+pub struct KubeConfig {
+    pub(super) node: NodeName,
+    pub(super) keys: ZoneKeys,
+    kubeconfig: Option<PathBuf>,
+    server: Option<String>,
+    pub(super) zone: Option<Zone>,
+    pub(super) known_api: Option<SliceApi>,
+    selector: Option<Selector>,
+    namespaces: Vec<String>,
+}
+
+impl KubeConfig {
+    /// The API server of the cluster that we run in, or that `KUBECONFIG` or `~/.kube/config` names.
+    pub fn new(node: NodeName, keys: ZoneKeys) -> Self {
+        Self {
+            node,
+            keys,
+            kubeconfig: None,
+            server: None,
+            zone: None,
+            known_api: None,
+            selector: None,
+            namespaces: Vec::new(),
+        }
+    }
+
+    /// The API server and credentials of this file.
+    #[must_use]
+    pub fn kubeconfig(mut self, file: Option<PathBuf>) -> Self {
+        self.kubeconfig = file;
+        self
+    }
+
+    /// The API server at this address, without credentials: what `kubectl proxy` offers at `http://127.0.0.1:8001`.
+    #[must_use]
+    pub fn server(mut self, address: Option<String>) -> Self {
+        self.server = address;
+        self
+    }
+
+    /// The zone by configuration instead of by our node's label; nodes are then selected by the first zone label.
+    #[must_use]
+    pub fn zone(mut self, zone: Option<Zone>) -> Self {
+        self.zone = zone;
+        self
+    }
+
+    /// The API that endpoints were read from in the last run, from [`SourceStatus::slice_api`](super::SourceStatus).
+    ///
+    /// With it no discovery document is needed to begin, and a cache that answers 404 changes nothing. Without it the
+    /// server is asked.
+    #[must_use]
+    pub fn known_api(mut self, api: Option<SliceApi>) -> Self {
+        self.known_api = api;
+        self
+    }
+
+    /// Only services and slices with these labels; none means all. A Service without them does not exist for us.
+    #[must_use]
+    pub fn selector(mut self, selector: Option<Selector>) -> Self {
+        self.selector = selector;
+        self
+    }
+
+    /// Only services and slices of these namespaces, at most 64, each with a watch of its own; empty means all.
+    #[must_use]
+    pub fn namespaces(mut self, namespaces: Vec<String>) -> Self {
+        self.namespaces = namespaces;
+        self
+    }
+
+    /// What services and slices are asked for: one list of each for each scope.
+    pub(super) fn scopes(&self) -> Vec<Scope> {
+        let scope = |namespace| Scope {
+            namespace,
+            selector: self.selector.clone(),
+        };
+        if self.namespaces.is_empty() {
+            return vec![scope(None)];
+        }
+        self.namespaces
+            .iter()
+            .cloned()
+            .map(|name| scope(Some(name)))
+            .collect()
+    }
+
+    /// The client's configuration, and the token's file where we read it ourselves.
+    pub(super) async fn load(&self) -> Result<(Config, Option<TokenFile>), KubeSourceError> {
+        self.check_namespaces()?;
+        let mut config = match (&self.server, &self.kubeconfig) {
+            (Some(server), _) => match server.parse() {
+                Ok(address) => Config::new(address),
+                Err(error) => {
+                    return Err(KubeSourceError::Address {
+                        address: server.clone(),
+                        source: Box::new(error),
+                    });
+                }
+            },
+            (None, Some(path)) => self.load_file(path).await?,
+            (None, None) => Config::infer()
+                .await
+                .map_err(|error| KubeSourceError::Nowhere(Box::new(error)))?,
+        };
+        // One backoff, in one place: kube's own would hide minutes of failure.
+        config.default_retry = false;
+        let token = take_token_file(&mut config);
+        Ok((config, token))
+    }
+
+    async fn load_file(&self, path: &PathBuf) -> Result<Config, KubeSourceError> {
+        let fail = |error: Box<dyn Error + Send + Sync>| KubeSourceError::File {
+            path: path.clone(),
+            source: error,
+        };
+        let file = Kubeconfig::read_from(path).map_err(|error| fail(Box::new(error)))?;
+        Config::from_custom_kubeconfig(file, &KubeConfigOptions::default())
+            .await
+            .map_err(|error| fail(Box::new(error)))
+    }
+
+    fn check_namespaces(&self) -> Result<(), KubeSourceError> {
+        if self.namespaces.len() > Union::MEMBERS_MAX {
+            return Err(KubeSourceError::Namespaces {
+                namespaces: self.namespaces.len(),
+            });
+        }
+        for namespace in &self.namespaces {
+            ServiceName::new(namespace, "any").map_err(|error| KubeSourceError::Namespace {
+                namespace: namespace.clone(),
+                source: Box::new(error),
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// A token file is ours to read, unless kube would prefer something else to it.
+fn take_token_file(config: &mut Config) -> Option<TokenFile> {
+    let auth = &mut config.auth_info;
+    let has_better =
+        auth.auth_provider.is_some() || auth.username.is_some() || auth.token.is_some();
+    let path = auth.token_file.take_if(|_| !has_better)?;
+    Some(TokenFile::new(path.into()))
+}
+
+/// Shared by the feeds of a source.
+pub(super) type Token = Option<Arc<TokenFile>>;
+
+/// Why there is no way to an API server. Waiting mends none of these; a person has to.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum KubeSourceError {
+    /// The kubeconfig file cannot be used.
+    #[error("kubeconfig {} cannot be used", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// The address is none.
+    #[error("{address:?} is no address of an API server")]
+    Address {
+        /// The address.
+        address: String,
+        /// What is wrong with it.
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// There is neither a kubeconfig nor a service account.
+    #[error("there is no KUBECONFIG, no ~/.kube/config and no service account")]
+    Nowhere(#[source] Box<dyn Error + Send + Sync>),
+    /// A namespace is none.
+    #[error("{namespace:?} is no namespace")]
+    Namespace {
+        /// The text.
+        namespace: String,
+        /// What is wrong with it.
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// There are more namespaces than are watched one by one.
+    #[error(
+        "{namespaces} namespaces are more than {}: watch all, by a selector",
+        Union::MEMBERS_MAX
+    )]
+    Namespaces {
+        /// How many.
+        namespaces: usize,
+    },
+    /// The credentials or certificates cannot be used.
+    #[error("the client of {cluster} cannot be made")]
+    Client {
+        /// The API server.
+        cluster: String,
+        /// What is wrong.
+        source: Box<dyn Error + Send + Sync>,
+    },
+}

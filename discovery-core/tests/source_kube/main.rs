@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The Kubernetes source against a scripted API server.
+//!
+//! Time is paused and moved on by a task that lets all I/O settle before each step, so that minutes of backoff take
+//! milliseconds and no test sleeps.
+
+mod apis;
+mod contract;
+mod credentials;
+mod faults;
+mod life;
+mod scene;
+mod scopes;
+mod server;
+mod wire;
