@@ -45,11 +45,11 @@ async fn f1_an_api_server_that_was_killed_is_followed_again_within_10_seconds() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn f2_an_api_server_that_is_stopped_is_flagged_within_a_minute() -> anyhow::Result<()> {
+async fn f2_an_api_server_that_is_stopped_is_flagged_within_45_seconds() -> anyhow::Result<()> {
     if let Some(role) = Role::of_this_process() {
         return role.serve().await;
     }
-    let name = "f2_an_api_server_that_is_stopped_is_flagged_within_a_minute";
+    let name = "f2_an_api_server_that_is_stopped_is_flagged_within_45_seconds";
     let (folder, [port]) = (tempfile::tempdir()?, testbed::free_ports()?);
     let role = Role::new(port);
     let mut server = role.start(name, folder.path()).await?;
@@ -184,8 +184,8 @@ async fn filled() -> anyhow::Result<ApiServer> {
     Ok(ApiServer::filled(Options::default(), |store| CLUSTER.fill(store)).await?)
 }
 
-/// A watch is renewed after 50 seconds at the latest, and given up 5 seconds later.
-const FLAGGED_WITHIN: Duration = Duration::from_secs(60);
+/// Kubernetes' own clients take 295 seconds.
+const FLAGGED_WITHIN: Duration = Duration::from_secs(45);
 const CLUSTER: Cluster = Cluster {
     zones: 4,
     nodes_per_zone: 5,

@@ -39,7 +39,7 @@ async fn a_fleet_at_work_asks_a_server_that_refuses_everything_rarely_and_comes_
         .outlast(sick)
         .await
         .unwrap()
-        .check("503 to a fleet at work")
+        .check("503 to a fleet at work", 0.05)
         .unwrap();
 }
 
@@ -48,11 +48,12 @@ async fn a_fleet_that_boots_asks_a_server_that_closes_every_connection_rarely_an
     let closed = Fault::Answer(Answer::close());
     let fleet = Fleet::start(&[closed]).await.unwrap();
     let sick = fleet.faults[0].clone();
+    // A connection that fails costs a server little and is tried again sooner, so that a restart is not waited for.
     fleet
         .outlast(sick)
         .await
         .unwrap()
-        .check("closed connections for a fleet that boots")
+        .check("closed connections for a fleet that boots", 0.3)
         .unwrap();
 }
 
@@ -192,10 +193,10 @@ impl Agent {
 }
 
 impl Figures {
-    fn check(&self, what: &str) -> anyhow::Result<()> {
+    fn check(&self, what: &str, lists_per_second_max: f64) -> anyhow::Result<()> {
         println!("{AGENTS} agents, ten minutes of {what}: {self}");
         ensure!(
-            self.lists_per_second <= LISTS_PER_SECOND_MAX,
+            self.lists_per_second <= lists_per_second_max,
             "an agent asks too often: {self}"
         );
         ensure!(
@@ -259,8 +260,6 @@ fn raise_descriptor_limit() -> anyhow::Result<()> {
     Ok(setrlimit(Limited::Nofile, Rlimit { current, maximum })?)
 }
 
-/// What four lists that back off to 30 seconds, each for itself, ask for.
-const LISTS_PER_SECOND_MAX: f64 = 4.0 / 15.0;
 const AGENTS: u32 = 500;
 const AGENTS_PER_ZONE: u32 = 10;
 const MINUTE: Duration = Duration::from_secs(60);

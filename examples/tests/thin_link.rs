@@ -156,8 +156,8 @@ async fn l7_a_hundred_thousand_endpoints_are_ready_at_10_mbit_per_second() -> an
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn f3_a_silent_partition_is_flagged_within_a_minute() -> anyhow::Result<()> {
-    let name = "f3_a_silent_partition_is_flagged_within_a_minute";
+async fn f3_a_silent_partition_is_flagged_within_45_seconds() -> anyhow::Result<()> {
+    let name = "f3_a_silent_partition_is_flagged_within_45_seconds";
     let Some(link) = Link::new(name, SMALL).await? else {
         return Ok(());
     };
@@ -253,8 +253,8 @@ async fn f24_a_lossy_link_delays_and_loses_nothing() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A watch is renewed after 50 seconds at the latest, and given up 5 seconds later.
-const FLAGGED_WITHIN: Duration = Duration::from_secs(60);
+/// Kubernetes' own clients take 295 seconds.
+const FLAGGED_WITHIN: Duration = Duration::from_secs(45);
 /// One list of some kilobytes of each kind.
 const SMALL: Cluster = Cluster {
     zones: 4,

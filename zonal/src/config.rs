@@ -152,8 +152,8 @@ impl AgentConfig {
         );
         let node = node(args, raw.node_name)?;
         let holds = holds(&raw.zone, &raw.source);
-        let zone = ZoneConfig::check(args, raw.zone)?;
         let sources = Sources::check(args, raw.source)?;
+        let zone = ZoneConfig::check(args, raw.zone)?;
         let (merge, others) = (sources.merge, sources.others.into_iter());
         let runtime = others
             .fold(

@@ -395,7 +395,8 @@ fn restore(shelf: &Shelf, sources: &[PreparedSource], writer: &mut Writer) {
     }
 }
 
-/// Updates on their way to the writer; a source waits when it is that far ahead.
-const UPDATES_MAX: usize = 4_096;
+/// Updates on their way to the writer; a source waits when it is that far ahead. A slice of 100 endpoints takes 25 KB
+/// unpacked, so that few are enough and many would be what a whole list weighs.
+const UPDATES_MAX: usize = 64;
 /// How long a gain waits for more: short beside what a person notices, long beside a burst of events.
 const DEBOUNCE: Duration = Duration::from_millis(50);

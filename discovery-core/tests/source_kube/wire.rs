@@ -117,17 +117,19 @@ async fn states_ages_reasons_and_bytes_are_metrics() {
     let (_, reader) = channel(StateConfig::new(NodeName::parse("n1").unwrap()));
     let text = Metrics::new(reader, vec![scene.status.clone()]).expose();
     for line in [
-        r#"zonal_watch_state{kind="slices",state="live"} 1"#,
-        r#"zonal_watch_state{kind="slices",state="stale"} 0"#,
-        r#"zonal_watch_state{kind="nodes",state="cold"} 1"#,
-        r#"zonal_relists_total{kind="slices",reason="undecodable"} 1"#,
-        r#"zonal_lines_rejected_total{kind="slices",reason="undecodable"} 1"#,
-        r#"zonal_watch_bytes_total{kind="nodes",layer="wire"} 0"#,
+        r#"zonal_watch_state{source="kube",kind="slices",state="live"} 1"#,
+        r#"zonal_watch_state{source="kube",kind="slices",state="stale"} 0"#,
+        r#"zonal_watch_state{source="kube",kind="nodes",state="cold"} 1"#,
+        r#"zonal_relists_total{source="kube",kind="slices",reason="undecodable"} 1"#,
+        r#"zonal_lines_rejected_total{source="kube",kind="slices",reason="undecodable"} 1"#,
+        r#"zonal_watch_bytes_total{source="kube",kind="nodes",layer="wire"} 0"#,
     ] {
         assert!(text.lines().any(|told| told == line), "{line} in {text}");
     }
-    assert!(text.contains(r#"zonal_watch_age_seconds{kind="slices"} "#));
-    assert!(text.contains(r#"zonal_watch_bytes_total{kind="slices",layer="decoded"} "#));
+    assert!(text.contains(r#"zonal_watch_age_seconds{source="kube",kind="slices"} "#));
+    assert!(
+        text.contains(r#"zonal_watch_bytes_total{source="kube",kind="slices",layer="decoded"} "#)
+    );
 }
 
 #[tokio::test(start_paused = true)]
