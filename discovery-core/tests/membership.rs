@@ -13,7 +13,7 @@ use mall::{
     Mall, OWN, SOURCE, labelled, map, name, node, pod, port, reasons, slice, slice_key, unready,
     with_conditions, zone,
 };
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// A pod on each of three nodes, two of them in our zone.
 fn three() -> Mall {
@@ -108,6 +108,19 @@ fn our_own_node_moves_also_when_the_list_of_nodes_knows_it_first() {
     mall.apply(Object::Node(node(OWN, "mall-2")));
     assert_eq!(mall.usable(), ["a", "b"]);
     mall.apply(Object::OwnNode(node(OWN, "mall-2")));
+    assert_eq!(mall.usable(), ["a", "c"]);
+}
+
+#[test]
+fn a_move_that_no_list_of_nodes_ends_is_over_after_a_minute() {
+    let mut mall = three();
+    let start = Instant::now();
+    mall.apply(Object::OwnNode(node(OWN, "mall-2")));
+    mall.writer.tick(start);
+    let (_, due) = mall.writer.tick(start + Duration::from_secs(59));
+    assert_eq!(mall.usable(), ["a", "b"]);
+    assert_eq!(due, Some(start + Duration::from_secs(60)));
+    mall.writer.tick(start + Duration::from_secs(60));
     assert_eq!(mall.usable(), ["a", "c"]);
 }
 

@@ -6,6 +6,8 @@
 //! is kept apart: a full list takes back what its own source stated and nothing else, an endpoint is joined with the nodes
 //! of its own source, and which source is in force for a service is decided when its view is built ([`MergeRules`]).
 
+mod own_node;
+
 use super::{
     Choice, Coverage, Generation, HeldBack, HoldRule, Kind, MergeRules, MissingList, Object,
     ObjectKey, Problem, Snapshot, SourceId, Update, ZoneStatus,
@@ -13,7 +15,7 @@ use super::{
     hold::{Holds, Loss},
     near::{Near, Own},
     packed::{EndpointRef, PackedSlice},
-    places::{Names, Whereabouts},
+    places::Names,
 };
 use crate::model::{
     AddressRules, Node, NodeName, Scope, Service, ServiceName, Slice, SliceKey, Unlocated, Zone,
@@ -141,7 +143,7 @@ pub struct State {
     config: StateConfig,
     own_node: OwnNode,
     /// Our node as it is stated now, while its new zone is not all known and the old one still serves.
-    next_own: Option<(SourceId, Node)>,
+    next_own: Option<NextOwn>,
     nodes: BTreeMap<(NodeName, SourceId), Node>,
     services: BTreeMap<(ServiceName, SourceId), Arc<Service>>,
     slices: BTreeMap<(SliceKey, SourceId), PackedSlice>,
@@ -155,6 +157,15 @@ pub struct State {
     holds: Holds,
     problems: BTreeSet<(SourceId, Problem)>,
     touched: Touched,
+}
+
+/// Our node in another zone than the one that is served.
+#[derive(Debug)]
+struct NextOwn {
+    source: SourceId,
+    node: Node,
+    /// When the new zone is taken as it is; set by the first tick.
+    until: Option<Instant>,
 }
 
 #[derive(Debug, Default)]
@@ -227,12 +238,14 @@ impl State {
     /// Gives up what was held back for long enough. Holds begin with the first call after them.
     pub fn tick(&mut self, now: Instant) -> Change {
         let (gone, zone_is_gone) = self.holds.tick(now);
-        self.release(&gone, zone_is_gone)
+        let released = self.release(&gone, zone_is_gone);
+        released.max(self.tick_move(now))
     }
 
     /// When the next call of [`State::tick`] has something to give up.
     pub fn due(&self) -> Option<Instant> {
-        self.holds.due()
+        let moves_at = self.next_own.as_ref().and_then(|next| next.until);
+        self.holds.due().into_iter().chain(moves_at).min()
     }
 
     /// Gives up everything that is held back, because a person says that the sources are right.
@@ -289,7 +302,7 @@ impl State {
         let touched = std::mem::take(&mut self.touched);
         let is_degraded = self.is_degraded();
         let moving_to = self.next_own.as_ref();
-        let moving_to = moving_to.and_then(|(_, node)| node.zone.clone());
+        let moving_to = moving_to.and_then(|next| next.node.zone.clone());
         let everything = touched.everything || zone != previous.zone || serves != served_before;
         if everything {
             self.place_own();
@@ -458,69 +471,6 @@ impl State {
         Change::Nothing
     }
 
-    fn upsert_own_node(&mut self, source: SourceId, node: Node) -> Change {
-        if self.is_move(&node) {
-            let next = Some((source, node));
-            let is_news = self.next_own != next;
-            self.next_own = next;
-            let news = if is_news {
-                Change::Gained
-            } else {
-                Change::Nothing
-            };
-            return self.arrive().max(news);
-        }
-        self.next_own = None;
-        self.settle(source, node)
-    }
-
-    /// Whether the node is ours in another zone than the one that we serve. The view of the new zone is not complete
-    /// before its nodes are known, and the old one serves until then.
-    fn is_move(&self, node: &Node) -> bool {
-        let own = self.known_own_node().and_then(|(_, own)| own.zone.as_ref());
-        let zones = own.zip(node.zone.as_ref());
-        self.given_zone().is_none()
-            && zones.is_some_and(|(old, new)| old != new)
-            && SourceId::ALL
-                .into_iter()
-                .any(|source| self.is_synced(source, Kind::Nodes))
-    }
-
-    /// Ends a move when the nodes that are listed include our own in its new zone: then they are those of that zone.
-    fn arrive(&mut self) -> Change {
-        let is_listed = |(source, next): &mut (SourceId, Node)| {
-            let list = self.lists.get(&(*source, Kind::Nodes));
-            let is_listing = list.is_some_and(|list| list.open.is_some());
-            let listed = self.nodes.get(&(next.name.clone(), *source));
-            !is_listing && listed.is_some_and(|listed| listed.zone == next.zone)
-        };
-        match self.next_own.take_if(is_listed) {
-            Some((source, node)) => self.settle(source, node),
-            None => Change::Nothing,
-        }
-    }
-
-    fn settle(&mut self, source: SourceId, node: Node) -> Change {
-        let zone = self.zone();
-        if node.zone.is_some() {
-            self.holds.release_zone();
-        } else {
-            self.hold_zone(source);
-        }
-        let has_moved = match &self.own_node {
-            OwnNode::Known(by, before) => {
-                *by != source || Whereabouts::of(before) != Whereabouts::of(&node)
-            }
-            _ => true,
-        };
-        self.own_node = OwnNode::Known(source, node);
-        if has_moved || self.zone() != zone {
-            self.touch_everything()
-        } else {
-            Change::Gained
-        }
-    }
-
     fn upsert_node(&mut self, source: SourceId, node: Node) -> Change {
         let key = (node.name.clone(), source);
         if self.nodes.get(&key) == Some(&node) {
@@ -535,23 +485,6 @@ impl State {
             (true, false) => self.touch_everything(),
         };
         change.max(arrived)
-    }
-
-    /// Enters anew where the node is that the source states; whether that is somewhere else than before.
-    fn place_again(&mut self, name: &NodeName, source: SourceId) -> bool {
-        let own = known_own_node(&self.holds, &self.own_node);
-        let node = match own {
-            Some((by, own)) if by == source && own.name == *name => Some(own),
-            _ => self.nodes.get(&(name.clone(), source)),
-        };
-        self.names.set_place(name, source, node)
-    }
-
-    fn place_own(&mut self) {
-        let own = self.config.node.clone();
-        for source in SourceId::ALL {
-            self.place_again(&own, source);
-        }
     }
 
     fn upsert_service(&mut self, source: SourceId, service: Service) -> Change {
@@ -679,7 +612,7 @@ impl State {
     }
 
     fn remove_own_node(&mut self, source: SourceId) -> bool {
-        self.next_own.take_if(|(by, _)| *by == source);
+        self.next_own.take_if(|next| next.source == source);
         match &self.own_node {
             OwnNode::Absent => false,
             OwnNode::Known(by, _) if *by != source => false,
@@ -760,7 +693,7 @@ impl State {
             }
             ObjectKey::Node(name) if self.next_own.is_some() => {
                 let node = self.nodes.get(&(name.clone(), source));
-                let next = self.next_own.as_ref().map(|(_, next)| &next.zone);
+                let next = self.next_own.as_ref().map(|next| &next.node.zone);
                 usize::from(node.map(|node| &node.zone) == next)
             }
             _ => 1,
