@@ -117,27 +117,45 @@ impl Answer {
     ///
     /// `seen` is told about each piece: bytes on the wire, bytes as they read.
     pub(super) async fn read(
+        self,
+        limit: usize,
+        deadline: Instant,
+        seen: impl FnMut(usize, usize),
+    ) -> Result<Vec<u8>, Failure> {
+        let mut bytes = Vec::new();
+        let keep = |piece: &[u8]| {
+            bytes.extend_from_slice(piece);
+            Ok(())
+        };
+        self.read_pieces(limit, deadline, seen, keep).await?;
+        Ok(bytes)
+    }
+
+    /// The same, each piece given to `take` as it comes.
+    pub(super) async fn read_pieces(
         mut self,
         limit: usize,
         deadline: Instant,
         mut seen: impl FnMut(usize, usize),
-    ) -> Result<Vec<u8>, Failure> {
-        let (mut pace, mut bytes) = (Pace::new(Instant::now().into_std()), Vec::new());
+        mut take: impl FnMut(&[u8]) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let (mut pace, mut total) = (Pace::new(Instant::now().into_std()), 0);
         loop {
             let until = Instant::from_std(pace.deadline()).min(deadline);
             let piece = timeout_at(until, self.next())
                 .await
                 .map_err(|_| too_slow())??;
             let Some(piece) = piece else {
-                return Ok(bytes);
+                return Ok(());
             };
             seen(piece.wire_bytes, piece.bytes.len());
             pace.arrived(Instant::now().into_std(), piece.wire_bytes);
-            if bytes.len() + piece.bytes.len() > limit {
+            total += piece.bytes.len();
+            if total > limit {
                 let text = format!("the answer is larger than {limit} bytes");
                 return Err(Failure::new(FailureReason::TooLarge, text));
             }
-            bytes.extend_from_slice(&piece.bytes);
+            take(&piece.bytes)?;
         }
     }
 }

@@ -4,7 +4,10 @@
 //! The fast way decodes straight into the slim types. Where that fails the JSON is looked at again item by item, so that
 //! one bad object costs only itself, and a deletion needs no more than a name.
 
-use super::resource::Resource;
+use super::{
+    items::{Items, TooLarge},
+    resource::Resource,
+};
 use crate::{
     model::{ServiceName, ZoneKeys},
     source::{
@@ -16,7 +19,7 @@ use crate::{
     },
     store::ObjectKey,
 };
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::Deserialize;
 use serde_json::Value;
 
 /// One page of a list.
@@ -56,13 +59,22 @@ pub(super) enum Named {
 }
 
 impl Resource {
-    /// Decodes the body of a list request.
-    pub(super) fn page(&self, body: &[u8], keys: &ZoneKeys) -> Result<Page, serde_json::Error> {
+    /// Reads the body of a list request while it arrives.
+    pub(super) fn page_reader<'r>(&'r self, keys: &'r ZoneKeys) -> PageReader<'r> {
+        PageReader {
+            resource: self,
+            keys,
+            items: Items::default(),
+            readings: Vec::new(),
+        }
+    }
+
+    fn item(&self, item: &[u8], keys: &ZoneKeys) -> Result<Reading, serde_json::Error> {
         match self.format() {
-            Format::Node => page::<RawNode>(body, keys),
-            Format::Service => page::<RawService>(body, keys),
-            Format::EndpointSlice => page::<RawSlice>(body, keys),
-            Format::Endpoints => page::<RawEndpoints>(body, keys),
+            Format::Node => decode_item::<RawNode>(item, keys),
+            Format::Service => decode_item::<RawService>(item, keys),
+            Format::EndpointSlice => decode_item::<RawSlice>(item, keys),
+            Format::Endpoints => decode_item::<RawEndpoints>(item, keys),
         }
     }
 
@@ -77,15 +89,60 @@ impl Resource {
     }
 }
 
+/// Why a body is no page of a list.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum PageError {
+    #[error("the list does not decode: {0}")]
+    Json(#[from] serde_json::Error),
+    #[error("an item of the list is larger than the limit")]
+    TooLarge,
+}
+
+impl From<TooLarge> for PageError {
+    fn from(_: TooLarge) -> Self {
+        Self::TooLarge
+    }
+}
+
+/// A page under way. Holds what was read and the bytes of one item, never the body.
+pub(super) struct PageReader<'r> {
+    resource: &'r Resource,
+    keys: &'r ZoneKeys,
+    items: Items,
+    readings: Vec<Reading>,
+}
+
+impl PageReader<'_> {
+    /// Takes in the next piece of the body.
+    pub(super) fn push(&mut self, piece: &[u8]) -> Result<(), PageError> {
+        self.items.push(piece, |item| {
+            self.readings.push(self.resource.item(&item, self.keys)?);
+            Ok(())
+        })
+    }
+
+    /// The page, once the body has ended.
+    pub(super) fn finish(self) -> Result<Page, PageError> {
+        let RawFrame { metadata, items: _ } = serde_json::from_slice(&self.items.into_frame())?;
+        Ok(Page {
+            readings: self.readings,
+            token: metadata.r#continue.filter(|token| !token.is_empty()),
+            version: metadata.resource_version.unwrap_or_default(),
+        })
+    }
+}
+
+/// A list without its items.
 #[derive(Deserialize)]
-struct RawList<T> {
+struct RawFrame {
     metadata: ListMeta,
     // Go writes an empty list as null; one that is missing is no list.
-    #[serde(
-        deserialize_with = "Option::deserialize",
-        bound = "T: DeserializeOwned"
+    #[serde(deserialize_with = "Option::deserialize")]
+    #[allow(
+        dead_code,
+        reason = "it has to be there, and what stood in it was cut out before"
     )]
-    items: Option<Vec<T>>,
+    items: Option<[(); 0]>,
 }
 
 #[derive(Default, Deserialize)]
@@ -95,28 +152,10 @@ struct ListMeta {
     r#continue: Option<String>,
 }
 
-fn page<T: Raw>(body: &[u8], keys: &ZoneKeys) -> Result<Page, serde_json::Error> {
-    if let Ok(list) = serde_json::from_slice::<RawList<T>>(body) {
-        // Each raw item is freed as soon as it was read.
-        let items = list.items.unwrap_or_default().into_iter();
-        let readings = items.map(|raw| read(&raw, keys)).collect();
-        return Ok(Page::new(readings, list.metadata));
-    }
-    let list = serde_json::from_slice::<RawList<Value>>(body)?;
-    let items = list.items.unwrap_or_default().into_iter();
-    let readings = items
-        .map(|value| read_value(T::FORMAT, value, keys))
-        .collect();
-    Ok(Page::new(readings, list.metadata))
-}
-
-impl Page {
-    fn new(readings: Vec<Reading>, meta: ListMeta) -> Self {
-        Self {
-            readings,
-            token: meta.r#continue.filter(|token| !token.is_empty()),
-            version: meta.resource_version.unwrap_or_default(),
-        }
+fn decode_item<T: Raw>(item: &[u8], keys: &ZoneKeys) -> Result<Reading, serde_json::Error> {
+    match serde_json::from_slice::<T>(item) {
+        Ok(raw) => Ok(read(&raw, keys)),
+        Err(_) => Ok(read_value(T::FORMAT, serde_json::from_slice(item)?, keys)),
     }
 }
 
@@ -312,13 +351,18 @@ mod tests {
         }
     }
 
+    fn page(body: &str) -> Result<Page, PageError> {
+        let (resource, keys) = (resource(), ZoneKeys::default());
+        let mut reader = resource.page_reader(&keys);
+        reader.push(body.as_bytes())?;
+        reader.finish()
+    }
+
     #[test]
     fn one_bad_item_costs_only_itself() {
         let body =
             format!(r#"{{"metadata":{{"resourceVersion":"9"}},"items":[{SLICE},{BAD},{SLICE}]}}"#);
-        let page = resource()
-            .page(body.as_bytes(), &ZoneKeys::default())
-            .unwrap();
+        let page = page(&body).unwrap();
         let refused: Vec<_> = page.readings.iter().map(|r| r.refused).collect();
         assert_eq!(refused, [false, true, false]);
         assert_eq!((page.version.as_str(), page.token), ("9", None));
@@ -326,7 +370,6 @@ mod tests {
 
     #[test]
     fn what_is_no_list_is_not_read_as_an_empty_one() {
-        let page = |body: &str| resource().page(body.as_bytes(), &ZoneKeys::default());
         assert!(page(r#"{"metadata":{"resourceVersion":"9"},"items":null}"#).is_ok());
         for body in [
             "",

@@ -96,7 +96,10 @@ proptest! {
     fn any_bytes_are_survived(bytes in prop::collection::vec(any::<u8>(), 0..2000), size in 1..200usize) {
         for resource in resources() {
             watch(&resource, &bytes, size);
-            let _ = resource.page(&bytes, &ZoneKeys::default());
+            let keys = ZoneKeys::default();
+            let mut page = resource.page_reader(&keys);
+            let _ = bytes.chunks(size).try_for_each(|piece| page.push(piece));
+            let _ = page.finish();
         }
     }
 

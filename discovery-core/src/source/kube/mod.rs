@@ -17,6 +17,7 @@ mod framing;
 mod fuzz;
 mod gate;
 mod gunzip;
+mod items;
 mod names;
 mod pace;
 mod parts;

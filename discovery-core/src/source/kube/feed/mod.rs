@@ -12,7 +12,7 @@ pub(super) use out::{Closed, Out, Outlet, OwnNode, OwnZone, Tap};
 pub(super) use translate::Translator;
 
 use super::{
-    decode::Page,
+    decode::{Page, PageError},
     engine::{Action, Engine, Failure, Listed, Standing},
     request::{Asked, Asker},
     resource::Resource,
@@ -96,11 +96,12 @@ impl Feed {
         self.seat.answered();
         out.answered();
         let count = |wire, decoded| out.status().add_bytes(out.kind(), wire, decoded);
-        let body = answer.read(PAGE_BYTES_MAX, deadline, count).await?;
-        self.resource.page(&body, &out.keys).map_err(|error| {
-            let text = format!("the list does not decode: {error}");
-            Failure::new(FailureReason::Undecodable, text)
-        })
+        let mut page = self.resource.page_reader(&out.keys);
+        let take = |piece: &[u8]| page.push(piece).map_err(Failure::from);
+        answer
+            .read_pieces(PAGE_BYTES_MAX, deadline, count, take)
+            .await?;
+        page.finish().map_err(Failure::from)
     }
 
     async fn listed(&mut self, page: Result<Page, Failure>) -> Result<(), Closed> {
@@ -183,6 +184,16 @@ impl Feed {
             }
             self.out.count(&failure);
         }
+    }
+}
+
+impl From<PageError> for Failure {
+    fn from(error: PageError) -> Self {
+        let reason = match error {
+            PageError::Json(_) => FailureReason::Undecodable,
+            PageError::TooLarge => FailureReason::TooLarge,
+        };
+        Self::new(reason, error.to_string())
     }
 }
 
