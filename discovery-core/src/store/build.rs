@@ -156,7 +156,10 @@ fn admit<'s>(
         is_own_node: false,
         within: Reason::OwnZone,
         conditions: endpoint.conditions(),
-        hints: endpoint.hints.cloned(),
+        hints: endpoint
+            .hints
+            .and_then(|hints| context.names.hints(hints))
+            .cloned(),
         version: slice.version,
     };
     Ok(member.located(located))

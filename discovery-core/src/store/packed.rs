@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Slices as the state keeps them: everything that a later join may need, in few bytes.
 //!
-//! An endpoint takes 48 bytes and the letters of its pod's name; nodes and stated zones are numbers of [`Names`], hints are
-//! kept once per slice, a UID is 16 bytes. Nothing is lost: a slice that is unpacked equals the one that was packed.
+//! An endpoint takes 52 bytes and the letters of its pod's name; nodes, stated zones and hints are numbers of [`Names`], a
+//! UID is 16 bytes. Nothing is lost: a slice that is unpacked equals the one that was packed.
 
 use super::{
     SourceId,
     places::{Names, Number},
 };
 use crate::model::{
-    Conditions, Hints, ServiceName, Slice, SliceEndpoint, SliceKey, SlicePort, TargetRef, Uid, Zone,
+    Conditions, ServiceName, Slice, SliceEndpoint, SliceKey, SlicePort, TargetRef, Uid, Zone,
 };
 use std::{net::IpAddr, sync::Arc};
 
@@ -23,7 +23,6 @@ pub(super) struct PackedSlice {
     endpoints: Box<[Packed]>,
     /// The texts of all endpoints, one after the other.
     texts: Box<str>,
-    hints: Box<[Arc<Hints>]>,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -31,8 +30,7 @@ struct Packed {
     address: IpAddr,
     uid: [u8; 16],
     flags: u8,
-    /// Which hints of the slice, from 1; 0 for none.
-    hints: u16,
+    hints: Option<Number>,
     place: Option<Number>,
     zone: Option<Number>,
     /// Where its text ends; it begins where the one before ends.
@@ -47,7 +45,7 @@ pub(super) struct EndpointRef<'s> {
     flags: u8,
     pub(super) place: Option<Number>,
     pub(super) zone: Option<Number>,
-    pub(super) hints: Option<&'s Arc<Hints>>,
+    pub(super) hints: Option<Number>,
     text: &'s str,
 }
 
@@ -59,7 +57,7 @@ impl PackedSlice {
         names: &mut Names,
         like: Option<&Self>,
     ) -> Self {
-        let (mut texts, mut hints) = (String::new(), Vec::new());
+        let mut texts = String::new();
         let endpoints = slice
             .endpoints
             .iter()
@@ -69,7 +67,11 @@ impl PackedSlice {
                     .as_ref()
                     .map(|node| names.enter_place(node, source)),
                 zone: endpoint.zone.as_ref().map(|zone| names.enter_zone(zone)),
-                ..pack(endpoint, &mut texts, &mut hints)
+                hints: endpoint
+                    .hints
+                    .as_ref()
+                    .map(|hints| names.enter_hints(hints)),
+                ..pack(endpoint, &mut texts)
             })
             .collect();
         let ports = match like.filter(|like| like.ports == slice.ports) {
@@ -83,7 +85,6 @@ impl PackedSlice {
             version: slice.version,
             endpoints,
             texts: texts.into(),
-            hints: hints.into(),
         }
     }
 
@@ -109,14 +110,13 @@ impl PackedSlice {
         self.endpoints.iter().map(move |packed| {
             let end = packed.text_end as usize;
             let text = &self.texts[std::mem::replace(&mut start, end)..end];
-            let hints = usize::from(packed.hints).checked_sub(1);
             EndpointRef {
                 address: packed.address,
                 uid: packed.uid,
                 flags: packed.flags,
                 place: packed.place,
                 zone: packed.zone,
-                hints: hints.and_then(|at| self.hints.get(at)),
+                hints: packed.hints,
                 text,
             }
         })
@@ -132,6 +132,11 @@ impl PackedSlice {
         self.endpoints.iter().filter_map(|packed| packed.place)
     }
 
+    /// The numbers of hints, for a sweep.
+    pub(super) fn hints(&self) -> impl Iterator<Item = Number> {
+        self.endpoints.iter().filter_map(|packed| packed.hints)
+    }
+
     /// The numbers of stated zones, for a sweep.
     pub(super) fn zones(&self) -> impl Iterator<Item = Number> {
         self.endpoints.iter().filter_map(|packed| packed.zone)
@@ -139,7 +144,7 @@ impl PackedSlice {
 }
 
 /// The endpoint without its names.
-fn pack(endpoint: &SliceEndpoint, texts: &mut String, hints: &mut Vec<Arc<Hints>>) -> Packed {
+fn pack(endpoint: &SliceEndpoint, texts: &mut String) -> Packed {
     let mut flags = 0;
     let mut flag = |bit: u8, is_set: bool| {
         flags |= if is_set { bit } else { 0 };
@@ -175,10 +180,7 @@ fn pack(endpoint: &SliceEndpoint, texts: &mut String, hints: &mut Vec<Arc<Hints>
         address: endpoint.address,
         uid: uid.copied().unwrap_or_default(),
         flags,
-        hints: endpoint
-            .hints
-            .as_ref()
-            .map_or(0, |new| hint_number(new, hints)),
+        hints: None,
         place: None,
         zone: None,
         // A slice of 4 GiB of names is refused long before.
@@ -191,20 +193,20 @@ fn plain(text: &str) -> impl Iterator<Item = char> + '_ {
     text.chars().filter(|c| *c != SEPARATOR)
 }
 
-fn hint_number(new: &Arc<Hints>, hints: &mut Vec<Arc<Hints>>) -> u16 {
-    let at = hints.iter().rposition(|known| known == new);
-    let at = at.unwrap_or_else(|| {
-        hints.push(new.clone());
-        hints.len() - 1
-    });
-    // More different hints than that are a joke, and hints are never needed.
-    u16::try_from(at + 1).unwrap_or(0)
-}
-
 impl<'s> EndpointRef<'s> {
     /// The address, an IPv4 one mapped into IPv6 as what it is.
     pub(super) fn address(&self) -> IpAddr {
         self.address.to_canonical()
+    }
+
+    /// Whether nothing but what the control plane says of its condition differs.
+    pub(super) fn is_same_but_for_conditions(&self, other: &Self) -> bool {
+        let fixed = !(READY | SERVING | TERMINATING);
+        let plain = |endpoint: &Self| Self {
+            flags: endpoint.flags & fixed,
+            ..*endpoint
+        };
+        plain(self) == plain(other)
     }
 
     pub(super) fn conditions(&self) -> Conditions {
@@ -253,7 +255,7 @@ impl<'s> EndpointRef<'s> {
             node: place.map(|place| place.node.clone()),
             conditions: self.conditions(),
             zone: zone.cloned(),
-            hints: self.hints.cloned(),
+            hints: self.hints.and_then(|hints| names.hints(hints)).cloned(),
             hostname: self.hostname().map(Into::into),
         }
     }
@@ -280,7 +282,7 @@ mod tests {
 
     #[test]
     fn an_endpoint_is_small() {
-        assert_eq!(size_of::<Packed>(), 48);
+        assert_eq!(size_of::<Packed>(), 52);
     }
 
     #[test]
@@ -293,7 +295,7 @@ mod tests {
                 uid: uid.into(),
             })
         };
-        let hints = Some(Arc::new(Hints {
+        let hints = Some(Arc::new(crate::model::Hints {
             zones: vec![Zone::parse("mall-1").unwrap()],
             nodes: vec![],
         }));
@@ -332,7 +334,6 @@ mod tests {
         let mut names = Names::default();
         let packed = PackedSlice::pack(slice.clone(), SourceId::Kube, &mut names, None);
         assert_eq!(packed.unpack(&slice.key, &names, |_| true), slice);
-        assert_eq!(packed.hints.len(), 1, "equal hints are kept once");
-        assert_eq!(names.len(), 2, "one node, one zone");
+        assert_eq!(names.len(), 3, "one node, one zone, one hint");
     }
 }

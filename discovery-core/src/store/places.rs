@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Names by small numbers: the nodes that endpoints are on, with what is known of them, and the zones that slices state.
+//! Names by small numbers: the nodes that endpoints are on, with what is known of them, the zones that slices state, and
+//! the hints, of which a cluster has about as many as zones.
 //!
 //! An endpoint of a big cluster costs four bytes for its node instead of a text, and the question whether it is near is one
 //! look into a vector. Names that nothing refers to any more are let go by a sweep.
 
 use super::{SourceId, packed::PackedSlice};
-use crate::model::{Node, NodeLabels, NodeName, Zone};
-use std::{collections::HashMap, hash::Hash, num::NonZeroU32};
+use crate::model::{Hints, Node, NodeLabels, NodeName, Zone};
+use std::{collections::HashMap, hash::Hash, num::NonZeroU32, sync::Arc};
 
 /// The number of a name.
 pub(super) type Number = NonZeroU32;
@@ -105,6 +106,7 @@ pub(super) struct Place {
 pub(super) struct Names {
     places: Numbered<(SourceId, NodeName), Place>,
     zones: Numbered<Zone, Zone>,
+    hints: Numbered<Arc<Hints>, Arc<Hints>>,
     kept: usize,
 }
 
@@ -120,6 +122,15 @@ impl Names {
     /// The number of a stated zone.
     pub(super) fn enter_zone(&mut self, zone: &Zone) -> Number {
         self.zones.enter(zone, || zone.clone())
+    }
+
+    /// The number of hints.
+    pub(super) fn enter_hints(&mut self, hints: &Arc<Hints>) -> Number {
+        self.hints.enter(hints, || hints.clone())
+    }
+
+    pub(super) fn hints(&self, number: Number) -> Option<&Arc<Hints>> {
+        self.hints.get(number)
     }
 
     pub(super) fn place(&self, number: Number) -> Option<&Place> {
@@ -161,21 +172,24 @@ impl Names {
     pub(super) fn sweep<'s>(&mut self, slices: impl Iterator<Item = &'s PackedSlice>) {
         let mut places = vec![false; self.places.slots.len()];
         let mut zones = vec![false; self.zones.slots.len()];
+        let mut hints = vec![false; self.hints.slots.len()];
         for slice in slices {
             slice
                 .places()
                 .for_each(|number| places[index(number)] = true);
             slice.zones().for_each(|number| zones[index(number)] = true);
+            slice.hints().for_each(|number| hints[index(number)] = true);
         }
         self.places
             .retain(|number, place| place.known.is_some() || places[index(number)]);
         self.zones.retain(|number, _| zones[index(number)]);
+        self.hints.retain(|number, _| hints[index(number)]);
         self.kept = self.len();
     }
 
     /// How many names there are.
     pub(super) fn len(&self) -> usize {
-        self.places.numbers.len() + self.zones.numbers.len()
+        self.places.numbers.len() + self.zones.numbers.len() + self.hints.numbers.len()
     }
 }
 

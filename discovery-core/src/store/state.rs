@@ -513,6 +513,10 @@ impl State {
         let before = self.slices.get(&key);
         let change = match before {
             Some(before) if *before == now => return Change::Nothing,
+            Some(before) if self.is_same_to_callers(before, &now) => {
+                self.slices.insert(key, now);
+                return Change::Nothing;
+            }
             Some(before) if self.loses(before, &now) => Change::Lost,
             _ => Change::Gained,
         };
@@ -539,6 +543,27 @@ impl State {
         let is_listing = list.is_some_and(|list| list.open.is_some());
         let known = self.slices.get(&(slice.key.clone(), source));
         !is_listing && slice.version != 0 && known.is_some_and(|k| k.version > slice.version)
+    }
+
+    /// Whether the change is one of conditions in other zones alone. In a big cluster nearly all are, and a service of
+    /// thousands of endpoints is not to be built anew for each: of what is far, `strict` looks at no condition.
+    fn is_same_to_callers(&self, before: &PackedSlice, now: &PackedSlice) -> bool {
+        let ZoneStatus::Known(zone) = self.zone() else {
+            return false;
+        };
+        let is_alike = before.ports == now.ports
+            && before.service == now.service
+            && before.zone == now.zone
+            && before.len() == now.len();
+        if !is_alike || self.policy_of(&now.service) != ZonePolicy::Strict {
+            return false;
+        }
+        let choice = self.choice(&now.service);
+        let near = self.near(&zone, self.spec_of(&now.service, &choice));
+        let mut pairs = before.endpoints().zip(now.endpoints());
+        pairs.all(|(old, new)| {
+            old.is_same_but_for_conditions(&new) && !self.may_be_near(&near, &new)
+        })
     }
 
     /// Whether a caller of the old slice could have been given an endpoint that the new one takes away.

@@ -42,7 +42,7 @@ impl Lines {
 
     fn find_end(&mut self) -> Option<usize> {
         let rest = &self.buffer[self.searched..];
-        let end = rest.iter().position(|byte| *byte == b'\n');
+        let end = memchr::memchr(b'\n', rest);
         let found = end.map(|end| self.searched + end);
         self.searched = self.buffer.len();
         found
