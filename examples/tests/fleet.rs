@@ -53,7 +53,7 @@ async fn a_fleet_that_boots_asks_a_server_that_closes_every_connection_rarely_an
         .outlast(sick)
         .await
         .unwrap()
-        .check("closed connections for a fleet that boots", 0.3)
+        .check("closed connections for a fleet that boots", 0.05)
         .unwrap();
 }
 

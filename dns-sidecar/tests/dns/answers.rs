@@ -291,8 +291,7 @@ fn before_everything_was_listed_no_name_is_denied() {
 
 #[test]
 fn answers_from_disk_are_given_and_marked_for_the_count() {
-    let mut mall = Mall::open();
-    mall.synced(SourceId::Disk);
+    let mut mall = Mall::open_by(SourceId::Disk);
     let mut asker = Asker::new(&mut mall);
     let (answered, _) = asker.send(&query("web.service.consul", A), DnsTransport::Udp);
     assert!(answered.is_stale);

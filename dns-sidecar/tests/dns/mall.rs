@@ -31,6 +31,10 @@ impl Mall {
 
     /// Everything was listed, and there is no service.
     pub(crate) fn empty() -> Self {
+        Self::empty_by(SourceId::Kube)
+    }
+
+    fn empty_by(source: SourceId) -> Self {
         let mut mall = Self::unread();
         let own = node("edge-a", "Mall.1", &["10.0.0.1", "fd00::1"]);
         mall.upsert(Object::OwnNode(own.clone()));
@@ -41,13 +45,18 @@ impl Mall {
             &["10.0.0.2"],
         )));
         mall.upsert(Object::Node(node("far", "mall-2", &["10.9.0.1"])));
-        mall.synced(SourceId::Kube);
+        mall.synced(source);
         mall
     }
 
     /// The services that the tests ask for.
     pub(crate) fn open() -> Self {
-        let mut mall = Self::empty();
+        Self::open_by(SourceId::Kube)
+    }
+
+    /// The same, every list complete by the word of this source.
+    pub(crate) fn open_by(source: SourceId) -> Self {
+        let mut mall = Self::empty_by(source);
         let admin = ("Admin", Protocol::Tcp, 9000);
         mall.service("default/web", &[HTTP, admin]);
         mall.endpoints(

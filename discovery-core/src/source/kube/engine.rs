@@ -45,6 +45,8 @@ pub(super) struct Failure {
     pub(super) is_of_server: bool,
     /// Whether the gate says when to ask again.
     pub(super) is_governed: bool,
+    /// Whether the server had the request: then asking again costs it something.
+    pub(super) was_asked: bool,
     /// In words.
     pub(super) text: String,
 }
@@ -56,8 +58,14 @@ impl Failure {
             retry_after: None,
             is_of_server: false,
             is_governed: false,
+            was_asked: reason != FailureReason::Connection,
             text: text.into(),
         }
+    }
+
+    pub(super) fn asked(mut self) -> Self {
+        self.was_asked = true;
+        self
     }
 
     pub(super) fn of_server(mut self) -> Self {
@@ -348,7 +356,7 @@ impl Engine {
         if failure.is_governed {
             return;
         }
-        let cap = gate::cap(failure.reason);
+        let cap = gate::cap(failure);
         let wait = self.backoff.failed_asked(now, cap, failure.retry_after);
         self.not_before = Some(now + wait);
     }

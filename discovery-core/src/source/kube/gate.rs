@@ -3,11 +3,11 @@
 //!
 //! In: what became of each feed's requests, and the time. Out: go, or wait. As long as one feed is in good standing a
 //! failure is that feed's own affair. When none is, the gate closes: one scout asks, at the pace of one backoff, and the
-//! others are held until it was answered; then they go, each after a short draw. Failures of the connection cost a
-//! server nothing and are tried again sooner than answers that say 500. Pure: no I/O, no clock, randomness is seeded.
+//! others are held until it was answered; then they go, each after a short draw. Connections that never come about
+//! cost a server nothing and are tried again sooner than requests that it had. Pure: no I/O, no clock, randomness is seeded.
 
 use super::engine::Failure;
-use crate::source::{Backoff, BackoffRule, FailureReason};
+use crate::source::{Backoff, BackoffRule};
 use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
@@ -153,7 +153,7 @@ impl Gate {
                 self.scouts += 1;
                 seat.scouted = self.scouts;
             }
-            let cap = cap(failure.reason);
+            let cap = cap(failure);
             let wait = self.backoff.failed_asked(now, cap, failure.retry_after);
             self.closed = Some(Closed {
                 until: now + wait,
@@ -177,10 +177,11 @@ impl Gate {
 }
 
 /// How long to wait at most after such a failure.
-pub(super) fn cap(reason: FailureReason) -> Duration {
-    match reason {
-        FailureReason::Connection => AWAY_CAP,
-        _ => RULE.cap,
+pub(super) fn cap(failure: &Failure) -> Duration {
+    if failure.was_asked {
+        RULE.cap
+    } else {
+        AWAY_CAP
     }
 }
 

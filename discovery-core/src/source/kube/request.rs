@@ -55,9 +55,26 @@ impl Asker {
         }
         let response = self.client.send(request).await;
         response.map_err(|error| {
-            Failure::new(FailureReason::Connection, error_chain(&error)).of_server()
+            let failure = Failure::new(FailureReason::Connection, error_chain(&error)).of_server();
+            if is_of_connecting(&error) {
+                failure
+            } else {
+                failure.asked()
+            }
         })
     }
+}
+
+/// Whether the connection never came about, so that the server has nothing of the request.
+fn is_of_connecting(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<hyper_util::client::legacy::Error>() {
+            return error.is_connect();
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// What is asked for, for the words of a refusal.

@@ -2,6 +2,7 @@
 //! The gate's rules one by one, and a fleet of agents before a server that fails and heals, all in simulated time.
 
 use super::*;
+use crate::source::FailureReason;
 use crate::source::kube::engine::{Action, Engine};
 
 fn sick() -> Failure {
