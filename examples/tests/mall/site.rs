@@ -294,14 +294,23 @@ impl Agent {
             .collect())
     }
 
-    /// Waits until the snapshot is on disk.
+    /// Waits until a snapshot with every pod of the zone ready is on disk.
     pub(crate) async fn saved(&self) -> anyhow::Result<()> {
         let file = self.folder.join("snapshots/snapshot");
         let saved = async || {
             let text = std::fs::read_to_string(&file).ok()?;
-            pods("mall-1")
-                .all(|pod| text.contains(pod.name))
-                .then_some(())
+            let body: Value = serde_json::from_str(text.split_once('\n')?.1).ok()?;
+            let slices = body["stated"]["kube"]["slices"].as_array()?;
+            let endpoints = slices
+                .iter()
+                .filter_map(|slice| slice["endpoints"].as_array());
+            let ready: BTreeSet<_> = endpoints
+                .flatten()
+                .filter(|endpoint| endpoint["conditions"]["ready"] == true)
+                .filter_map(|endpoint| endpoint["target"]["name"].as_str())
+                .collect();
+            let is_saved = |pod: Pod| ready.contains(pod.name);
+            pods("mall-1").all(is_saved).then_some(())
         };
         Ok(testbed::wait_for("the snapshot is saved", Duration::from_secs(15), saved).await?)
     }
