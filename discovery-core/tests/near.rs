@@ -16,7 +16,7 @@ use discovery_core::{
 use mall::{
     Mall, OWN, SOURCE, hinted, labelled, map, node, pod, slice, unready, with_conditions, zone,
 };
-use std::time::SystemTime;
+use std::{collections::BTreeMap, time::SystemTime};
 
 /// Pods `a` on our node, `b` on a node of our zone, `c` on one of another.
 fn pods(mall: &mut Mall) {
@@ -86,7 +86,11 @@ fn the_last_snapshot_tells_the_zone_until_our_node_does() {
     saved.node(labelled(node(OWN, "mall-1"), &[("floor", "one")]));
     saved.node(labelled(node("edge-c", "mall-2"), &[("floor", "one")]));
     shelf
-        .save(saved.writer.objects_of_zone(), SystemTime::now())
+        .save(
+            saved.writer.objects_of_zone(),
+            BTreeMap::new(),
+            SystemTime::now(),
+        )
         .unwrap();
     let mut mall = Mall::new();
     for update in shelf.load().unwrap().updates {

@@ -13,6 +13,7 @@ use discovery_core::{
 };
 use proptest::prelude::*;
 use std::{
+    collections::BTreeMap,
     num::NonZeroU16,
     time::{Duration, SystemTime},
 };
@@ -267,7 +268,7 @@ fn what_the_disk_gives_back_belongs_to_the_source_that_stated_it() {
     let (mut writer, _) = start(config());
     apply(&mut writer, [by_kube(), by_consul()]);
     shelf
-        .save(writer.objects_of_zone(), SystemTime::now())
+        .save(writer.objects_of_zone(), BTreeMap::new(), SystemTime::now())
         .unwrap();
 
     let (mut writer, reader) = channel(config());

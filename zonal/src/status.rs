@@ -52,10 +52,11 @@ fn table(status: &Status, problems: bool) -> String {
     }
     let usable: usize = status.services.iter().map(|service| service.usable).sum();
     line(format!(
-        "VIEW   {:<8} generation {} · {} services · {usable} usable endpoints",
+        "VIEW   {:<8} generation {} · {} services · {usable} usable endpoints{}",
         freshness(status.freshness),
         status.generation,
         status.services.len(),
+        from_disk(status),
     ));
     for (name, face) in &status.faces {
         line(format!("{:<6} {face}", name.to_uppercase()));
@@ -113,6 +114,20 @@ fn source_line(source: &SourceReport) -> String {
         services => format!(" · {services} services held back"),
     };
     format!("SOURCE {:<8} {state} {age}{held_back}", source.source)
+}
+
+/// How old what is served from disk is: when it was written, and how old it was then.
+fn from_disk(status: &Status) -> String {
+    let Some(saved) = status.saved_seconds else {
+        return String::new();
+    };
+    let before = status.age_seconds.map_or(0.0, |age| age - saved);
+    let before = if before < 1.0 {
+        String::new()
+    } else {
+        format!(", {} old then", seconds(before))
+    };
+    format!(" · from disk, saved {} ago{before}", seconds(saved))
 }
 
 fn freshness(freshness: Freshness) -> String {

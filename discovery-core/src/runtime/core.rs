@@ -11,7 +11,7 @@ use crate::{
     source::{ConsulConfig, ConsulSourceError, KubeSourceError, ManifestError, SourceStatus},
     store::{
         Reader, SourceId, StateConfig, Update, Writer, channel,
-        persist::{Owner, Shelf, ShelfError},
+        persist::{Owner, Restored, Shelf, ShelfError},
     },
     telemetry::Metrics,
 };
@@ -23,7 +23,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 use tokio::{
     sync::{Notify, mpsc},
@@ -175,6 +175,8 @@ struct Shared {
     metrics: Arc<Metrics>,
     clock: Arc<dyn Clock>,
     started: Instant,
+    /// When the snapshot was written that we started from.
+    saved_at: Option<SystemTime>,
     draining: AtomicBool,
     // Guards the list of faces; held for a clone of it, never across an await.
     faces: Mutex<Vec<(String, Face)>>,
@@ -194,16 +196,18 @@ impl Runtime {
     /// is away is no error.
     pub async fn start(config: RuntimeConfig) -> Result<Self, StartError> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let sources = PreparedSource::all(&config, &config.sources, &clock).await?;
+        let mut sources = PreparedSource::all(&config, &config.sources, &clock).await?;
         let lists: Vec<_> = sources.iter().flat_map(PreparedSource::lists).collect();
         let (mut writer, reader) = channel(config.state.clone().lists(lists));
         let shelf = config
             .snapshot_folder
             .clone()
             .map(|folder| Shelf::new(folder, owner(&config, &sources)));
-        if let Some(shelf) = &shelf {
-            restore(shelf, &sources, &mut writer);
+        let restored = shelf.as_ref().and_then(load);
+        if let Some(restored) = &restored {
+            sources = restore(restored, sources, &mut writer, clock.wall());
         }
+        let saved_at = restored.map(|restored| restored.saved_at);
         let statuses: Vec<_> = sources.iter().map(|source| source.status.clone()).collect();
         let metrics = Arc::new(Metrics::new(reader.clone(), statuses.clone()));
         let runtime = Self {
@@ -214,6 +218,7 @@ impl Runtime {
                 metrics,
                 clock,
                 started: Instant::now(),
+                saved_at,
                 draining: AtomicBool::new(false),
                 faces: Mutex::default(),
                 accepted: Arc::default(),
@@ -253,6 +258,7 @@ impl Runtime {
                     shelf,
                     reader,
                     saves: ask_save,
+                    sources: shared.sources.clone(),
                     clock,
                 }
                 .run(shared.stop.clone()),
@@ -329,6 +335,7 @@ impl Runtime {
             sources: &self.shared.sources,
             clock: &*self.shared.clock,
             started: self.shared.started,
+            saved_at: self.shared.saved_at,
             draining: self.shared.draining.load(Relaxed),
             faces,
         };
@@ -371,28 +378,44 @@ fn owner(config: &RuntimeConfig, sources: &[PreparedSource]) -> Owner {
     }
 }
 
-/// Serves from disk until a source has spoken. What a source stated that is none any more is passed over.
-fn restore(shelf: &Shelf, sources: &[PreparedSource], writer: &mut Writer) {
-    let is_source = |id: SourceId| sources.iter().any(|source| source.status.source() == id);
+fn load(shelf: &Shelf) -> Option<Restored> {
     match shelf.load() {
-        Ok(restored) => {
-            for update in restored.updates {
-                match &update {
-                    Update::Upsert(source, _) if !is_source(*source) => {}
-                    _ => drop(writer.apply(update)),
-                }
-            }
-            writer.publish();
-            let age = restored.saved_at.elapsed().unwrap_or_default().as_secs();
-            tracing::info!(
-                age_seconds = age,
-                passed_over = restored.passed_over,
-                "Serving from the snapshot on disk"
-            );
-        }
+        Ok(restored) => return Some(restored),
         Err(ShelfError::Missing { .. }) => tracing::info!("No snapshot on disk yet"),
         Err(error) => tracing::warn!(%error, "Snapshot on disk refused"),
     }
+    None
+}
+
+/// Serves from disk until a source has spoken. What a source stated that is none any more is passed over; the others go on
+/// where they ended.
+fn restore(
+    restored: &Restored,
+    sources: Vec<PreparedSource>,
+    writer: &mut Writer,
+    now: SystemTime,
+) -> Vec<PreparedSource> {
+    let is_source = |id: SourceId| sources.iter().any(|source| source.status.source() == id);
+    for update in &restored.updates {
+        match update {
+            Update::Upsert(source, _) if !is_source(*source) => {}
+            update => drop(writer.apply(update.clone())),
+        }
+    }
+    writer.publish();
+    let recall = |source: PreparedSource| {
+        let id = source.status.source();
+        match restored.facts.get(&id).zip(restored.age(id, now)) {
+            Some((facts, age)) => source.recall(facts, age),
+            None => source,
+        }
+    };
+    tracing::info!(
+        age_seconds = restored.saved_age(now).as_secs(),
+        passed_over = restored.passed_over,
+        "Serving from the snapshot on disk"
+    );
+    sources.into_iter().map(recall).collect()
 }
 
 /// Updates on their way to the writer; a source waits when it is that far ahead. A slice of 100 endpoints takes 25 KB

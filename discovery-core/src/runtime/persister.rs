@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Keeps the last good snapshot on disk: a second after a change, at most every five seconds, and once at the end.
 
-use super::publisher::SaveRequest;
+use super::{prepared::facts, publisher::SaveRequest};
 use crate::{
     clock::Clock,
+    source::SourceStatus,
     store::{Coverage, Generation, Reader, persist::Shelf},
 };
 use std::{sync::Arc, time::Duration};
@@ -17,6 +18,7 @@ pub(super) struct Persister {
     pub(super) shelf: Shelf,
     pub(super) reader: Reader,
     pub(super) saves: mpsc::Sender<SaveRequest>,
+    pub(super) sources: Vec<Arc<SourceStatus>>,
     pub(super) clock: Arc<dyn Clock>,
 }
 
@@ -51,8 +53,9 @@ impl Persister {
             return;
         }
         let Ok(objects) = answer.await else { return };
-        let (shelf, now) = (self.shelf.clone(), self.clock.wall());
-        let saved = tokio::task::spawn_blocking(move || shelf.save(objects, now)).await;
+        let (shelf, facts) = (self.shelf.clone(), facts(&self.sources));
+        let now = self.clock.wall();
+        let saved = tokio::task::spawn_blocking(move || shelf.save(objects, facts, now)).await;
         match saved {
             Ok(Ok(())) => {
                 tracing::debug!(folder = %self.shelf.folder().display(), "Snapshot saved");

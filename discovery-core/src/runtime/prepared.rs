@@ -7,9 +7,9 @@ use crate::{
     source::{
         ConsulConfig, ConsulSource, KubeConfig, KubeSource, Manifest, SourceStatus, UpdateSender,
     },
-    store::{Kind, SourceId},
+    store::{Kind, SourceId, persist::SourceFacts},
 };
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 
 /// A source before its start.
@@ -19,6 +19,20 @@ pub(super) struct PreparedSource {
     /// The lists that it will give.
     kinds: Vec<Kind>,
     kind: Prepared,
+}
+
+/// What is kept on disk of the sources beside their objects.
+pub(super) fn facts(sources: &[Arc<SourceStatus>]) -> BTreeMap<SourceId, SourceFacts> {
+    let facts = |status: &Arc<SourceStatus>| {
+        let version = |kind| Some((kind, status.version(kind)?));
+        let facts = SourceFacts {
+            slice_api: status.slice_api().map(|api| api.to_string()),
+            versions: Kind::ALL.into_iter().filter_map(version).collect(),
+            age_seconds: status.age().map(|age| age.as_secs()),
+        };
+        (status.source(), facts)
+    };
+    sources.iter().map(facts).collect()
 }
 
 enum Prepared {
@@ -53,6 +67,19 @@ impl PreparedSource {
     pub(super) fn lists(&self) -> impl Iterator<Item = (SourceId, Kind)> {
         let source = self.status.source();
         self.kinds.iter().map(move |kind| (source, *kind))
+    }
+
+    /// Goes on where the run that kept the snapshot ended, which the source is told of with the age of what it said.
+    pub(super) fn recall(mut self, facts: &SourceFacts, age: Duration) -> Self {
+        self.status.restored(&self.kinds, age);
+        self.kind = match self.kind {
+            Prepared::Kube(kube) => Prepared::Kube(kube.known(|config| {
+                let api = facts.slice_api.as_deref().and_then(|api| api.parse().ok());
+                config.known_api(api).known_versions(facts.versions.clone())
+            })),
+            other => other,
+        };
+        self
     }
 
     /// Runs until `stop`, or until nobody receives.

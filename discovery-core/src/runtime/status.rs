@@ -7,7 +7,12 @@ use crate::{
     store::{Coverage, HeldBack, ServiceView, Snapshot, Tier},
 };
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 /// How fresh the view is, in the one word that every surface uses.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
@@ -162,6 +167,10 @@ pub struct Status {
     pub freshness: Freshness,
     /// Seconds since the source was last heard, of several the one heard of longest ago; none when one never was.
     pub age_seconds: Option<f64>,
+    /// Seconds since the snapshot on disk was written, while it is served; what its sources said is older by how long
+    /// before they were heard, as `age_seconds` tells.
+    #[serde(default)]
+    pub saved_seconds: Option<f64>,
     /// The source, or the sources with `+` between them: kube, static, consul.
     pub source: String,
     /// Each source; none from an agent of an older version.
@@ -190,6 +199,7 @@ pub(super) struct StatusContext<'s> {
     pub(super) sources: &'s [Arc<SourceStatus>],
     pub(super) clock: &'s dyn Clock,
     pub(super) started: std::time::Instant,
+    pub(super) saved_at: Option<SystemTime>,
     pub(super) draining: bool,
     pub(super) faces: BTreeMap<String, serde_json::Value>,
 }
@@ -204,6 +214,10 @@ impl StatusContext<'_> {
             .services()
             .map(|view| ServiceReport::of(view))
             .collect();
+        let freshness = Freshness::of(snapshot, is_live, age);
+        let now = self.clock.wall();
+        let saved_at = self.saved_at.filter(|_| freshness == Freshness::Snapshot);
+        let saved_age = saved_at.map(|at| now.duration_since(at).unwrap_or_default());
         services.sort_by(|a, b| a.name.cmp(&b.name));
         let problem =
             |p: &crate::store::Problem| [p.object.clone(), p.place.clone(), p.reason.clone()];
@@ -212,8 +226,9 @@ impl StatusContext<'_> {
             node: self.node.to_owned(),
             zone: snapshot.zone().zone().map(ToString::to_string),
             zone_status: snapshot.zone().to_string(),
-            freshness: Freshness::of(snapshot, is_live, age),
+            freshness,
             age_seconds: age.map(|age| age.as_secs_f64()),
+            saved_seconds: saved_age.map(|age| age.as_secs_f64()),
             source: names.join("+"),
             sources: self.sources.iter().map(report).collect(),
             uptime_seconds: (self.clock.now() - self.started).as_secs_f64(),

@@ -90,7 +90,11 @@ struct KindStatus {
     state_since: Moment,
     connected: AtomicBool,
     contact: Moment,
+    /// How long before the start of this run the kind was last heard of, as the last run kept it.
+    restored: Moment,
     sync: Moment,
+    /// The version that the list has reached; 0 while it is unknown.
+    version: AtomicU64,
     lists: AtomicU64,
     watches: AtomicU64,
     bytes_wire: AtomicU64,
@@ -142,9 +146,18 @@ impl SourceStatus {
             .max()
     }
 
-    /// How long ago this kind was last heard of.
+    /// How long ago this kind was last heard of: by this run, or else by the one that kept what is served.
     pub fn kind_age(&self, kind: Kind) -> Option<Duration> {
-        self.since(&self.kind(kind).contact)
+        let figures = self.kind(kind);
+        let before = figures.restored.get();
+        let before = before.map(|before| before.saturating_add(self.elapsed()));
+        self.since(&figures.contact).or(before)
+    }
+
+    /// The version that the last list of this kind, or the changes since, had reached; none where versions are no numbers.
+    pub fn version(&self, kind: Kind) -> Option<u64> {
+        let version = self.kind(kind).version.load(Relaxed);
+        (version != 0).then_some(version)
     }
 
     /// How long ago the last full list of this kind was complete.
@@ -167,12 +180,15 @@ impl SourceStatus {
         self.is_restored.load(Relaxed)
     }
 
-    /// Notes that what the last run kept on disk was loaded: a kind that was never listed is not cold then.
-    pub fn restored(&self) {
+    /// Notes that what the last run kept on disk of these kinds was loaded, and how old it is: a kind that was never
+    /// listed is not cold then, and its age is that of what is served.
+    pub fn restored(&self, kinds: &[Kind], age: Duration) {
         self.is_restored.store(true, Relaxed);
-        for kind in Kind::ALL {
-            if self.state(kind) == WatchState::Cold {
-                self.set_state(kind, WatchState::Snapshot);
+        for kind in kinds {
+            let before = age.saturating_sub(self.elapsed());
+            self.kind(*kind).restored.set(before);
+            if self.state(*kind) == WatchState::Cold {
+                self.set_state(*kind, WatchState::Snapshot);
             }
         }
     }
@@ -229,6 +245,11 @@ impl SourceStatus {
         if figures.state.swap(state as u8, Relaxed) != state as u8 {
             figures.state_since.set(self.elapsed());
         }
+    }
+
+    pub(super) fn set_version(&self, kind: Kind, version: Option<u64>) {
+        let version = version.unwrap_or_default();
+        self.kind(kind).version.store(version, Relaxed);
     }
 
     pub(super) fn set_slice_api(&self, api: SliceApi) {
@@ -360,7 +381,7 @@ mod tests {
     fn a_restored_view_is_told_until_something_was_listed() {
         let (clock, status) = status();
         status.set_state(Kind::Slices, WatchState::Live);
-        status.restored();
+        status.restored(&Kind::ALL, Duration::from_secs(100));
         assert_eq!(status.state(Kind::Slices), WatchState::Live);
         assert_eq!(status.state(Kind::Services), WatchState::Snapshot);
         clock.advance(Duration::from_secs(7));
@@ -371,6 +392,20 @@ mod tests {
         );
         status.set_state(Kind::Services, WatchState::Listing);
         assert_eq!(status.state_age(Kind::Services), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn the_age_of_what_was_restored_goes_on_until_the_kind_is_heard_of() {
+        let (clock, status) = status();
+        status.restored(&[Kind::Services, Kind::Slices], Duration::from_secs(100));
+        clock.advance(Duration::from_secs(20));
+        assert_eq!(status.age(), Some(Duration::from_secs(120)));
+        status.heard(Kind::Services);
+        assert_eq!(status.kind_age(Kind::Services), Some(Duration::ZERO));
+        assert_eq!(status.age(), Some(Duration::from_secs(120)));
+        status.heard(Kind::Slices);
+        assert_eq!(status.age(), Some(Duration::ZERO));
+        assert_eq!(status.kind_age(Kind::Nodes), None);
     }
 
     #[test]

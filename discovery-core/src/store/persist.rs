@@ -40,10 +40,39 @@ pub struct Restored {
     /// The statements that bring the state back: each object by the source that stated it, each kind complete by
     /// [`SourceId::Disk`].
     pub updates: Vec<Update>,
+    /// What was known of each source.
+    pub facts: BTreeMap<SourceId, SourceFacts>,
     /// When it was written.
     pub saved_at: SystemTime,
     /// Why the newest file was passed over for the one before, if it was.
     pub passed_over: Option<String>,
+}
+
+/// What is kept of a source beside its objects, so that the next run goes on where this one ended.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
+pub struct SourceFacts {
+    /// The API that it reads endpoints from, by its word.
+    pub slice_api: Option<String>,
+    /// The version that each of its lists had reached.
+    pub versions: BTreeMap<Kind, u64>,
+    /// How many seconds before the snapshot was written it was last heard; none when it never was.
+    pub age_seconds: Option<u64>,
+}
+
+impl Restored {
+    /// How old at `now` is what the source said; none when the snapshot knows no such source.
+    pub fn age(&self, source: SourceId, now: SystemTime) -> Option<Duration> {
+        let before = self.facts.get(&source)?.age_seconds.unwrap_or_default();
+        Some(
+            self.saved_age(now)
+                .saturating_add(Duration::from_secs(before)),
+        )
+    }
+
+    /// How long ago at `now` it was written; zero when the clock was set back since.
+    pub fn saved_age(&self, now: SystemTime) -> Duration {
+        now.duration_since(self.saved_at).unwrap_or_default()
+    }
 }
 
 /// Why no snapshot could be read or written.
@@ -99,6 +128,7 @@ struct Body {
     #[serde(flatten)]
     owner: Owner,
     saved_at_seconds: u64,
+    facts: BTreeMap<SourceId, SourceFacts>,
     stated: BTreeMap<SourceId, Stated>,
 }
 
@@ -122,10 +152,11 @@ impl Shelf {
         &self.folder
     }
 
-    /// Writes the objects as the newest snapshot and keeps the one before.
+    /// Writes the objects, and what is known of their sources, as the newest snapshot and keeps the one before.
     pub fn save(
         &self,
         objects: Vec<(SourceId, Object)>,
+        facts: BTreeMap<SourceId, SourceFacts>,
         now: SystemTime,
     ) -> Result<(), ShelfError> {
         let [temporary, newest, previous] = self.files();
@@ -135,7 +166,7 @@ impl Shelf {
         };
         fs::create_dir_all(&self.folder).map_err(fail(&self.folder))?;
         let written = File::create(&temporary).and_then(|mut file| {
-            file.write_all(&self.encode(objects, now))?;
+            file.write_all(&self.encode(objects, facts, now))?;
             file.sync_all()
         });
         written.map_err(fail(&temporary))?;
@@ -171,11 +202,17 @@ impl Shelf {
         ["snapshot.tmp", "snapshot", "snapshot.previous"].map(|name| self.folder.join(name))
     }
 
-    fn encode(&self, objects: Vec<(SourceId, Object)>, now: SystemTime) -> Vec<u8> {
+    fn encode(
+        &self,
+        objects: Vec<(SourceId, Object)>,
+        facts: BTreeMap<SourceId, SourceFacts>,
+        now: SystemTime,
+    ) -> Vec<u8> {
         let saved_at = now.duration_since(UNIX_EPOCH).unwrap_or_default();
         let mut body = Body {
             owner: self.owner.clone(),
             saved_at_seconds: saved_at.as_secs(),
+            facts,
             stated: BTreeMap::new(),
         };
         for (source, object) in objects {
@@ -203,10 +240,11 @@ impl Shelf {
                 source,
             },
         })?;
-        let body = decode(&bytes, path)?;
+        let mut body = decode(&bytes, path)?;
         self.check_owner(&body.owner, path)?;
         let saved_at = UNIX_EPOCH + Duration::from_secs(body.saved_at_seconds);
         Ok(Restored {
+            facts: std::mem::take(&mut body.facts),
             updates: updates(body),
             saved_at,
             passed_over: None,
@@ -292,4 +330,4 @@ fn updates(body: Body) -> Vec<Update> {
 const MAGIC: &str = "zonal-snapshot";
 
 /// Rises with every change of the body that an older version would misread.
-const SCHEMA: u32 = 2;
+const SCHEMA: u32 = 3;

@@ -60,7 +60,10 @@ impl fmt::Display for SourceId {
 }
 
 /// What is listed and watched as one.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[derive(
+    Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, serde::Serialize, serde::Deserialize,
+)]
+#[serde(rename_all = "kebab-case")]
 pub enum Kind {
     /// Our own node, by name; it decides the zone.
     OwnNode,

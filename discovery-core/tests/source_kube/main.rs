@@ -9,6 +9,7 @@ mod contract;
 mod credentials;
 mod faults;
 mod life;
+mod restart;
 mod scene;
 mod scopes;
 mod server;

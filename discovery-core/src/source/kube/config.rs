@@ -5,12 +5,13 @@ use super::{selector::Scope, slice_api::SliceApi, token::TokenFile, union::Union
 use crate::{
     model::{NodeName, ServiceName, Zone, ZoneKeys},
     source::Selector,
+    store::Kind,
 };
 use kube::{
     Config,
     config::{KubeConfigOptions, Kubeconfig},
 };
-use std::{error::Error, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, error::Error, path::PathBuf, sync::Arc};
 
 /// How to reach an API server, and for whom.
 ///
@@ -28,6 +29,7 @@ pub struct KubeConfig {
     server: Option<String>,
     pub(super) zone: Option<Zone>,
     pub(super) known_api: Option<SliceApi>,
+    pub(super) known_versions: BTreeMap<Kind, u64>,
     selector: Option<Selector>,
     namespaces: Vec<String>,
 }
@@ -42,6 +44,7 @@ impl KubeConfig {
             server: None,
             zone: None,
             known_api: None,
+            known_versions: BTreeMap::new(),
             selector: None,
             namespaces: Vec::new(),
         }
@@ -76,6 +79,21 @@ impl KubeConfig {
     pub fn known_api(mut self, api: Option<SliceApi>) -> Self {
         self.known_api = api;
         self
+    }
+
+    /// The versions that the lists had reached in the last run, from
+    /// [`SourceStatus::version`](super::SourceStatus::version): a first list that is behind is held against, since the
+    /// server was restored or a cache answers.
+    #[must_use]
+    pub fn known_versions(mut self, versions: BTreeMap<Kind, u64>) -> Self {
+        self.known_versions = versions;
+        self
+    }
+
+    /// The version that is known of a list. That of slices counts for the API that told it alone.
+    pub(super) fn known_version(&self, kind: Kind, api: Option<SliceApi>) -> Option<u64> {
+        let is_same = kind != Kind::Slices || api == self.known_api;
+        self.known_versions.get(&kind).copied().filter(|_| is_same)
     }
 
     /// Only services and slices with these labels; none means all. A Service without them does not exist for us.

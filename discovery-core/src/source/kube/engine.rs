@@ -151,6 +151,17 @@ impl Engine {
         }
     }
 
+    /// The version that an earlier run had reached: a list that is behind it went back.
+    pub(super) fn known(mut self, version: Option<u64>) -> Self {
+        self.known = version;
+        self
+    }
+
+    /// The version up to which we know.
+    pub(super) fn version(&self) -> Option<u64> {
+        self.known
+    }
+
     /// Failures since the last success that held.
     #[cfg(test)]
     pub(super) fn failures(&self) -> u32 {

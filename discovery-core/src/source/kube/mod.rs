@@ -93,6 +93,14 @@ impl KubeSource {
         })
     }
 
+    /// Goes on where an earlier run ended: changes the configuration by what was kept of it
+    /// ([`KubeConfig::known_api`], [`KubeConfig::known_versions`]).
+    #[must_use]
+    pub fn known(mut self, change: impl FnOnce(KubeConfig) -> KubeConfig) -> Self {
+        self.config = change(self.config);
+        self
+    }
+
     /// What tells this cluster from others: its certificate authority, or its address when there is none.
     pub fn cluster(&self) -> String {
         self.cluster.clone()
@@ -268,9 +276,10 @@ impl Run<'_> {
         not_served: Option<&Arc<Notify>>,
     ) -> Feed {
         let config = &self.source.config;
+        let known = config.known_version(resource.kind(), self.source.status.slice_api());
         Feed {
             asker: self.source.asker(resource.user_agent()),
-            engine: Engine::new(fastrand::u64(..), resource.page_size()),
+            engine: Engine::new(fastrand::u64(..), resource.page_size()).known(known),
             seat: self.gate.seat(),
             translator: Translator::new(resource.kind(), config.node.clone()),
             out: Out {

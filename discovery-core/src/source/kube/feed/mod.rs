@@ -124,7 +124,10 @@ impl Feed {
         }
         match self.engine.listed(now(), page.token, page.version) {
             Ok(Listed::More) => Ok(()),
-            Ok(Listed::Complete(standing)) => self.list_complete(standing).await,
+            Ok(Listed::Complete(standing)) => {
+                self.out.reached(self.engine.version());
+                self.list_complete(standing).await
+            }
             Err(failure) => self.list_failed(failure).await,
         }
     }

@@ -100,6 +100,11 @@ impl Out {
         self.part.status()
     }
 
+    /// The list has reached this version.
+    pub(super) fn reached(&self, version: Option<u64>) {
+        self.status().set_version(self.kind(), version);
+    }
+
     /// A list begins. One that was cut off stays so until it has read something.
     pub(super) fn listing(&self) {
         self.status().list_begun(self.kind());

@@ -163,7 +163,10 @@ impl Feed {
     }
 
     fn progressed(&mut self, version: &str) -> Result<(), End> {
-        self.engine.progressed(now(), version).map_err(End::Failed)
+        let progressed = self.engine.progressed(now(), version);
+        progressed.map_err(End::Failed)?;
+        self.out.reached(self.engine.version());
+        Ok(())
     }
 
     fn undecodable(&mut self, reason: FailureReason, what: &str) -> Result<(), End> {
