@@ -8,7 +8,9 @@ use super::{
 use crate::{
     clock::{Clock, SystemClock},
     model::{NodeName, Zone, ZoneKeys},
-    source::{ConsulConfig, ConsulSourceError, KubeSourceError, ManifestError, SourceStatus},
+    source::{
+        ConsulConfig, ConsulSourceError, KubeSourceError, ManifestError, Selection, SourceStatus,
+    },
     store::{
         Reader, SourceId, StateConfig, Update, Writer, channel,
         persist::{Owner, Shelf, ShelfError},
@@ -39,6 +41,8 @@ pub enum SourceConfig {
     Kube {
         /// The kubeconfig file; none means in-cluster, `KUBECONFIG`, or `~/.kube/config`.
         kubeconfig: Option<PathBuf>,
+        /// Which services and slices are read.
+        selection: Selection,
     },
     /// A manifest file.
     Manifest {
@@ -176,6 +180,7 @@ struct Shared {
     clock: Arc<dyn Clock>,
     started: Instant,
     draining: AtomicBool,
+    keeps_snapshot: bool,
     // Guards the list of faces; held for a clone of it, never across an await.
     faces: Mutex<Vec<(String, Face)>>,
     /// Tells the writer that a person accepts what is held back.
@@ -215,6 +220,7 @@ impl Runtime {
                 clock,
                 started: Instant::now(),
                 draining: AtomicBool::new(false),
+                keeps_snapshot: shelf.is_some(),
                 faces: Mutex::default(),
                 accepted: Arc::default(),
                 stop: CancellationToken::new(),
@@ -330,6 +336,7 @@ impl Runtime {
             clock: &*self.shared.clock,
             started: self.shared.started,
             draining: self.shared.draining.load(Relaxed),
+            keeps_snapshot: self.shared.keeps_snapshot,
             faces,
         };
         context.status(&self.shared.reader.load())
