@@ -50,6 +50,21 @@ pub(crate) struct AgentArgs {
     /// Kubeconfig; else the in-cluster configuration, KUBECONFIG or ~/.kube/config.
     #[arg(long, env = "ZONAL_KUBECONFIG", value_name = "FILE")]
     pub(crate) kubeconfig: Option<PathBuf>,
+    /// Only services with these labels, as `kubectl -l` takes them; their slices carry them too, so that both lists shrink
+    /// at the server.
+    #[arg(long, env = "ZONAL_SELECTOR", value_name = "SELECTOR")]
+    pub(crate) selector: Option<String>,
+    /// Only services of a `ServiceGrid` of `SuperEdge`.
+    #[arg(long, env = "ZONAL_GRID", conflicts_with = "selector")]
+    pub(crate) grid: bool,
+    /// Only services of this namespace; repeat for several [default: all].
+    #[arg(
+        long = "namespace",
+        env = "ZONAL_NAMESPACE",
+        value_name = "NAME",
+        value_delimiter = ','
+    )]
+    pub(crate) namespaces: Vec<String>,
     /// Consul agent to read services from, HOST:PORT or a URL (http, https, unix); beside a cluster when one is named
     /// or we run in one.
     #[arg(long, env = "ZONAL_CONSUL", value_name = "ADDR")]

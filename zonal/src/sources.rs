@@ -8,7 +8,7 @@ use crate::{
 use discovery_core::{
     model::ModelError,
     runtime::SourceConfig,
-    source::{ConsulConfig, Secret, Token},
+    source::{ConsulConfig, Secret, Selection, Selector, Token},
     store::{MergePolicy, MergeRule, MergeRules, SourceId},
 };
 use serde::Deserialize;
@@ -21,6 +21,9 @@ pub(crate) struct RawSource {
     pub(crate) r#static: Option<PathBuf>,
     pub(crate) kubeconfig: Option<PathBuf>,
     pub(crate) kubernetes: Option<bool>,
+    pub(crate) selector: Option<String>,
+    pub(crate) grid: Option<bool>,
+    pub(crate) namespaces: Vec<String>,
     pub(crate) mass_change_hold_seconds: Option<u64>,
     pub(crate) consul: RawConsul,
     pub(crate) precedence: Vec<String>,
@@ -64,6 +67,7 @@ impl Sources {
     /// Lays flags and environment over the section.
     pub(crate) fn check(args: &AgentArgs, raw: RawSource) -> Result<Self, Failure> {
         let merge = merge_rules(&raw)?;
+        let selection = selection(args, &raw)?;
         let consul = consul(args, raw.consul)?;
         // A flag of either kind goes before both keys of the file.
         let (manifest, kubeconfig) = match (&args.manifest, &args.kubeconfig) {
@@ -77,7 +81,10 @@ impl Sources {
             .unwrap_or_else(|| kubeconfig.is_some() || consul.is_none() || in_cluster());
         let cluster = match manifest {
             Some(path) => Some(SourceConfig::Manifest { path }),
-            None => wants_kube.then_some(SourceConfig::Kube { kubeconfig }),
+            None => wants_kube.then_some(SourceConfig::Kube {
+                kubeconfig,
+                selection,
+            }),
         };
         let mut sources = cluster.into_iter().chain(consul);
         let first = sources.next().ok_or_else(|| {
@@ -90,6 +97,37 @@ impl Sources {
             merge,
         })
     }
+}
+
+/// A flag of either kind goes before both keys of the file.
+fn selection(args: &AgentArgs, raw: &RawSource) -> Result<Selection, Failure> {
+    let (text, grid) = match (&args.selector, args.grid) {
+        (None, false) => (raw.selector.as_deref(), raw.grid.unwrap_or(false)),
+        (text, grid) => (text.as_deref(), grid),
+    };
+    let selector = match (text, grid) {
+        (Some(_), true) => {
+            let text = "a selector is given, and the services of a grid are asked for";
+            return Err(Failure::new(Code::ConfigInvalid, text).help(
+                "drop `source.grid`, or say source: {selector: superedge.io/grid-uniq-key}",
+            ));
+        }
+        (Some(text), false) => {
+            let parsed = Selector::parse(text);
+            Some(parsed.map_err(|error| Failure::caused(Code::ConfigInvalid, &error))?)
+        }
+        (None, true) => Some(Selector::grid()),
+        (None, false) => None,
+    };
+    let namespaces = if args.namespaces.is_empty() {
+        raw.namespaces.clone()
+    } else {
+        args.namespaces.clone()
+    };
+    Ok(Selection {
+        selector,
+        namespaces,
+    })
 }
 
 fn consul(args: &AgentArgs, raw: RawConsul) -> Result<Option<SourceConfig>, Failure> {
@@ -231,10 +269,44 @@ mod tests {
     }
 
     #[test]
+    fn flags_select_before_the_file_and_a_grid_is_a_selector() {
+        let by = |flags: &[&str], text| match check(flags, text).unwrap().first {
+            SourceConfig::Kube { selection, .. } => {
+                let selector = selection.selector.map(|selector| selector.to_string());
+                (selector.unwrap_or_default(), selection.namespaces.join(","))
+            }
+            other => panic!("{other:?}"),
+        };
+        let pair = |selector: &str, namespaces: &str| (selector.to_owned(), namespaces.to_owned());
+        let file = "{selector: 'team=shop', namespaces: [shop, pay]}";
+        assert_eq!(by(&[], ""), pair("", ""));
+        assert_eq!(by(&[], file), pair("team=shop", "shop,pay"));
+        assert_eq!(
+            by(&[], "grid: true"),
+            pair("superedge.io/grid-uniq-key", "")
+        );
+        let flags = [
+            "--selector",
+            "a in (b, c)",
+            "--namespace",
+            "x",
+            "--namespace",
+            "y",
+        ];
+        assert_eq!(by(&flags, file), pair("a in (b, c)", "x,y"));
+        assert_eq!(
+            by(&["--grid"], file),
+            pair("superedge.io/grid-uniq-key", "shop,pay")
+        );
+    }
+
+    #[test]
     fn values_that_are_none_are_refused() {
         for text in [
             "consul: {address: 'ftp://x'}",
             "consul: {address: x, zone_from: rack}",
+            "selector: ''",
+            "{selector: 'a=b', grid: true}",
             "precedence: [etcd]",
             "precedence: [snapshot]",
             "merge: [{service: 'a b'}]",

@@ -8,7 +8,7 @@ use crate::{
 };
 use discovery_core::runtime::{Freshness, SourceReport, Status};
 use hyper::Method;
-use std::{fmt::Write as _, process::ExitCode};
+use std::{collections::BTreeMap, fmt::Write as _, process::ExitCode};
 
 pub(crate) async fn run(args: &StatusArgs) -> Result<ExitCode, Failure> {
     let answer = ask(args.ask.admin, Method::GET, "/api/v1/status").await?;
@@ -44,10 +44,10 @@ fn table(status: &Status, problems: bool) -> String {
         status.node,
         seconds(status.uptime_seconds)
     ));
-    if status.sources.len() < 2 {
+    if status.sources.is_empty() {
         line(format!("SOURCE {:<8} {age}", status.source));
     }
-    for source in status.sources.iter().filter(|_| status.sources.len() > 1) {
+    for source in &status.sources {
         line(source_line(source));
     }
     let usable: usize = status.services.iter().map(|service| service.usable).sum();
@@ -113,7 +113,28 @@ fn source_line(source: &SourceReport) -> String {
         0 => String::new(),
         services => format!(" · {services} services held back"),
     };
-    format!("SOURCE {:<8} {state} {age}{held_back}", source.source)
+    let relists = relists(source);
+    format!(
+        "SOURCE {:<8} {state} {age}{relists}{held_back}",
+        source.source
+    )
+}
+
+/// How many lists were read again and why: `  relists 3 (expired×2, undecodable×1)`.
+fn relists(source: &SourceReport) -> String {
+    let mut reasons = BTreeMap::<&str, u64>::new();
+    for (reason, count) in source.kinds.iter().flat_map(|kind| &kind.relists) {
+        *reasons.entry(reason).or_default() += count;
+    }
+    if reasons.is_empty() {
+        return String::new();
+    }
+    let all: u64 = reasons.values().sum();
+    let reasons: Vec<_> = reasons
+        .iter()
+        .map(|(reason, count)| format!("{reason}×{count}"))
+        .collect();
+    format!("  relists {all} ({})", reasons.join(", "))
 }
 
 /// How old what is served from disk is: when it was written, and how old it was then.
@@ -142,4 +163,34 @@ fn seconds(seconds: f64) -> String {
         }
     }
     format!("{seconds:.0}s")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use discovery_core::runtime::KindReport;
+
+    #[test]
+    fn a_source_tells_its_state_its_age_and_why_lists_were_read_again() {
+        let kind = |relists: &[(&str, u64)]| KindReport {
+            relists: relists
+                .iter()
+                .map(|(reason, count)| ((*reason).to_owned(), *count))
+                .collect(),
+            ..KindReport::default()
+        };
+        let mut source: SourceReport = serde_json::from_value(serde_json::json!({
+            "source": "kube", "connected": true, "live": true, "age_seconds": 2.0, "held_back": 0,
+        }))
+        .unwrap();
+        assert_eq!(source_line(&source), "SOURCE kube     LIVE heard 2s ago");
+        source.kinds = vec![
+            kind(&[("expired", 1)]),
+            kind(&[("expired", 1), ("undecodable", 1)]),
+        ];
+        assert_eq!(
+            source_line(&source),
+            "SOURCE kube     LIVE heard 2s ago  relists 3 (expired×2, undecodable×1)"
+        );
+    }
 }

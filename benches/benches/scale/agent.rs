@@ -8,6 +8,7 @@ use crate::{
 use discovery_core::{
     model::{NodeName, ServiceName},
     runtime::{Runtime, RuntimeConfig, SourceConfig},
+    source::Selection,
 };
 use std::collections::BTreeSet;
 use testbed::api_server::{generate::Cluster, kubeconfig};
@@ -21,6 +22,7 @@ pub(crate) async fn run(url: &str) -> anyhow::Result<()> {
     let node = NodeName::parse(&Cluster::node(OWN_ZONE, 0))?;
     let source = SourceConfig::Kube {
         kubeconfig: Some(file),
+        selection: Selection::default(),
     };
     say("started");
     let runtime = Runtime::start(RuntimeConfig::new(node, source)).await?;

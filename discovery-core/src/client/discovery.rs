@@ -5,6 +5,7 @@ use crate::{
     model::{AddressRules, ModelError, NodeName, ServiceName, Zone, ZoneKeys, ZonePolicy},
     pick::Picker,
     runtime::{Runtime, RuntimeConfig, SourceConfig, StartError},
+    source::Selection,
 };
 use std::path::{Path, PathBuf};
 
@@ -19,7 +20,10 @@ impl Discovery {
     pub fn builder(node_name: &str) -> Result<DiscoveryBuilder, ModelError> {
         Ok(DiscoveryBuilder {
             node: NodeName::parse(node_name)?,
-            source: SourceConfig::Kube { kubeconfig: None },
+            source: SourceConfig::Kube {
+                kubeconfig: None,
+                selection: Selection::default(),
+            },
             zone: None,
             zone_keys: ZoneKeys::default(),
             policy: ZonePolicy::default(),
@@ -76,6 +80,7 @@ impl DiscoveryBuilder {
     pub fn kubeconfig(mut self, path: impl AsRef<Path>) -> Self {
         self.source = SourceConfig::Kube {
             kubeconfig: Some(path.as_ref().to_owned()),
+            selection: Selection::default(),
         };
         self
     }

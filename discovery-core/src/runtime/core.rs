@@ -8,7 +8,9 @@ use super::{
 use crate::{
     clock::{Clock, SystemClock},
     model::{NodeName, Zone, ZoneKeys},
-    source::{ConsulConfig, ConsulSourceError, KubeSourceError, ManifestError, SourceStatus},
+    source::{
+        ConsulConfig, ConsulSourceError, KubeSourceError, ManifestError, Selection, SourceStatus,
+    },
     store::{
         Reader, SourceId, StateConfig, Update, Writer, channel,
         persist::{Owner, Restored, Shelf, ShelfError},
@@ -39,6 +41,8 @@ pub enum SourceConfig {
     Kube {
         /// The kubeconfig file; none means in-cluster, `KUBECONFIG`, or `~/.kube/config`.
         kubeconfig: Option<PathBuf>,
+        /// Which services and slices are read.
+        selection: Selection,
     },
     /// A manifest file.
     Manifest {
@@ -178,6 +182,7 @@ struct Shared {
     /// When the snapshot was written that we started from.
     saved_at: Option<SystemTime>,
     draining: AtomicBool,
+    keeps_snapshot: bool,
     // Guards the list of faces; held for a clone of it, never across an await.
     faces: Mutex<Vec<(String, Face)>>,
     /// Tells the writer that a person accepts what is held back.
@@ -220,6 +225,7 @@ impl Runtime {
                 started: Instant::now(),
                 saved_at,
                 draining: AtomicBool::new(false),
+                keeps_snapshot: shelf.is_some(),
                 faces: Mutex::default(),
                 accepted: Arc::default(),
                 stop: CancellationToken::new(),
@@ -337,6 +343,7 @@ impl Runtime {
             started: self.shared.started,
             saved_at: self.shared.saved_at,
             draining: self.shared.draining.load(Relaxed),
+            keeps_snapshot: self.shared.keeps_snapshot,
             faces,
         };
         context.status(&self.shared.reader.load())

@@ -105,9 +105,13 @@ impl PreparedSource {
                 let cluster = format!("static:{}", path.display());
                 (cluster, Kind::ALL.to_vec(), Prepared::Manifest(manifest))
             }
-            SourceConfig::Kube { kubeconfig } => {
+            SourceConfig::Kube {
+                kubeconfig,
+                selection,
+            } => {
                 let kube = KubeConfig::new(node, keys)
                     .kubeconfig(kubeconfig.clone())
+                    .select(selection.clone())
                     .zone(config.given_zone());
                 let kube = KubeSource::new(kube, status.clone())
                     .await

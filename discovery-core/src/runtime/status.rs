@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What the agent says of itself: one data structure for the page, the command line and probes.
 
+use super::kind_report::KindReport;
 use crate::{
     clock::Clock,
     source::SourceStatus,
-    store::{Coverage, HeldBack, ServiceView, Snapshot, Tier},
+    store::{Coverage, HeldBack, Kind, ServiceView, Snapshot, Tier},
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -136,11 +137,26 @@ pub struct SourceReport {
     pub age_seconds: Option<f64>,
     /// Services that it states and that are held back because another source is in force for them.
     pub held_back: usize,
+    /// For how many seconds the figures of the kinds have been counted.
+    #[serde(default)]
+    pub observed_seconds: f64,
+    /// The API that endpoints are read from; none before it was chosen, and from sources that have no choice.
+    #[serde(default)]
+    pub slice_api: Option<String>,
+    /// The label selector of services and slices; none means all.
+    #[serde(default)]
+    pub selector: Option<String>,
+    /// The namespaces of services and slices; empty means all.
+    #[serde(default)]
+    pub namespaces: Vec<String>,
+    /// Each kind that it reads.
+    #[serde(default)]
+    pub kinds: Vec<KindReport>,
 }
 
 impl SourceReport {
     fn of(source: &SourceStatus, snapshot: &Snapshot) -> Self {
-        let age = source.age();
+        let (age, selection) = (source.age(), source.selection());
         let held = |held: &&HeldBack| held.choice.held_back.contains(&source.source());
         Self {
             source: source.source().to_string(),
@@ -148,6 +164,11 @@ impl SourceReport {
             live: is_live(source),
             age_seconds: age.map(|age| age.as_secs_f64()),
             held_back: snapshot.held_back().iter().filter(held).count(),
+            observed_seconds: source.observed().as_secs_f64(),
+            slice_api: source.slice_api().map(|api| api.to_string()),
+            selector: selection.selector.map(|selector| selector.to_string()),
+            namespaces: selection.namespaces,
+            kinds: Kind::ALL.map(|kind| KindReport::of(source, kind)).into(),
         }
     }
 }
@@ -187,6 +208,9 @@ pub struct Status {
     /// What stays in force although its source states it no longer, a sentence each: an alarm for a person.
     #[serde(default)]
     pub held: Vec<String>,
+    /// Whether the last good snapshot is kept on disk; false as well from an agent of an older version.
+    #[serde(default)]
+    pub keeps_snapshot: bool,
     /// Objects that were refused: object, place, reason.
     pub problems: Vec<[String; 3]>,
     /// What the faces of this process say of themselves: `dns`, `proxy`.
@@ -201,6 +225,7 @@ pub(super) struct StatusContext<'s> {
     pub(super) started: std::time::Instant,
     pub(super) saved_at: Option<SystemTime>,
     pub(super) draining: bool,
+    pub(super) keeps_snapshot: bool,
     pub(super) faces: BTreeMap<String, serde_json::Value>,
 }
 
@@ -236,6 +261,7 @@ impl StatusContext<'_> {
             readiness: Readiness::of(snapshot, self.draining),
             services,
             held: snapshot.held().iter().map(ToString::to_string).collect(),
+            keeps_snapshot: self.keeps_snapshot,
             problems: snapshot.problems().iter().map(problem).collect(),
             faces: self.faces,
         }

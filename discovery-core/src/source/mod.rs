@@ -19,7 +19,8 @@ pub use consul::{
     Token, ZoneFrom,
 };
 pub use kube::{
-    KubeConfig, KubeSource, KubeSourceError, Selector, SelectorError, SliceApi, UnknownSliceApi,
+    KubeConfig, KubeSource, KubeSourceError, Selection, Selector, SelectorError, SliceApi,
+    UnknownSliceApi,
 };
 pub use manifest::{Manifest, ManifestContent, ManifestError};
 pub use reason::FailureReason;

@@ -4,7 +4,7 @@
 //! Written by the source, read by anybody, without a lock. Every figure stands for itself: no two of them are ever read
 //! as if they agreed, so each is one relaxed atomic.
 
-use super::{FailureReason, SliceApi};
+use super::{FailureReason, Selection, SliceApi};
 use crate::{
     clock::Clock,
     store::{Kind, SourceId},
@@ -12,7 +12,7 @@ use crate::{
 use std::{
     fmt,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
@@ -81,6 +81,7 @@ pub struct SourceStatus {
     kinds: [KindStatus; 4],
     is_restored: AtomicBool,
     slice_api: AtomicU8,
+    selection: OnceLock<Selection>,
 }
 
 /// The figures of one kind.
@@ -99,6 +100,9 @@ struct KindStatus {
     watches: AtomicU64,
     bytes_wire: AtomicU64,
     bytes: AtomicU64,
+    list_bytes_wire: AtomicU64,
+    list_bytes: AtomicU64,
+    last_failure: AtomicU8,
     errors: [AtomicU64; FailureReason::ALL.len()],
     rejected: [AtomicU64; FailureReason::ALL.len()],
     relists: [AtomicU64; FailureReason::ALL.len()],
@@ -114,6 +118,7 @@ impl SourceStatus {
             kinds: Default::default(),
             is_restored: AtomicBool::new(false),
             slice_api: AtomicU8::new(0),
+            selection: OnceLock::new(),
         }
     }
 
@@ -200,6 +205,16 @@ impl SourceStatus {
         SliceApi::ALL.get(number.checked_sub(1)?).copied()
     }
 
+    /// Which services and slices are read; everything unless the source was told otherwise.
+    pub fn selection(&self) -> Selection {
+        self.selection.get().cloned().unwrap_or_default()
+    }
+
+    /// For how long the figures have been counted.
+    pub fn observed(&self) -> Duration {
+        self.elapsed()
+    }
+
     /// Full lists of this kind that were begun.
     pub fn lists(&self, kind: Kind) -> u64 {
         self.kind(kind).lists.load(Relaxed)
@@ -218,6 +233,22 @@ impl SourceStatus {
     /// Bytes read for this kind, after decompression.
     pub fn bytes(&self, kind: Kind) -> u64 {
         self.kind(kind).bytes.load(Relaxed)
+    }
+
+    /// Of [`SourceStatus::bytes_wire`], what came by lists and by asking which API there is; the rest came by watches.
+    pub fn list_bytes_wire(&self, kind: Kind) -> u64 {
+        self.kind(kind).list_bytes_wire.load(Relaxed)
+    }
+
+    /// Of [`SourceStatus::bytes`], what came by lists and by asking which API there is; the rest came by watches.
+    pub fn list_bytes(&self, kind: Kind) -> u64 {
+        self.kind(kind).list_bytes.load(Relaxed)
+    }
+
+    /// Why a request of this kind failed the last time that one did, however long ago.
+    pub fn last_failure(&self, kind: Kind) -> Option<FailureReason> {
+        let number = usize::from(self.kind(kind).last_failure.load(Relaxed));
+        FailureReason::ALL.get(number.checked_sub(1)?).copied()
     }
 
     /// Failures of this kind, by reason.
@@ -258,6 +289,11 @@ impl SourceStatus {
         self.slice_api.store(number.unwrap_or_default(), Relaxed);
     }
 
+    /// The first word counts: a source reads the same part for as long as it lives.
+    pub(super) fn set_selection(&self, selection: Selection) {
+        let _ = self.selection.set(selection);
+    }
+
     pub(super) fn set_connected(&self, kind: Kind, connected: bool) {
         self.kind(kind).connected.store(connected, Relaxed);
     }
@@ -289,12 +325,22 @@ impl SourceStatus {
         self.kind(kind).bytes.fetch_add(decoded as u64, Relaxed);
     }
 
+    /// As [`SourceStatus::add_bytes`], of a list.
+    pub(super) fn add_list_bytes(&self, kind: Kind, wire: usize, decoded: usize) {
+        let figures = self.kind(kind);
+        figures.list_bytes_wire.fetch_add(wire as u64, Relaxed);
+        figures.list_bytes.fetch_add(decoded as u64, Relaxed);
+        self.add_bytes(kind, wire, decoded);
+    }
+
     pub(super) fn rejected(&self, kind: Kind, reason: FailureReason) {
         self.kind(kind).rejected[reason.number()].fetch_add(1, Relaxed);
     }
 
     pub(super) fn failed(&self, kind: Kind, reason: FailureReason) {
-        self.kind(kind).errors[reason.number()].fetch_add(1, Relaxed);
+        let figures = self.kind(kind);
+        figures.errors[reason.number()].fetch_add(1, Relaxed);
+        figures.last_failure.store(reason as u8 + 1, Relaxed);
     }
 
     pub(super) fn relisting(&self, kind: Kind, reason: FailureReason) {
@@ -428,10 +474,24 @@ mod tests {
     }
 
     #[test]
+    fn bytes_of_lists_are_a_part_of_all_bytes() {
+        let (_, status) = status();
+        status.add_list_bytes(Kind::Slices, 10, 40);
+        status.add_bytes(Kind::Slices, 3, 5);
+        assert_eq!(status.list_bytes_wire(Kind::Slices), 10);
+        assert_eq!(status.list_bytes(Kind::Slices), 40);
+        assert_eq!(status.bytes_wire(Kind::Slices), 13);
+        assert_eq!(status.bytes(Kind::Slices), 45);
+    }
+
+    #[test]
     fn figures_are_kept_apart_by_kind_and_reason() {
         let (_, status) = status();
         status.failed(Kind::Slices, FailureReason::Expired);
         status.relisting(Kind::Slices, FailureReason::Undecodable);
+        let last = status.last_failure(Kind::Slices);
+        assert_eq!(last, Some(FailureReason::Expired));
+        assert_eq!(status.last_failure(Kind::Nodes), None);
         assert_eq!(status.errors(Kind::Slices, FailureReason::Expired), 1);
         assert_eq!(status.errors(Kind::Slices, FailureReason::Undecodable), 0);
         assert_eq!(status.relists(Kind::Slices, FailureReason::Undecodable), 1);

@@ -1,7 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! How to reach an API server, for whom, and for what part of the cluster.
 
-use super::{selector::Scope, slice_api::SliceApi, token::TokenFile, union::Union};
+use super::{
+    selector::{Scope, Selection},
+    slice_api::SliceApi,
+    token::TokenFile,
+    union::Union,
+};
 use crate::{
     model::{NodeName, ServiceName, Zone, ZoneKeys},
     source::Selector,
@@ -108,6 +113,20 @@ impl KubeConfig {
     pub fn namespaces(mut self, namespaces: Vec<String>) -> Self {
         self.namespaces = namespaces;
         self
+    }
+
+    /// As [`KubeConfig::selector`] and [`KubeConfig::namespaces`].
+    #[must_use]
+    pub fn select(self, selection: Selection) -> Self {
+        self.selector(selection.selector)
+            .namespaces(selection.namespaces)
+    }
+
+    pub(super) fn selection(&self) -> Selection {
+        Selection {
+            selector: self.selector.clone(),
+            namespaces: self.namespaces.clone(),
+        }
     }
 
     /// What services and slices are asked for: one list of each for each scope.

@@ -33,7 +33,7 @@ mod union;
 mod wishes;
 
 pub use config::{KubeConfig, KubeSourceError};
-pub use selector::{Selector, SelectorError};
+pub use selector::{Selection, Selector, SelectorError};
 pub use slice_api::{SliceApi, UnknownSliceApi};
 
 use super::{SourceStatus, UpdateSender, WatchState};
@@ -79,6 +79,7 @@ impl KubeSource {
         status: Arc<SourceStatus>,
     ) -> Result<Self, KubeSourceError> {
         let (kube, token) = config.load().await?;
+        status.set_selection(config.selection());
         let cluster = cluster(&kube);
         let client = client::client(kube).map_err(|error| KubeSourceError::Client {
             cluster: cluster.clone(),

@@ -78,6 +78,15 @@ impl fmt::Display for Selector {
     }
 }
 
+/// Which services and slices are read, whole: a selector and namespaces; everything by default.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Selection {
+    /// Only services and slices with these labels; none means all.
+    pub selector: Option<Selector>,
+    /// Only services and slices of these namespaces, at most 64; empty means all.
+    pub namespaces: Vec<String>,
+}
+
 /// A part of the cluster that is listed and watched as one.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Scope {

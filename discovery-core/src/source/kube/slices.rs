@@ -142,7 +142,7 @@ impl Chooser {
     async fn document(&self, path: &str) -> Result<Vec<u8>, Failure> {
         let deadline = Instant::now() + ANSWER_TIME;
         let answer = self.asker.ask(&Asked::Document, path, ANSWER_TIME).await?;
-        let count = |wire, decoded| self.status.add_bytes(Kind::Slices, wire, decoded);
+        let count = |wire, decoded| self.status.add_list_bytes(Kind::Slices, wire, decoded);
         answer.read(DOCUMENT_BYTES_MAX, deadline, count).await
     }
 }

@@ -95,7 +95,7 @@ impl Feed {
         let answer = self.asker.ask(&asked, uri, answer_within).await?;
         self.seat.answered();
         out.answered();
-        let count = |wire, decoded| out.status().add_bytes(out.kind(), wire, decoded);
+        let count = |wire, decoded| out.status().add_list_bytes(out.kind(), wire, decoded);
         let mut page = self.resource.page_reader(&out.keys);
         let take = |piece: &[u8]| page.push(piece).map_err(Failure::from);
         answer
