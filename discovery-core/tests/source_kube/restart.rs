@@ -46,8 +46,14 @@ async fn start(folder: &Path, server: &Server) -> Runtime {
     fs::write(&path, text).unwrap();
     let kubeconfig = Some(path);
     let node = NodeName::parse("n1").unwrap();
-    let config = RuntimeConfig::new(node, SourceConfig::Kube { kubeconfig })
-        .snapshot_folder(Some(folder.join("snapshots")));
+    let config = RuntimeConfig::new(
+        node,
+        SourceConfig::Kube {
+            kubeconfig,
+            selection: discovery_core::source::Selection::default(),
+        },
+    )
+    .snapshot_folder(Some(folder.join("snapshots")));
     Runtime::start(config).await.unwrap()
 }
 
