@@ -627,7 +627,7 @@ fn run(seed: u64, steps: usize) -> Result<(), String> {
 }
 
 #[test]
-fn any_history_ends_in_the_view_of_a_naive_model() {
+fn d2_any_history_ends_in_the_view_of_a_naive_model() {
     let number = |variable: &str| {
         std::env::var(variable)
             .ok()

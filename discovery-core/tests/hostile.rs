@@ -140,7 +140,7 @@ fn endpoints(view: &ServiceView) -> Vec<String> {
 }
 
 #[test]
-fn every_hostile_object_has_its_outcome_and_costs_nobody_else() {
+fn b5_every_hostile_object_has_its_outcome_and_costs_nobody_else() {
     let mut failures = Vec::new();
     for (kind, case, patch, expected) in CASES {
         let mut mall = Mall::new();

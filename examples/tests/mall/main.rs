@@ -72,7 +72,12 @@ async fn mall() -> anyhow::Result<()> {
 
 async fn dns_answers_the_own_zone_alone(agent: &Agent) -> anyhow::Result<()> {
     let expected: BTreeSet<IpAddr> = site::pods("mall-1").map(|pod| pod.ip).collect();
-    let answered = dns_addresses(agent.dns).await?;
+    // The controllers may make the slices after the agent is ready.
+    let answered = async || {
+        let answered = dns_addresses(agent.dns).await.ok()?;
+        (answered.len() >= expected.len()).then_some(answered)
+    };
+    let answered = testbed::wait_for("DNS has the zone", SECOND * 10, answered).await?;
     ensure!(
         answered == expected,
         "DNS answered {answered:?}, not {expected:?}"

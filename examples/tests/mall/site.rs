@@ -154,7 +154,7 @@ fn service() -> Value {
         "spec": {
             "type": "NodePort",
             "selector": { "app": "web" },
-            "ports": [{ "name": "http", "port": 80, "targetPort": POD_PORT, "nodePort": NODE_PORT }],
+            "ports": [{ "name": "http", "protocol": "TCP", "port": 80, "targetPort": POD_PORT, "nodePort": NODE_PORT }],
         },
     })
 }
