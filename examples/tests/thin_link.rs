@@ -131,14 +131,14 @@ async fn f23_a_first_sync_completes_at_32_kbit_per_second() -> anyhow::Result<()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn l7_a_hundred_thousand_endpoints_are_ready_at_10_mbit_per_second() -> anyhow::Result<()> {
+async fn a_hundred_thousand_endpoints_are_ready_at_10_mbit_per_second() -> anyhow::Result<()> {
     let cluster = Cluster {
         zones: 100,
         services: 100,
         is_wordy: false,
         ..Cluster::LARGE
     };
-    let name = "l7_a_hundred_thousand_endpoints_are_ready_at_10_mbit_per_second";
+    let name = "a_hundred_thousand_endpoints_are_ready_at_10_mbit_per_second";
     let Some(link) = Link::new(name, cluster).await? else {
         return Ok(());
     };
@@ -217,8 +217,8 @@ async fn f4_sockets_that_are_killed_every_5_seconds_cost_no_lists() -> anyhow::R
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn f24_a_lossy_link_delays_and_loses_nothing() -> anyhow::Result<()> {
-    let name = "f24_a_lossy_link_delays_and_loses_nothing";
+async fn a_lossy_link_delays_and_loses_nothing() -> anyhow::Result<()> {
+    let name = "a_lossy_link_delays_and_loses_nothing";
     let Some(link) = Link::new(name, SMALL).await? else {
         return Ok(());
     };

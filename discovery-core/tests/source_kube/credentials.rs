@@ -34,7 +34,7 @@ fn bearer(asked: &Asked) -> &str {
 }
 
 #[tokio::test(start_paused = true)]
-async fn f20_a_rotated_token_is_used_within_60_seconds_without_restart() {
+async fn a_rotated_token_is_used_within_60_seconds_without_restart() {
     let folder = tempfile::tempdir().unwrap();
     rotate(folder.path(), "first");
     let mut scene = Scene::served(
@@ -69,7 +69,7 @@ async fn f20_a_rotated_token_is_used_within_60_seconds_without_restart() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn f20_a_token_that_is_refused_is_read_again_at_once() {
+async fn a_token_that_is_refused_is_read_again_at_once() {
     let folder = tempfile::tempdir().unwrap();
     rotate(folder.path(), "old");
     let path = folder.path().to_owned();
