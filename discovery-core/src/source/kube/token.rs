@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn f20_a_rotated_token_is_used_in_time_and_at_once_after_a_refusal() {
+    fn a_rotated_token_is_used_in_time_and_at_once_after_a_refusal() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("token");
         let (file, start) = (TokenFile::new(path.clone()), Instant::now());
