@@ -1,44 +1,80 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The usable endpoints of a service in the order in which to try them for a key.
 //!
-//! In: a view and a key. Out: each usable endpoint of the serving tier once, the owner of the key first. The order is
-//! total and the same at every caller that sees the same set, so that it also serves as replica order.
+//! In: a view and a key. Out: each usable endpoint of the tier that serves the key once, the owner of the key first. The
+//! order is total and the same at every caller that sees the same set, so that it also serves as replica order.
 
+use super::skip::{Leniency, Now, ShareOf};
 use crate::{
     hash::{HashKey, Walk},
-    store::{Endpoint, ServiceView},
+    store::{Endpoint, ServiceView, Tier},
 };
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 /// The endpoints to try for the key, the owner first.
 ///
 /// `next` costs about one step of the ring, more where many members are unusable. Nothing is allocated for a service of
-/// up to 1,024 endpoints; above that the second candidate allocates a bit per member, once.
+/// up to 1,024 endpoints; above that the seventeenth candidate allocates a bit per member, once. Endpoints that this process
+/// has ejected, whose check failed or that do not take the key yet are left out, unless nobody else is there.
 #[inline]
 pub fn candidates(view: &ServiceView, key: HashKey) -> Candidates<'_> {
-    let (members, walk, left) = match view.serving_tier() {
-        Some(tier) => (
-            tier.members(),
-            Some(tier.ring().walk(key.position())),
-            tier.usable(),
-        ),
-        None => (&[][..], None, 0),
-    };
-    Candidates {
-        members,
-        walk,
-        left,
-        tried: Tried::None,
-    }
+    Candidates::new(view, key, Now::UNREAD)
+}
+
+/// The same at a given time, for tests and simulations; otherwise the clock is read when an endpoint is new or ejected.
+pub fn candidates_at(view: &ServiceView, key: HashKey, now: Instant) -> Candidates<'_> {
+    Candidates::new(view, key, Now::at(now))
 }
 
 /// Iterator over the endpoints to try; see [`candidates`].
 #[derive(Debug)]
 pub struct Candidates<'v> {
-    members: &'v [Arc<Endpoint>],
-    walk: Option<Walk<'v>>,
+    view: &'v ServiceView,
+    tier: Option<&'v Tier>,
+    walk: Walk<'v>,
+    key: HashKey,
     left: usize,
     tried: Tried,
+    now: Now,
+    leniency: Leniency,
+    /// Whether any came, and whether any was left out for a soft reason.
+    found: bool,
+    skipped: bool,
+}
+
+impl<'v> Candidates<'v> {
+    #[inline]
+    fn new(view: &'v ServiceView, key: HashKey, now: Now) -> Self {
+        let tier = view.tier_of(key);
+        Self {
+            view,
+            tier,
+            walk: tier.map_or_else(Walk::of_nobody, |tier| tier.walk(key)),
+            key,
+            left: tier.map_or(0, Tier::usable),
+            tried: Tried::default(),
+            now,
+            leniency: Leniency::None,
+            found: false,
+            skipped: false,
+        }
+    }
+
+    /// Begins anew with more forgiven, when nobody was found.
+    #[cold]
+    fn forgive(&mut self, tier: &'v Tier) -> Option<()> {
+        if self.found || !self.skipped {
+            return None;
+        }
+        self.leniency = self.leniency.more()?;
+        if self.leniency == Leniency::All {
+            self.view.load().panicked();
+        }
+        self.walk = tier.walk(self.key);
+        self.left = tier.usable();
+        self.tried = Tried::default();
+        Some(())
+    }
 }
 
 impl<'v> Iterator for Candidates<'v> {
@@ -46,68 +82,117 @@ impl<'v> Iterator for Candidates<'v> {
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
-        self.left = self.left.checked_sub(1)?;
-        let (members, tried) = (self.members, &mut self.tried);
-        let next = self
-            .walk
-            .as_mut()?
-            .find(|&at| members[at].is_usable() && !tried.contains(at))?;
-        tried.insert(next, members.len());
-        Some(&members[next])
+        let tier = self.tier?;
+        loop {
+            let slot = if self.left > 0 {
+                self.walk.next()
+            } else {
+                None
+            };
+            let Some(slot) = slot else {
+                self.forgive(tier)?;
+                continue;
+            };
+            let Some((member, endpoint)) = tier.at_slot(slot) else {
+                continue;
+            };
+            if self.tried.contains(member) {
+                continue;
+            }
+            self.tried.insert(member, tier.members().len());
+            self.left -= 1;
+            if endpoint.load().is_flagged() {
+                let share_of = ShareOf::Key(self.key);
+                if self
+                    .leniency
+                    .skips(self.view, endpoint, share_of, &mut self.now)
+                {
+                    self.skipped = true;
+                    continue;
+                }
+            }
+            self.found = true;
+            return Some(endpoint);
+        }
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        (self.left, Some(self.left))
+        (0, self.tier.map(Tier::usable))
     }
 }
 
-/// The members that the walk has passed on. The first, mostly the only one, costs no set.
-#[derive(Debug)]
-enum Tried {
+/// The members that the walk has passed on. The first few, mostly all, cost no set.
+#[derive(Debug, Default)]
+struct Tried {
+    few: [u16; FEW],
+    count: usize,
+    many: Many,
+}
+
+#[derive(Debug, Default)]
+enum Many {
+    #[default]
     None,
-    One(usize),
-    Few([u64; WORDS]),
-    Many(Box<[u64]>),
+    Inline([u64; WORDS]),
+    Boxed(Box<[u64]>),
 }
 
 impl Tried {
     #[inline]
-    fn contains(&self, at: usize) -> bool {
-        let bit = |words: &[u64]| words[at / 64] & (1 << (at % 64)) != 0;
-        match self {
-            Self::None => false,
-            Self::One(only) => *only == at,
-            Self::Few(words) => bit(words),
-            Self::Many(words) => bit(words),
+    fn contains(&self, member: u16) -> bool {
+        match &self.many {
+            Many::None => self.few[..self.count].contains(&member),
+            Many::Inline(words) => is_set(words, member),
+            Many::Boxed(words) => is_set(words, member),
         }
     }
 
     #[inline]
-    fn insert(&mut self, at: usize, members: usize) {
-        if let Self::None = self {
-            *self = Self::One(at);
-            return;
+    fn insert(&mut self, member: u16, members: usize) {
+        match self.few.get_mut(self.count) {
+            Some(place) => {
+                *place = member;
+                self.count += 1;
+            }
+            None => self.insert_many(member, members),
         }
-        if let Self::One(first) = *self {
-            *self = if members <= WORDS * 64 {
-                Self::Few([0; WORDS])
-            } else {
-                Self::Many(vec![0; members.div_ceil(64)].into())
-            };
-            self.set(first);
-        }
-        self.set(at);
     }
 
-    fn set(&mut self, at: usize) {
-        match self {
-            Self::Few(words) => words[at / 64] |= 1 << (at % 64),
-            Self::Many(words) => words[at / 64] |= 1 << (at % 64),
-            Self::None | Self::One(_) => {}
+    fn insert_many(&mut self, member: u16, members: usize) {
+        if let Many::None = self.many {
+            self.many = if members <= WORDS * 64 {
+                Many::Inline([0; WORDS])
+            } else {
+                Many::Boxed(vec![0; members.div_ceil(64)].into())
+            };
+            for few in self.few {
+                self.set(few);
+            }
+        }
+        self.set(member);
+    }
+
+    fn set(&mut self, member: u16) {
+        let (word, bit) = place(member);
+        match &mut self.many {
+            Many::None => {}
+            Many::Inline(words) => words[word] |= bit,
+            Many::Boxed(words) => words[word] |= bit,
         }
     }
 }
 
+fn is_set(words: &[u64], member: u16) -> bool {
+    let (word, bit) = place(member);
+    words[word] & bit != 0
+}
+
+fn place(member: u16) -> (usize, u64) {
+    (usize::from(member / 64), 1 << (member % 64))
+}
+
+/// Members kept in a list before a set is begun: more than callers try.
+const FEW: usize = 16;
 /// Words of the inline set: 1,024 members in 128 bytes.
 const WORDS: usize = 16;
 
@@ -148,5 +233,20 @@ mod tests {
     fn a_service_without_usable_endpoints_has_no_candidates() {
         assert_eq!(order(&view(3, &[0, 1, 2]), "key"), Vec::<String>::new());
         assert_eq!(order(&view(0, &[]), "key"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_failed_check_is_a_skip_until_nobody_else_is_left() {
+        let view = view(3, &[]);
+        let all = order(&view, "key");
+        let members = view.tiers()[0].members();
+        let named = |name: &str| members.iter().find(|e| e.identity().as_str() == name);
+        named(&all[0]).unwrap().load().set_check_failed(true);
+        assert_eq!(order(&view, "key"), all[1..]);
+        for endpoint in members {
+            endpoint.load().set_check_failed(true);
+        }
+        assert_eq!(order(&view, "key"), all, "panic keeps the order");
+        assert_eq!(view.load().panic_picks(), 1);
     }
 }

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A pick under way: it counts as one in flight until it is dropped.
 
+use super::{EjectRule, Outcome, Verdict, report};
 use crate::store::Endpoint;
-use std::{mem::ManuallyDrop, ops::Deref, sync::Arc};
+use std::{mem::ManuallyDrop, ops::Deref, sync::Arc, time::Instant};
 
 /// A picked endpoint, borrowed from a view. Counted in flight until dropped; costs no reference count.
 #[derive(Debug)]
@@ -12,9 +13,15 @@ pub struct Pick<'v> {
 }
 
 impl<'v> Pick<'v> {
+    #[inline]
     pub(super) fn new(endpoint: &'v Arc<Endpoint>) -> Self {
         endpoint.load().enter();
         Self { endpoint }
+    }
+
+    /// Tells how it ended, and ends it; see [`report`].
+    pub fn end(self, outcome: Outcome, now: Instant, rule: Option<&EjectRule>) -> Option<Verdict> {
+        report(self.endpoint, outcome, now, rule)
     }
 
     /// The endpoint.
@@ -60,6 +67,11 @@ impl InFlight {
         Self {
             endpoint: endpoint.clone(),
         }
+    }
+
+    /// Tells how it ended, and ends it; see [`report`].
+    pub fn end(self, outcome: Outcome, now: Instant, rule: Option<&EjectRule>) -> Option<Verdict> {
+        report(&self.endpoint, outcome, now, rule)
     }
 
     /// The endpoint.

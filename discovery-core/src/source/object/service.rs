@@ -3,6 +3,7 @@
 
 use super::{
     Flaw, Flaws, Format, Meta, Raw,
+    balancing::balancing,
     meta::{nullable, object},
     port::{RawPort, ports, short},
 };
@@ -78,10 +79,11 @@ fn service(raw: &RawService, flaws: &mut Flaws) -> Result<Service, Flaw> {
         publish_not_ready: raw.spec.publish_not_ready_addresses.unwrap_or(false),
         owns_node_ports: meta.label(SERVICE_PROXY_NAME) == Some(OUR_NAME),
         host_port: annotation(meta, HOST_PORT, flaws, host_port),
+        balancing: balancing(meta, flaws),
     })
 }
 
-fn annotation<T>(
+pub(super) fn annotation<T>(
     meta: &Meta,
     key: &str,
     flaws: &mut Flaws,
