@@ -21,5 +21,4 @@ pub(crate) use key::{RAMP_SALT, TIER_SALT, identity_hash};
 pub use maglev::Maglev;
 pub use rendezvous::Rendezvous;
 pub use ring::{Ring, VNODES_PER_WEIGHT};
-pub(crate) use table::NOBODY;
 pub use table::{MEMBERS_MAX, Member, Table, Walk};

@@ -14,7 +14,7 @@ use crate::model::Weight;
 pub const MEMBERS_MAX: usize = u16::MAX as usize;
 
 /// In place of a member's number: nobody.
-pub(crate) const NOBODY: u16 = u16::MAX;
+pub(super) const NOBODY: u16 = u16::MAX;
 
 /// A member of a placement: what places it, and how much it takes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -7,7 +7,7 @@
 use super::skip::{Leniency, Now, ShareOf};
 use crate::{
     hash::{HashKey, Walk},
-    store::{Endpoint, ServiceView, Tier},
+    store::{Endpoint, Hop, ServiceView, Tier},
 };
 use std::{sync::Arc, time::Instant};
 
@@ -60,6 +60,44 @@ impl<'v> Candidates<'v> {
         }
     }
 
+    /// The next one, with its counters.
+    #[inline]
+    pub(super) fn next_hop(&mut self) -> Option<&'v Hop> {
+        let tier = self.tier?;
+        loop {
+            let slot = if self.left > 0 {
+                self.walk.next()
+            } else {
+                None
+            };
+            let Some(slot) = slot else {
+                self.forgive(tier)?;
+                continue;
+            };
+            // A slot is a member: to know the one is to know the other.
+            let Some(hop) = tier.at_slot(slot).filter(|_| !self.tried.contains(slot)) else {
+                continue;
+            };
+            self.tried.insert(slot, tier.slots());
+            self.left -= 1;
+            if hop.load().is_flagged() && self.skips(hop) {
+                continue;
+            }
+            self.found = true;
+            return Some(hop);
+        }
+    }
+
+    #[cold]
+    fn skips(&mut self, hop: &Hop) -> bool {
+        let share_of = ShareOf::Key(self.key);
+        let skips = self
+            .leniency
+            .skips(self.view, hop.endpoint(), share_of, &mut self.now);
+        self.skipped |= skips;
+        skips
+    }
+
     /// Begins anew with more forgiven, when nobody was found.
     #[cold]
     fn forgive(&mut self, tier: &'v Tier) -> Option<()> {
@@ -82,38 +120,7 @@ impl<'v> Iterator for Candidates<'v> {
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
-        let tier = self.tier?;
-        loop {
-            let slot = if self.left > 0 {
-                self.walk.next()
-            } else {
-                None
-            };
-            let Some(slot) = slot else {
-                self.forgive(tier)?;
-                continue;
-            };
-            let Some((member, endpoint)) = tier.at_slot(slot) else {
-                continue;
-            };
-            if self.tried.contains(member) {
-                continue;
-            }
-            self.tried.insert(member, tier.members().len());
-            self.left -= 1;
-            if endpoint.load().is_flagged() {
-                let share_of = ShareOf::Key(self.key);
-                if self
-                    .leniency
-                    .skips(self.view, endpoint, share_of, &mut self.now)
-                {
-                    self.skipped = true;
-                    continue;
-                }
-            }
-            self.found = true;
-            return Some(endpoint);
-        }
+        self.next_hop().map(Hop::endpoint)
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -141,7 +148,7 @@ impl Tried {
     #[inline]
     fn contains(&self, member: u16) -> bool {
         match &self.many {
-            Many::None => self.few[..self.count].contains(&member),
+            Many::None => self.few.iter().take(self.count).any(|few| *few == member),
             Many::Inline(words) => is_set(words, member),
             Many::Boxed(words) => is_set(words, member),
         }
@@ -158,6 +165,7 @@ impl Tried {
         }
     }
 
+    #[cold]
     fn insert_many(&mut self, member: u16, members: usize) {
         if let Many::None = self.many {
             self.many = if members <= WORDS * 64 {

@@ -5,9 +5,8 @@ use super::{Pick, candidates};
 use crate::{
     hash::HashKey,
     model::LoadFactor,
-    store::{Endpoint, ServiceView, Tier},
+    store::{Hop, ServiceView, Tier},
 };
-use std::sync::Arc;
 
 /// Consistent hashing with bounded loads (Mirrokni, Thorup, Zadimoghaddam, 2016): no endpoint is given more than
 /// `factor` times its share of what this caller has in flight, so that a hot key spills to its next owners.
@@ -74,7 +73,7 @@ impl From<LoadFactor> for Bound {
 pub fn keyed(view: &ServiceView, key: HashKey, bound: Option<Bound>) -> Option<Pick<'_>> {
     let owner = match plain_owner(view, key) {
         Some(owner) => owner,
-        None => candidates(view, key).next()?,
+        None => candidates(view, key).next_hop()?,
     };
     match bound {
         Some(bound) if owner.load().in_flight() >= bound.floor => {
@@ -86,20 +85,15 @@ pub fn keyed(view: &ServiceView, key: HashKey, bound: Option<Bound>) -> Option<P
 
 /// The first on the walk, when nothing speaks against it: nearly always.
 #[inline]
-fn plain_owner(view: &ServiceView, key: HashKey) -> Option<&Arc<Endpoint>> {
+fn plain_owner(view: &ServiceView, key: HashKey) -> Option<&Hop> {
     let tier = view.tier_of(key)?;
-    let (_, owner) = tier.at_slot(tier.walk(key).next()?)?;
+    let owner = tier.at_slot(tier.walk(key).next()?)?;
     (!owner.load().is_flagged()).then_some(owner)
 }
 
 /// The first endpoint in order that is below the bound, else the least busy one that was looked at.
 #[cold]
-fn below_bound<'v>(
-    view: &'v ServiceView,
-    key: HashKey,
-    bound: Bound,
-    owner: &'v Arc<Endpoint>,
-) -> &'v Arc<Endpoint> {
+fn below_bound<'v>(view: &'v ServiceView, key: HashKey, bound: Bound, owner: &'v Hop) -> &'v Hop {
     let loaded = view.tier_of(key).into_iter().flat_map(Tier::ready);
     // Who is left out takes no load: its weight must not make the cap of the others too small.
     let (total, sum) = loaded.fold((0_u32, 0_u64), |(total, sum), endpoint| {
@@ -115,8 +109,10 @@ fn below_bound<'v>(
         )
     });
     let mut best = owner;
-    for candidate in candidates(view, key).take(HOPS_MAX) {
-        let cap = bound.cap_of(total, candidate.weight().hundredths().into(), sum);
+    let mut candidates = candidates(view, key);
+    for candidate in std::iter::from_fn(|| candidates.next_hop()).take(HOPS_MAX) {
+        let weight = candidate.endpoint().weight().hundredths().into();
+        let cap = bound.cap_of(total, weight, sum);
         if candidate.load().in_flight() < cap {
             return candidate;
         }

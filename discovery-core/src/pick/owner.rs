@@ -8,7 +8,7 @@ use super::{PickError, Picker};
 use crate::{
     hash::HashKey,
     model::Identity,
-    store::{Endpoint, ServiceView},
+    store::{Endpoint, Hop, ServiceView},
 };
 use std::sync::Arc;
 
@@ -16,9 +16,7 @@ use std::sync::Arc;
 pub fn owner(view: &ServiceView, key: HashKey) -> Option<&Arc<Endpoint>> {
     let tier = view.tier_of(key)?;
     let mut slots = tier.walk(key);
-    slots
-        .find_map(|slot| tier.at_slot(slot))
-        .map(|(_, endpoint)| endpoint)
+    slots.find_map(|slot| tier.at_slot(slot)).map(Hop::endpoint)
 }
 
 /// A key has another owner than before.

@@ -7,9 +7,9 @@ use super::{
 };
 use crate::{
     clock::Tick,
-    store::{Endpoint, ServiceView, Tier},
+    store::{Hop, ServiceView, Tier},
 };
-use std::{sync::Arc, time::Instant};
+use std::time::Instant;
 
 /// Picks of two random usable endpoints the one that has less in flight for its weight; none when no endpoint is usable.
 ///
@@ -27,7 +27,7 @@ pub fn p2c_with<'v>(view: &'v ServiceView, random: &mut fastrand::Rng) -> Option
         u64::from(first.load().in_flight()),
         u64::from(second.load().in_flight()),
     );
-    let weight = |endpoint: &Endpoint| u64::from(endpoint.weight().hundredths());
+    let weight = |hop: &Hop| u64::from(hop.endpoint().weight().hundredths());
     let is_less = (b + 1) * weight(first) < (a + 1) * weight(second);
     Some(Pick::new(if is_less { second } else { first }))
 }
@@ -44,17 +44,17 @@ pub fn p2c_ewma<'v>(
 ) -> Option<Pick<'v>> {
     let (first, second) = two(view, random)?;
     let now = Tick::at(now);
-    let cost = |endpoint: &Endpoint| {
-        let load = endpoint.load();
+    let cost = |hop: &Hop| {
+        let load = hop.load();
         let micros = latency::estimate(&load.latency, now);
         u128::from(micros) * u128::from(load.in_flight() + 1)
     };
-    let weight = |endpoint: &Endpoint| u128::from(endpoint.weight().hundredths());
+    let weight = |hop: &Hop| u128::from(hop.endpoint().weight().hundredths());
     let is_less = cost(second) * weight(first) < cost(first) * weight(second);
     Some(Pick::new(if is_less { second } else { first }))
 }
 
-type Two<'v> = (&'v Arc<Endpoint>, &'v Arc<Endpoint>);
+type Two<'v> = (&'v Hop, &'v Hop);
 
 /// Two different usable endpoints; twice the same when it is the only one.
 #[inline]
@@ -109,16 +109,16 @@ fn two_of_flagged<'v>(
 pub(super) fn draw<'v>(
     view: &'v ServiceView,
     tier: &'v Tier,
-    not: Option<&'v Arc<Endpoint>>,
+    not: Option<&'v Hop>,
     random: &mut fastrand::Rng,
-) -> Option<&'v Arc<Endpoint>> {
+) -> Option<&'v Hop> {
     let (mut now, count) = (Now::UNREAD, tier.usable());
     let mut leniency = Leniency::None;
     loop {
-        let mut fits = |endpoint: &&Arc<Endpoint>, share_of| {
-            let is_other = !not.is_some_and(|other| Arc::ptr_eq(endpoint, other));
-            let is_flagged = endpoint.load().is_flagged();
-            is_other && !(is_flagged && leniency.skips(view, endpoint, share_of, &mut now))
+        let mut fits = |hop: &Hop, share_of| {
+            let is_other = !not.is_some_and(|other| std::ptr::eq(hop, other));
+            let is_flagged = hop.load().is_flagged();
+            is_other && !(is_flagged && leniency.skips(view, hop.endpoint(), share_of, &mut now))
         };
         let start = random.usize(..count.max(1));
         for draw in 0..DRAWS_MAX + count {
@@ -128,9 +128,9 @@ pub(super) fn draw<'v>(
             } else {
                 (start + draw) % count
             };
-            let endpoint = tier.nth_ready(at)?;
-            if fits(&endpoint, ShareOf::Requests(random.u64(..))) {
-                return Some(endpoint);
+            let hop = tier.nth_ready(at)?;
+            if fits(hop, ShareOf::Requests(random.u64(..))) {
+                return Some(hop);
             }
         }
         // A second choice is worth no panic.
@@ -153,10 +153,10 @@ mod tests {
     #[test]
     fn the_idle_one_of_two_is_taken() {
         let view = view(2, &[]);
-        let busy = &view.tiers()[0].members()[0];
+        let busy = view.tiers()[0].nth_ready(0).unwrap();
         let _held: Vec<_> = (0..3).map(|_| Pick::new(busy)).collect();
         for _ in 0..50 {
-            assert_ne!(p2c(&view).unwrap().identity(), busy.identity());
+            assert_ne!(p2c(&view).unwrap().identity(), busy.endpoint().identity());
         }
     }
 

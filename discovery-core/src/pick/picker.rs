@@ -91,6 +91,7 @@ impl Picker {
     ///
     /// # Errors
     /// As [`Picker::keyed`].
+    #[inline]
     pub fn candidates(&mut self, key: HashKey) -> Result<Candidates<'_>, PickError> {
         let view = newest(&mut self.reader, &self.service, &mut self.seen)?;
         if view.serving_tier().is_none() || view.unknown_placement().is_some() {

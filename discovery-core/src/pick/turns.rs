@@ -6,8 +6,7 @@ use super::{
     p2c::{draw, tier_for_any},
     skip::{Leniency, Now, ShareOf},
 };
-use crate::store::{Endpoint, ServiceView, Tier};
-use std::sync::Arc;
+use crate::store::{Hop, ServiceView, Tier};
 
 /// Smooth weighted round robin, as nginx has it: with weights 5, 1, 1 the turns are a a b a c a a.
 ///
@@ -41,8 +40,8 @@ impl RoundRobin {
         self.owed.resize(tier.usable(), 0);
         let mut leniency = Leniency::None;
         loop {
-            if let Some(endpoint) = self.turn(view, tier, leniency, &mut random) {
-                return Some(Pick::new(endpoint));
+            if let Some(hop) = self.turn(view, tier, leniency, &mut random) {
+                return Some(Pick::new(hop));
             }
             leniency = leniency.more()?;
             if leniency == Leniency::All {
@@ -57,25 +56,26 @@ impl RoundRobin {
         tier: &'v Tier,
         leniency: Leniency,
         random: &mut fastrand::Rng,
-    ) -> Option<&'v Arc<Endpoint>> {
+    ) -> Option<&'v Hop> {
         let mut now = Now::UNREAD;
         let mut sum = 0;
-        let mut best: Option<(usize, &Arc<Endpoint>)> = None;
-        for (at, endpoint) in tier.ready().enumerate() {
+        let mut best: Option<(usize, &Hop)> = None;
+        for (at, hop) in tier.hops().iter().enumerate() {
+            let endpoint = hop.endpoint();
             let share_of = ShareOf::Requests(random.u64(..));
-            if endpoint.load().is_flagged() && leniency.skips(view, endpoint, share_of, &mut now) {
+            if hop.load().is_flagged() && leniency.skips(view, endpoint, share_of, &mut now) {
                 continue;
             }
             let weight = i64::from(endpoint.weight().hundredths());
             sum += weight;
             self.owed[at] += weight;
             if best.is_none_or(|(best, _)| self.owed[at] > self.owed[best]) {
-                best = Some((at, endpoint));
+                best = Some((at, hop));
             }
         }
-        let (at, endpoint) = best?;
+        let (at, hop) = best?;
         self.owed[at] -= sum;
-        Some(endpoint)
+        Some(hop)
     }
 }
 

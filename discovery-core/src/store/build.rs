@@ -82,19 +82,13 @@ pub(super) fn build_view(
 
 /// Keeps the counts of the endpoints that the new view no longer has.
 fn retire_gone(previous: Option<&Arc<ServiceView>>, view: &ServiceView) {
-    let members = |view: &ServiceView| -> Vec<Arc<Endpoint>> {
-        view.tiers
-            .iter()
-            .flat_map(|tier| tier.members().iter().cloned())
-            .collect()
-    };
-    let kept: HashSet<*const Load> = members(view)
-        .iter()
+    let kept: HashSet<*const Load> = (view.tiers.iter().flat_map(Tier::members))
         .map(|endpoint| Arc::as_ptr(&endpoint.load))
         .collect();
-    for endpoint in previous.map(|view| members(view)).unwrap_or_default() {
+    let old = previous.into_iter().flat_map(|view| view.tiers.iter());
+    for endpoint in old.flat_map(Tier::members) {
         if !kept.contains(&Arc::as_ptr(&endpoint.load)) {
-            view.load.retire(&endpoint);
+            view.load.retire(endpoint);
         }
     }
 }

@@ -32,6 +32,7 @@ pub use merge::{Choice, HeldBack, MergePolicy, MergeRule, MergeRules, ServicePat
 pub use reader::Reader;
 pub use snapshot::{Coverage, Generation, MissingList, Snapshot, ZoneStatus};
 pub use state::{Change, State, StateConfig};
+pub(crate) use tier::Hop;
 pub use tier::Tier;
 pub use update::{Kind, Object, ObjectKey, Problem, SourceId, Update};
 pub use view::{Endpoint, EndpointPort, Refused, ServiceView};

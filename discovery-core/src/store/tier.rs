@@ -4,9 +4,9 @@
 //! Members are all listed endpoints of the level, also those that are not usable now: usability is a skip during the walk,
 //! never a reason to move keys. What a change leaves as it was is taken from the tier before.
 
-use super::Endpoint;
+use super::{Endpoint, Load};
 use crate::{
-    hash::{HashKey, Member, NOBODY, Placement, Table, Walk},
+    hash::{HashKey, Member, Placement, Table, Walk},
     model::PlacementWish,
 };
 use std::sync::Arc;
@@ -17,11 +17,37 @@ pub struct Tier {
     members: Box<[Arc<Endpoint>]>,
     table: Table,
     /// The usable member at each slot of the table, or nobody.
-    route: Box<[u16]>,
+    route: Box<[Option<Hop>]>,
     /// The usable members.
-    ready: Box<[u16]>,
+    ready: Box<[Hop]>,
     /// The sums of the weights of the usable members up to each; none where all are alike.
     sums: Option<Box<[u32]>>,
+}
+
+/// A usable member, with the address of its counters beside its own: a pick fetches both at once, and waits for one.
+#[derive(Clone, Debug)]
+pub(crate) struct Hop {
+    endpoint: Arc<Endpoint>,
+    load: Arc<Load>,
+}
+
+impl Hop {
+    fn new(endpoint: &Arc<Endpoint>) -> Self {
+        Self {
+            endpoint: endpoint.clone(),
+            load: endpoint.load().clone(),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn endpoint(&self) -> &Arc<Endpoint> {
+        &self.endpoint
+    }
+
+    #[inline]
+    pub(crate) fn load(&self) -> &Load {
+        &self.load
+    }
 }
 
 impl Tier {
@@ -35,16 +61,15 @@ impl Tier {
             None => Table::unknown(),
             Some(placement) => place(placement, &members, before),
         };
-        let usable = |member: &u16| members[usize::from(*member)].is_usable();
-        let route = table.members();
-        let route = route.into_iter().map(|member| {
-            let is_usable = member != NOBODY && usable(&member);
-            if is_usable { member } else { NOBODY }
+        let usable = |endpoint: &&Arc<Endpoint>| endpoint.is_usable();
+        let route = table.members().into_iter().map(|member| {
+            let endpoint = members.get(usize::from(member)).filter(usable);
+            endpoint.map(Hop::new)
         });
-        let ready: Box<[u16]> = (0..NOBODY).take(members.len()).filter(usable).collect();
+        let ready: Box<[Hop]> = members.iter().filter(usable).map(Hop::new).collect();
         Self {
             route: route.collect(),
-            sums: sums(&members, &ready),
+            sums: sums(&ready),
             ready,
             table,
             members,
@@ -70,7 +95,7 @@ impl Tier {
 
     /// The members that may be picked.
     pub fn ready(&self) -> impl ExactSizeIterator<Item = &Arc<Endpoint>> {
-        self.ready.iter().map(|at| &self.members[usize::from(*at)])
+        self.ready.iter().map(Hop::endpoint)
     }
 
     /// The share of all keys that each member owns while all are usable.
@@ -78,14 +103,19 @@ impl Tier {
         self.table.shares(self.members.len())
     }
 
+    /// The usable members with their counters.
+    pub(crate) fn hops(&self) -> &[Hop] {
+        &self.ready
+    }
+
     /// The usable member with this number among the usable ones.
     #[inline]
-    pub(crate) fn nth_ready(&self, number: usize) -> Option<&Arc<Endpoint>> {
-        self.members.get(usize::from(*self.ready.get(number)?))
+    pub(crate) fn nth_ready(&self, number: usize) -> Option<&Hop> {
+        self.ready.get(number)
     }
 
     /// The usable member that a draw from the sum of all weights falls on: `draw` is a fraction of 2³².
-    pub(crate) fn weighted(&self, draw: u32) -> Option<&Arc<Endpoint>> {
+    pub(crate) fn weighted(&self, draw: u32) -> Option<&Hop> {
         let scale = |n: u32| usize::try_from((u64::from(draw) * u64::from(n)) >> 32).unwrap_or(0);
         let number = match &self.sums {
             None => scale(u32::try_from(self.ready.len()).unwrap_or(u32::MAX)),
@@ -103,11 +133,16 @@ impl Tier {
         self.table.walk(key)
     }
 
-    /// The usable member at a slot, with its number.
+    /// The usable member at a slot.
     #[inline]
-    pub(crate) fn at_slot(&self, slot: u16) -> Option<(u16, &Arc<Endpoint>)> {
-        let member = *self.route.get(usize::from(slot))?;
-        Some((member, self.members.get(usize::from(member))?))
+    pub(crate) fn at_slot(&self, slot: u16) -> Option<&Hop> {
+        self.route.get(usize::from(slot))?.as_ref()
+    }
+
+    /// How many slots a walk may name.
+    #[inline]
+    pub(crate) fn slots(&self) -> usize {
+        self.route.len()
     }
 
     /// The weights of all members, and of those that may be picked.
@@ -162,10 +197,8 @@ fn address_text(endpoint: &Endpoint) -> String {
     socket.unwrap_or_else(|| endpoint.identity().to_string())
 }
 
-fn sums(members: &[Arc<Endpoint>], ready: &[u16]) -> Option<Box<[u32]>> {
-    let weights = ready
-        .iter()
-        .map(|at| members[usize::from(*at)].weight().hundredths());
+fn sums(ready: &[Hop]) -> Option<Box<[u32]>> {
+    let weights = ready.iter().map(|hop| hop.endpoint.weight().hundredths());
     let first = weights.clone().next()?;
     if weights.clone().all(|weight| weight == first) {
         return None;
