@@ -20,7 +20,7 @@ pub struct Rendezvous {
 }
 
 /// The lower, the better: the cost −log₂(hash)/weight, then the higher hash, then the smaller identity.
-pub(super) type Rank = (u64, u64, u16);
+type Rank = (u64, u64, u16);
 
 impl Rendezvous {
     /// The members in ascending order of the identity bytes; 16 bytes each at most.
@@ -39,18 +39,24 @@ impl Rendezvous {
         }
     }
 
-    /// The best member after the given rank, with its own.
-    pub(super) fn after(&self, key: HashKey, last: Option<Rank>) -> Option<Rank> {
+    /// The best member after the given one; the best of all after none.
+    pub(super) fn after(&self, key: HashKey, last: Option<u16>) -> Option<u16> {
         let ranks = (0_u16..)
             .zip(&self.hashes)
-            .filter_map(|(member, identity)| {
-                let hash = mix(key.0 ^ identity ^ SCORE_SALT);
-                Some((self.cost(hash, member)?, !hash, member))
-            });
-        match last {
+            .filter_map(|(member, _)| self.rank(key, member));
+        let best = match last {
             None => ranks.min(),
-            Some(last) => ranks.filter(|rank| *rank > last).min(),
-        }
+            Some(last) => {
+                let last = self.rank(key, last)?;
+                ranks.filter(|rank| *rank > last).min()
+            }
+        };
+        best.map(|(_, _, member)| member)
+    }
+
+    fn rank(&self, key: HashKey, member: u16) -> Option<Rank> {
+        let hash = mix(key.0 ^ self.hashes[usize::from(member)] ^ SCORE_SALT);
+        Some((self.cost(hash, member)?, !hash, member))
     }
 
     fn cost(&self, hash: u64, member: u16) -> Option<u64> {

@@ -132,12 +132,11 @@ impl Ring {
                 identity: identity.into(),
                 vnodes,
             };
-            match list.get_mut(usize::from(slot)) {
-                Some(place) => *place = taken,
-                None => {
-                    list.push(taken);
-                    matched.members.push(NOBODY);
-                }
+            if let Some(place) = list.get_mut(usize::from(slot)) {
+                *place = taken;
+            } else {
+                list.push(taken);
+                matched.members.push(NOBODY);
             }
             matched.members[usize::from(slot)] = number(at);
             let positions = super::key::vnode_positions(identity.as_bytes()).take(vnodes);

@@ -16,7 +16,7 @@ pub(super) fn negative_log2(x: u64) -> u64 {
     let step = usize::try_from(fraction >> (64 - STEP_BITS)).unwrap_or(0);
     let rest = fraction << STEP_BITS >> (64 - REST_BITS);
     let (low, high) = (LOG2[step], LOG2[step + 1]);
-    let log2 = low + ((high - low) * rest >> REST_BITS);
+    let log2 = low + (((high - low) * rest) >> REST_BITS);
     (u64::from(zeros + 1) << POINT) - log2
 }
 

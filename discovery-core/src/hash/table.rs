@@ -3,10 +3,9 @@
 
 use super::{
     Maglev, Placement, Rendezvous, Ring,
-    circle::owner,
+    circle,
     envoy::{EnvoyRing, Sizes},
     key::HashKey,
-    rendezvous::Rank,
 };
 use crate::model::Weight;
 
@@ -115,10 +114,10 @@ impl Table {
                 Course::circle(circle.entries(), circle.first_at_or_after(key.0))
             }
             Placed::Maglev(maglev) => Course::Slots {
-                slots: maglev.slots(),
-                at: Maglev::slot(key),
-                left: maglev.slots().len(),
-                rest: maglev.rest().iter(),
+                maglev,
+                at: narrow(Maglev::slot(key)),
+                left: narrow(maglev.slots().len()),
+                rest: 0,
             },
             Placed::Rendezvous(scores) => Course::Scores {
                 scores,
@@ -138,6 +137,13 @@ impl Table {
             Placed::Maglev(maglev) => all(maglev.members()),
             Placed::Rendezvous(scores) => all(scores.members()),
         }
+    }
+
+    /// The owner of the key: for tests and tools, since it allocates; none when no member has a weight.
+    pub fn owner(&self, key: HashKey) -> Option<usize> {
+        let members = self.members();
+        let member = |slot| members.get(usize::from(slot)).copied().filter(|member| *member != NOBODY);
+        self.walk(key).find_map(member).map(usize::from)
     }
 
     /// All members with a weight in the order in which to try them for the key: for tests and tools, since it allocates.
@@ -178,25 +184,26 @@ impl Table {
 #[derive(Clone, Debug)]
 pub struct Walk<'t>(Course<'t>);
 
+/// Small, since a walk is moved more often than it is walked to its end.
 #[derive(Clone, Debug)]
 enum Course<'t> {
     Nothing,
     Circle {
         entries: &'t [u64],
-        at: usize,
-        left: usize,
+        at: u32,
+        left: u32,
     },
     /// Once around the table, then those that found no slot in it.
     Slots {
-        slots: &'t [u16],
-        at: usize,
-        left: usize,
-        rest: std::slice::Iter<'t, u16>,
+        maglev: &'t Maglev,
+        at: u32,
+        left: u32,
+        rest: u16,
     },
     Scores {
         scores: &'t Rendezvous,
         key: HashKey,
-        last: Option<Rank>,
+        last: Option<u16>,
     },
 }
 
@@ -205,10 +212,16 @@ impl<'t> Course<'t> {
     fn circle(entries: &'t [u64], at: usize) -> Self {
         Self::Circle {
             entries,
-            at,
-            left: entries.len(),
+            at: narrow(at),
+            left: narrow(entries.len()),
         }
     }
+}
+
+/// Tables have less than 2³² slots: 65,535 members of at most 8,192 virtual nodes.
+#[inline]
+fn narrow(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
 }
 
 impl Walk<'_> {
@@ -226,31 +239,38 @@ impl Iterator for Walk<'_> {
         match &mut self.0 {
             Course::Circle { entries, at, left } => {
                 *left = left.checked_sub(1)?;
-                let entry = *entries.get(*at)?;
+                let entry = *entries.get(*at as usize)?;
                 *at += 1;
-                if *at == entries.len() {
+                if *at as usize == entries.len() {
                     *at = 0;
                 }
-                Some(owner(entry))
+                Some(circle::owner(entry))
             }
             Course::Nothing => None,
             Course::Slots {
-                slots,
+                maglev,
                 at,
                 left,
                 rest,
             } => {
                 let Some(less) = left.checked_sub(1) else {
-                    return rest.next().copied();
+                    let member = maglev.rest().get(usize::from(*rest)).copied();
+                    *rest += u16::from(member.is_some());
+                    return member;
                 };
                 *left = less;
-                let member = *slots.get(*at)?;
-                *at = if *at + 1 == slots.len() { 0 } else { *at + 1 };
+                let slots = maglev.slots();
+                let member = *slots.get(*at as usize)?;
+                *at = if *at as usize + 1 == slots.len() {
+                    0
+                } else {
+                    *at + 1
+                };
                 Some(member)
             }
             Course::Scores { scores, key, last } => {
                 *last = Some(scores.after(*key, *last)?);
-                last.map(|(_, _, member)| member)
+                *last
             }
         }
     }

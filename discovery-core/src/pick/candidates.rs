@@ -14,7 +14,7 @@ use std::{sync::Arc, time::Instant};
 /// The endpoints to try for the key, the owner first.
 ///
 /// `next` costs about one step of the ring, more where many members are unusable. Nothing is allocated for a service of
-/// up to 1,024 endpoints; above that the seventeenth candidate allocates a bit per member, once. Endpoints that this process
+/// up to 256 endpoints; above that the seventeenth candidate allocates a bit per member, once. Endpoints that this process
 /// has ejected, whose check failed or that do not take the key yet are left out, unless nobody else is there.
 #[inline]
 pub fn candidates(view: &ServiceView, key: HashKey) -> Candidates<'_> {
@@ -75,7 +75,10 @@ impl<'v> Candidates<'v> {
                 continue;
             };
             // A slot is a member: to know the one is to know the other.
-            let Some(hop) = tier.at_slot(slot).filter(|_| !self.tried.contains(slot)) else {
+            let Some(hop) = tier
+                .at_slot(slot)
+                .filter(|_| !self.tried.contains(slot, tier.slots()))
+            else {
                 continue;
             };
             self.tried.insert(slot, tier.slots());
@@ -128,81 +131,79 @@ impl<'v> Iterator for Candidates<'v> {
     }
 }
 
-/// The members that the walk has passed on. The first few, mostly all, cost no set.
+/// The slots that the walk has passed on: a bit for each while there are at most 256, else a list of the first 16, and then
+/// a bit for each in memory of its own. Small, since it is moved with the iterator.
 #[derive(Debug, Default)]
 struct Tried {
-    few: [u16; FEW],
-    count: usize,
-    many: Many,
-}
-
-#[derive(Debug, Default)]
-enum Many {
-    #[default]
-    None,
-    Inline([u64; WORDS]),
-    Boxed(Box<[u64]>),
+    words: [u64; WORDS],
+    listed: usize,
+    many: Option<Box<[u64]>>,
 }
 
 impl Tried {
     #[inline]
-    fn contains(&self, member: u16) -> bool {
+    fn contains(&self, slot: u16, slots: usize) -> bool {
+        if slots <= BITS {
+            return is_set(&self.words, slot);
+        }
         match &self.many {
-            Many::None => self.few.iter().take(self.count).any(|few| *few == member),
-            Many::Inline(words) => is_set(words, member),
-            Many::Boxed(words) => is_set(words, member),
+            None => (0..self.listed).any(|at| self.list(at) == slot),
+            Some(words) => is_set(words, slot),
         }
     }
 
     #[inline]
-    fn insert(&mut self, member: u16, members: usize) {
-        match self.few.get_mut(self.count) {
-            Some(place) => {
-                *place = member;
-                self.count += 1;
-            }
-            None => self.insert_many(member, members),
+    fn insert(&mut self, slot: u16, slots: usize) {
+        if slots <= BITS {
+            set(&mut self.words, slot);
+        } else if self.listed < LIST {
+            self.words[self.listed / LANES] |= u64::from(slot) << (self.listed % LANES * 16);
+            self.listed += 1;
+        } else {
+            self.insert_many(slot, slots);
         }
+    }
+
+    #[inline]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the lower 16 bits are one of four"
+    )]
+    fn list(&self, at: usize) -> u16 {
+        (self.words[at / LANES] >> (at % LANES * 16)) as u16
     }
 
     #[cold]
-    fn insert_many(&mut self, member: u16, members: usize) {
-        if let Many::None = self.many {
-            self.many = if members <= WORDS * 64 {
-                Many::Inline([0; WORDS])
-            } else {
-                Many::Boxed(vec![0; members.div_ceil(64)].into())
-            };
-            for few in self.few {
-                self.set(few);
+    fn insert_many(&mut self, slot: u16, slots: usize) {
+        let mut many = self.many.take().unwrap_or_else(|| {
+            let mut words = vec![0; slots.div_ceil(64)];
+            for at in 0..LIST {
+                set(&mut words, self.list(at));
             }
-        }
-        self.set(member);
-    }
-
-    fn set(&mut self, member: u16) {
-        let (word, bit) = place(member);
-        match &mut self.many {
-            Many::None => {}
-            Many::Inline(words) => words[word] |= bit,
-            Many::Boxed(words) => words[word] |= bit,
-        }
+            words.into()
+        });
+        set(&mut many, slot);
+        self.many = Some(many);
     }
 }
 
-fn is_set(words: &[u64], member: u16) -> bool {
-    let (word, bit) = place(member);
-    words[word] & bit != 0
+#[inline]
+fn is_set(words: &[u64], slot: u16) -> bool {
+    words[usize::from(slot / 64)] & 1 << (slot % 64) != 0
 }
 
-fn place(member: u16) -> (usize, u64) {
-    (usize::from(member / 64), 1 << (member % 64))
+#[inline]
+fn set(words: &mut [u64], slot: u16) {
+    words[usize::from(slot / 64)] |= 1 << (slot % 64);
 }
 
-/// Members kept in a list before a set is begun: more than callers try.
-const FEW: usize = 16;
-/// Words of the inline set: 1,024 members in 128 bytes.
-const WORDS: usize = 16;
+const WORDS: usize = 4;
+/// Slots with a bit of their own from the beginning.
+const BITS: usize = WORDS * 64;
+/// Slots of 16 bits in a word.
+const LANES: usize = 4;
+/// Slots in the list: more than callers try.
+const LIST: usize = WORDS * LANES;
 
 #[cfg(test)]
 mod tests {

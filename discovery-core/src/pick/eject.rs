@@ -96,7 +96,7 @@ impl EjectRule {
             .max(1)
             .saturating_mul(1 << before.min(32));
         let whole = doubled.min(millis(self.backoff_max)).min(u64::MAX / 8);
-        let spread = u128::from(whole / 2) * u128::from(random) >> 32;
+        let spread = (u128::from(whole / 2) * u128::from(random)) >> 32;
         whole - whole / 4 + u64::try_from(spread).unwrap_or(0)
     }
 
@@ -263,7 +263,7 @@ mod tests {
     fn fail(endpoint: &Endpoint, now: Instant, rule: &EjectRule) -> Option<Verdict> {
         (0..5)
             .filter_map(|_| report(endpoint, BAD, now, Some(rule)))
-            .last()
+            .next_back()
     }
 
     /// Who owns some key among those that are not ejected at that time.

@@ -80,6 +80,9 @@ impl PickError {
 }
 
 #[cfg(test)]
+mod tests;
+
+#[cfg(test)]
 pub(crate) mod testing {
     //! Views for tests, made the way the product makes them.
 
@@ -134,6 +137,10 @@ pub(crate) mod testing {
         pub(crate) fn unready(mut self, unready: &[usize]) -> Self {
             self.unready = unready.into();
             self
+        }
+
+        pub(crate) fn set_policy(&mut self, policy: ZonePolicy) {
+            self.service.zone_policy = Some(policy);
         }
 
         pub(crate) fn weights(self, text: &str) -> Self {

@@ -8,7 +8,7 @@ use super::{PickError, Picker};
 use crate::{
     hash::HashKey,
     model::Identity,
-    store::{Endpoint, Hop, ServiceView},
+    store::{Endpoint, Hop, ServiceView, Tier},
 };
 use std::sync::Arc;
 
@@ -55,18 +55,18 @@ pub fn owner_change(
         return None;
     }
     let known = |identity: &Identity, view: &ServiceView| {
-        let mut members = view.tiers().iter().flat_map(|tier| tier.members());
+        let mut members = view.tiers().iter().flat_map(Tier::members);
         members.find(|e| e.identity() == identity).cloned()
     };
     let was = to.and_then(|to| known(to.identity(), before));
     let is = from.and_then(|from| known(from.identity(), after));
-    let cause = match (&was, &is) {
-        (_, None) if from.is_some() => OwnerChangeCause::Lost,
-        (_, Some(is)) if !is.is_usable() && is.is_foreign() == is_foreign(to) => {
-            OwnerChangeCause::Lost
+    let cause = match (from, &was) {
+        (Some(from), _) if from.is_foreign() && !is_foreign(to) && to.is_some() => {
+            OwnerChangeCause::Tier
         }
-        _ if from.is_some() && is_foreign(from) != is_foreign(to) => OwnerChangeCause::Tier,
-        (Some(was), _) if !was.is_usable() => OwnerChangeCause::UsableAgain,
+        (Some(_), _) if !is.is_some_and(|is| is.is_usable()) => OwnerChangeCause::Lost,
+        (Some(from), _) if from.is_foreign() != is_foreign(to) => OwnerChangeCause::Tier,
+        (_, Some(was)) if !was.is_usable() => OwnerChangeCause::UsableAgain,
         _ => OwnerChangeCause::Joined,
     };
     Some(OwnerChange {

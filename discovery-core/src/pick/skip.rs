@@ -142,18 +142,21 @@ fn ramp_share(passed: u64, window: u64) -> Option<u64> {
 }
 
 /// The time, read at most once, and only when somebody asks.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Now(Option<Tick>);
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Now(Tick);
 
 impl Now {
-    pub(super) const UNREAD: Self = Self(None);
+    pub(super) const UNREAD: Self = Self(Tick(0));
 
     pub(super) fn at(now: Instant) -> Self {
-        Self(Some(Tick::at(now)))
+        Self(Tick::at(now))
     }
 
     fn get(&mut self) -> Tick {
-        *self.0.get_or_insert_with(|| Tick::at(Instant::now()))
+        if *self == Self::UNREAD {
+            *self = Self::at(Instant::now());
+        }
+        self.0
     }
 }
 

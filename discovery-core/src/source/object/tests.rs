@@ -3,7 +3,8 @@
 
 use super::*;
 use crate::model::{
-    Conditions, NodeReadiness, Protocol, ServiceKind, TopologyMode, TrafficDistribution, ZonePolicy,
+    Balancing, Conditions, HashOn, LoadFactor, NodeReadiness, Placement, PlacementWish, Protocol,
+    ServiceKind, SlowStart, SpillBelow, TopologyMode, TrafficDistribution, WithoutKey, ZonePolicy,
 };
 use serde_json::json;
 
@@ -482,6 +483,64 @@ fn a_service_tells_what_it_asks_of_us() {
         service.ports[0].node_port.map(std::num::NonZeroU16::get),
         Some(30053)
     );
+}
+
+#[test]
+fn a_service_tells_how_it_is_to_be_picked() {
+    let reading = service(json!({"metadata": {"annotations": {
+        "zonal.dev/hash-on": "source-ip-port",
+        "zonal.dev/hash-algorithm": "maglev",
+        "zonal.dev/balance": "ewma",
+        "zonal.dev/bounded-load": "1.25",
+        "zonal.dev/slow-start": "30s",
+        "zonal.dev/spill-below": "70",
+        "zonal.dev/weights": "web-canary-*=10",
+    }}}));
+    let Object::Service(service) = &reading.objects[0] else {
+        panic!("no service")
+    };
+    let asked = Balancing {
+        hash_on: Some(HashOn::SourceIpPort),
+        placement: PlacementWish::Known(Placement::MaglevV1),
+        without_key: WithoutKey::Ewma,
+        load_factor: LoadFactor::new(125),
+        slow_start: SlowStart::new(30),
+        spill_below: SpillBelow::new(70),
+        weights: "web-canary-*=10".parse().unwrap(),
+    };
+    assert_eq!((&service.balancing, reading.flaws.len()), (&asked, 0));
+}
+
+#[test]
+fn a_bad_wish_about_picking_is_named_and_an_unknown_placement_is_kept() {
+    for (key, value) in [
+        ("hash-on", "cookie"),
+        ("balance", "fastest"),
+        ("bounded-load", "0.5"),
+        ("slow-start", "soon"),
+        ("spill-below", "1000"),
+        ("weights", "web=4294967296"),
+        ("hash-algorithm", "ring/v2"),
+    ] {
+        let key = format!("zonal.dev/{key}");
+        let reading = service(json!({"metadata": {"annotations": {&key: value}}}));
+        assert_eq!(
+            reading.flaws[0].place,
+            format!("metadata.annotations[{key}]")
+        );
+        let Object::Service(service) = &reading.objects[0] else {
+            panic!("no service")
+        };
+        let expected = Balancing {
+            placement: if value == "ring/v2" {
+                value.into()
+            } else {
+                PlacementWish::default()
+            },
+            ..Balancing::default()
+        };
+        assert_eq!(service.balancing, expected, "{key}");
+    }
 }
 
 #[test]
