@@ -4,7 +4,7 @@
 use super::State;
 use crate::{
     model::{Service, ServiceName, ZonePolicy},
-    store::{Choice, HeldBack, SourceId},
+    store::{Choice, Overruled, SourceId},
 };
 use std::{collections::HashSet, sync::Arc};
 
@@ -35,26 +35,26 @@ impl State {
         asked.unwrap_or(self.config.policy)
     }
 
-    /// Notes of the services that changed which sources are passed over.
-    pub(super) fn hold_back(&mut self, changed: &HashSet<ServiceName>) {
+    /// Notes of the services that changed which sources are overruled.
+    pub(super) fn note_overruled(&mut self, changed: &HashSet<ServiceName>) {
         if self.speakers.len() < 2 {
             return;
         }
         for service in changed {
             let choice = self.choice(service);
-            if choice.held_back.is_empty() {
-                self.held_back.remove(service);
+            if choice.overruled.is_empty() {
+                self.overruled.remove(service);
             } else {
-                self.held_back.insert(service.clone(), choice);
+                self.overruled.insert(service.clone(), choice);
             }
         }
     }
 
-    pub(super) fn held_back(&self) -> Vec<HeldBack> {
-        let held_back = |(service, choice): (&ServiceName, &Choice)| HeldBack {
+    pub(super) fn overruled(&self) -> Vec<Overruled> {
+        let overruled = |(service, choice): (&ServiceName, &Choice)| Overruled {
             service: service.clone(),
             choice: choice.clone(),
         };
-        self.held_back.iter().map(held_back).collect()
+        self.overruled.iter().map(overruled).collect()
     }
 }

@@ -19,7 +19,7 @@ mod zone;
 pub use config::StateConfig;
 
 use super::{
-    Choice, Coverage, Generation, HeldBack, Kind, ObjectKey, Problem, Snapshot, SourceId, Update,
+    Choice, Coverage, Generation, Kind, ObjectKey, Overruled, Problem, Snapshot, SourceId, Update,
     hold::Holds, packed::PackedSlice, places::Names,
 };
 use crate::model::{Node, NodeName, Service, ServiceName, SliceKey};
@@ -58,7 +58,7 @@ pub struct State {
     slices_of: HashMap<ServiceName, BTreeSet<(SliceKey, SourceId)>>,
     /// The sources that have stated a service or slice so far.
     speakers: BTreeSet<SourceId>,
-    held_back: BTreeMap<ServiceName, Choice>,
+    overruled: BTreeMap<ServiceName, Choice>,
     lists: HashMap<(SourceId, Kind), List>,
     holds: Holds,
     problems: BTreeSet<(SourceId, Problem)>,
@@ -87,7 +87,7 @@ impl State {
             denied: BTreeSet::new(),
             slices_of: HashMap::new(),
             speakers: BTreeSet::new(),
-            held_back: BTreeMap::new(),
+            overruled: BTreeMap::new(),
             lists: HashMap::new(),
             problems: BTreeSet::new(),
             touched: Touched::default(),
@@ -145,7 +145,7 @@ impl State {
         if everything {
             self.place_own();
         }
-        self.hold_back(&touched.services);
+        self.note_overruled(&touched.services);
         let (services, services_changed) = match zone.zone() {
             Some(zone) if serves && everything => self.build_all(zone, previous),
             Some(zone) if serves => self.build_touched(zone, previous, &touched.services),
@@ -154,10 +154,10 @@ impl State {
         };
         let nodes = self.zone_nodes(zone.zone());
         let held = self.holds.report();
-        let held_back = self.held_back();
+        let overruled = self.overruled();
         let stated = self.problems.iter().map(|(_, problem)| problem.clone());
         let problems: Vec<_> = stated
-            .chain(held_back.iter().map(HeldBack::problem))
+            .chain(overruled.iter().map(Overruled::problem))
             .take(PROBLEMS_MAX)
             .collect();
         let changed = services_changed
@@ -168,7 +168,7 @@ impl State {
             || missing[..] != previous.missing[..]
             || nodes[..] != previous.nodes[..]
             || held[..] != previous.held[..]
-            || held_back[..] != previous.held_back[..]
+            || overruled[..] != previous.overruled[..]
             || problems[..] != previous.problems[..];
         changed.then(|| Snapshot {
             generation: Generation(previous.generation.0 + 1),
@@ -179,7 +179,7 @@ impl State {
             nodes: nodes.into(),
             held: held.into(),
             problems: problems.into(),
-            held_back: held_back.into(),
+            overruled: overruled.into(),
             is_degraded,
             moving_to,
         })
