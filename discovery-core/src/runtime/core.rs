@@ -5,12 +5,14 @@ use super::{
     Readiness, Status, persister::Persister, prepared::PreparedSource, publisher::Publisher,
     status::StatusContext,
 };
+#[cfg(feature = "consul")]
+use crate::source::{ConsulConfig, ConsulSourceError};
+#[cfg(feature = "kube")]
+use crate::source::{KubeSourceError, Selection};
 use crate::{
     clock::{Clock, SystemClock},
     model::{NodeName, Zone, ZoneKeys},
-    source::{
-        ConsulConfig, ConsulSourceError, KubeSourceError, ManifestError, Selection, SourceStatus,
-    },
+    source::{ManifestError, SourceStatus},
     store::{
         Reader, SourceId, StateConfig, Update, Writer, channel,
         persist::{Owner, Restored, Shelf, ShelfError},
@@ -37,7 +39,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum SourceConfig {
-    /// A Kubernetes API server.
+    /// A Kubernetes API server; with the feature `kube`.
+    #[cfg(feature = "kube")]
     Kube {
         /// The kubeconfig file; none means in-cluster, `KUBECONFIG`, or `~/.kube/config`.
         kubeconfig: Option<PathBuf>,
@@ -49,7 +52,9 @@ pub enum SourceConfig {
         /// The file.
         path: PathBuf,
     },
-    /// A Consul agent. Where it is the only source and no zone is configured, it tells our own node.
+    /// A Consul agent; with the feature `consul`. Where it is the only source and no zone is configured, it tells our own
+    /// node.
+    #[cfg(feature = "consul")]
     Consul(Box<ConsulConfig>),
 }
 
@@ -57,8 +62,10 @@ impl SourceConfig {
     /// Which source it is.
     pub fn id(&self) -> SourceId {
         match self {
+            #[cfg(feature = "kube")]
             Self::Kube { .. } => SourceId::Kube,
             Self::Manifest { .. } => SourceId::Manifest,
+            #[cfg(feature = "consul")]
             Self::Consul(_) => SourceId::Consul,
         }
     }
@@ -122,7 +129,8 @@ impl RuntimeConfig {
         self
     }
 
-    /// The zone that needs no node to tell it.
+    /// The zone that needs no node to tell it: for a source that asks for nodes by it.
+    #[cfg_attr(not(feature = "kube"), allow(dead_code))]
     pub(super) fn given_zone(&self) -> Option<Zone> {
         let pod = self.pod_zone.clone();
         self.zone
@@ -153,11 +161,16 @@ pub enum StartError {
     #[error("the manifest cannot be used")]
     Manifest(#[source] ManifestError),
     /// There is no usable configuration for an API server.
+    #[cfg(feature = "kube")]
     #[error("there is no usable Kubernetes configuration")]
     Kube(#[source] KubeSourceError),
     /// There is no usable configuration for a Consul agent.
+    #[cfg(feature = "consul")]
     #[error("the configuration for Consul cannot be used")]
     Consul(#[source] ConsulSourceError),
+    /// No source is configured, and there is none by default without the feature `kube`.
+    #[error("no source is configured: name a manifest file, or build with the feature `kube`")]
+    NoSource,
     /// A source is configured twice.
     #[error("{source_id} is configured twice as a source")]
     Twice {

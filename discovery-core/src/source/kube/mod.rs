@@ -16,6 +16,7 @@ mod framing;
 #[cfg(test)]
 mod fuzz;
 mod gate;
+mod groups;
 mod gunzip;
 mod items;
 mod names;
@@ -23,9 +24,8 @@ mod pace;
 mod parts;
 mod request;
 mod resource;
+mod scope;
 mod seat;
-mod selector;
-mod slice_api;
 mod slices;
 mod subsets;
 mod token;
@@ -33,8 +33,6 @@ mod union;
 mod wishes;
 
 pub use config::{KubeConfig, KubeSourceError};
-pub use selector::{Selection, Selector, SelectorError};
-pub use slice_api::{SliceApi, UnknownSliceApi};
 
 use super::{SourceStatus, UpdateSender, WatchState};
 use crate::{
