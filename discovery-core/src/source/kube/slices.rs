@@ -7,7 +7,7 @@
 
 use super::{
     config::KubeConfig,
-    engine::Failure,
+    failure::Failure,
     groups::{GROUP_PATH, GROUPS_PATH, of_group, of_groups},
     request::{Asked, Asker},
     seat::{Seat, SharedGate},
