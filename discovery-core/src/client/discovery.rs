@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The handle of an embedding service.
 
+#[cfg(feature = "kube")]
+use crate::source::Selection;
 use crate::{
     model::{AddressRules, ModelError, NodeName, ServiceName, Zone, ZoneKeys, ZonePolicy},
     pick::Picker,
     runtime::{Runtime, RuntimeConfig, SourceConfig, StartError},
-    source::Selection,
 };
 use std::path::{Path, PathBuf};
 
@@ -20,10 +21,7 @@ impl Discovery {
     pub fn builder(node_name: &str) -> Result<DiscoveryBuilder, ModelError> {
         Ok(DiscoveryBuilder {
             node: NodeName::parse(node_name)?,
-            source: SourceConfig::Kube {
-                kubeconfig: None,
-                selection: Selection::default(),
-            },
+            source: DEFAULT_SOURCE,
             zone: None,
             zone_keys: ZoneKeys::default(),
             policy: ZonePolicy::default(),
@@ -57,7 +55,7 @@ impl Discovery {
 #[derive(Clone, Debug)]
 pub struct DiscoveryBuilder {
     node: NodeName,
-    source: SourceConfig,
+    source: Option<SourceConfig>,
     zone: Option<Zone>,
     zone_keys: ZoneKeys,
     policy: ZonePolicy,
@@ -69,19 +67,20 @@ impl DiscoveryBuilder {
     /// Reads a manifest file instead of watching an API server.
     #[must_use]
     pub fn manifest(mut self, path: impl AsRef<Path>) -> Self {
-        self.source = SourceConfig::Manifest {
+        self.source = Some(SourceConfig::Manifest {
             path: path.as_ref().to_owned(),
-        };
+        });
         self
     }
 
     /// Uses this kubeconfig instead of the in-cluster configuration, `KUBECONFIG` or `~/.kube/config`.
+    #[cfg(feature = "kube")]
     #[must_use]
     pub fn kubeconfig(mut self, path: impl AsRef<Path>) -> Self {
-        self.source = SourceConfig::Kube {
+        self.source = Some(SourceConfig::Kube {
             kubeconfig: Some(path.as_ref().to_owned()),
             selection: Selection::default(),
-        };
+        });
         self
     }
 
@@ -124,7 +123,8 @@ impl DiscoveryBuilder {
     pub async fn start(self) -> Result<Discovery, StartError> {
         let rules = AddressRules::new(self.allow_loopback, []);
         let policy = self.policy;
-        let config = RuntimeConfig::new(self.node, self.source)
+        let source = self.source.ok_or(StartError::NoSource)?;
+        let config = RuntimeConfig::new(self.node, source)
             .zone(self.zone)
             .zone_keys(self.zone_keys)
             .state(|state| state.policy(policy).addresses(rules))
@@ -134,3 +134,15 @@ impl DiscoveryBuilder {
         })
     }
 }
+
+/// The API server of the cluster that we run in; nothing where none can be watched.
+#[cfg(feature = "kube")]
+const DEFAULT_SOURCE: Option<SourceConfig> = Some(SourceConfig::Kube {
+    kubeconfig: None,
+    selection: Selection {
+        selector: None,
+        namespaces: Vec::new(),
+    },
+});
+#[cfg(not(feature = "kube"))]
+const DEFAULT_SOURCE: Option<SourceConfig> = None;

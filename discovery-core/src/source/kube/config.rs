@@ -1,15 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! How to reach an API server, for whom, and for what part of the cluster.
 
-use super::{
-    selector::{Scope, Selection},
-    slice_api::SliceApi,
-    token::TokenFile,
-    union::Union,
-};
+use super::{scope::Scope, token::TokenFile, union::Union};
 use crate::{
     model::{NodeName, ServiceName, Zone, ZoneKeys},
-    source::Selector,
+    source::{Selection, Selector, SliceApi},
     store::Kind,
 };
 use kube::{

@@ -17,6 +17,7 @@ mod framing;
 #[cfg(test)]
 mod fuzz;
 mod gate;
+mod groups;
 mod gunzip;
 mod items;
 mod names;
@@ -24,9 +25,8 @@ mod pace;
 mod parts;
 mod request;
 mod resource;
+mod scope;
 mod seat;
-mod selector;
-mod slice_api;
 mod slices;
 mod subsets;
 mod token;
@@ -34,8 +34,6 @@ mod union;
 mod wishes;
 
 pub use config::{KubeConfig, KubeSourceError};
-pub use selector::{Selection, Selector, SelectorError};
-pub use slice_api::{SliceApi, UnknownSliceApi};
 
 use super::{SourceStatus, UpdateSender, WatchState};
 use crate::{
