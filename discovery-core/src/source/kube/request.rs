@@ -5,7 +5,7 @@ use super::{
     access::{Access, is_of_certificate},
     answer::Answer,
     client,
-    engine::Failure,
+    failure::Failure,
     resource::Resource,
 };
 use crate::source::{FailureReason, error_chain};
