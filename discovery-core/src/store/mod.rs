@@ -23,7 +23,7 @@ mod writer;
 
 pub use hold::{Held, HoldReason, HoldRule};
 pub(crate) use merge::fits_stars;
-pub use merge::{Choice, HeldBack, MergePolicy, MergeRule, MergeRules, ServicePattern};
+pub use merge::{Choice, MergePolicy, MergeRule, MergeRules, Overruled, ServicePattern};
 pub use reader::Reader;
 pub use snapshot::{Coverage, Generation, MissingList, Snapshot, ZoneStatus};
 pub use state::{Change, State, StateConfig};

@@ -11,6 +11,7 @@ mod client;
 mod config;
 mod decode;
 mod engine;
+mod failure;
 mod feed;
 mod framing;
 #[cfg(test)]

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! One request to the API server: what is sent, and how a refusal reads.
 
-use super::{answer::Answer, client, engine::Failure, resource::Resource, token::TokenFile};
+use super::{answer::Answer, client, failure::Failure, resource::Resource, token::TokenFile};
 use crate::source::{FailureReason, error_chain};
 use http::{HeaderValue, Response, StatusCode, header};
 use kube::client::Body;

@@ -7,7 +7,7 @@
 
 use super::{
     config::KubeConfig,
-    engine::Failure,
+    failure::Failure,
     request::{Asked, Asker},
     seat::{Seat, SharedGate},
     slice_api::{GROUP_PATH, GROUPS_PATH, SliceApi, of_group, of_groups},
