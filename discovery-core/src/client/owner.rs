@@ -26,7 +26,8 @@ pub struct OwnerChange {
 pub struct OwnerWatch {
     watch: ServiceWatch,
     key: HashKey,
-    told: Option<Option<Arc<Endpoint>>>,
+    has_told: bool,
+    told: Option<Arc<Endpoint>>,
 }
 
 impl OwnerWatch {
@@ -34,6 +35,7 @@ impl OwnerWatch {
         Self {
             watch,
             key,
+            has_told: false,
             told: None,
         }
     }
@@ -46,12 +48,12 @@ impl OwnerWatch {
             let view = change.view();
             let after = view.and_then(|view| candidates(view, self.key).next().cloned());
             let is_same = match (&self.told, &after) {
-                (Some(Some(told)), Some(now)) => Arc::ptr_eq(told.load(), now.load()),
-                (Some(None), None) => true,
+                (Some(told), Some(now)) => Arc::ptr_eq(told.load(), now.load()),
+                (None, None) => true,
                 _ => false,
             };
-            let before = self.told.replace(after.clone()).flatten();
-            if !is_same {
+            let before = std::mem::replace(&mut self.told, after.clone());
+            if !std::mem::replace(&mut self.has_told, true) || !is_same {
                 return Some(OwnerChange {
                     generation: change.generation(),
                     before,

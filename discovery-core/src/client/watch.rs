@@ -69,8 +69,9 @@ impl ServiceChange {
 pub struct ServiceWatch {
     reader: Reader,
     service: ServiceName,
-    /// What was told last; none before anything was.
-    told: Option<Option<Arc<ServiceView>>>,
+    has_told: bool,
+    /// What was told last; none when there was no such service.
+    told: Option<Arc<ServiceView>>,
 }
 
 impl ServiceWatch {
@@ -78,6 +79,7 @@ impl ServiceWatch {
         Self {
             reader,
             service,
+            has_told: false,
             told: None,
         }
     }
@@ -114,17 +116,15 @@ impl ServiceWatch {
             return None;
         }
         let is_same = match (&self.told, &now) {
-            (None, _) => false,
-            (Some(told), now) => match (told, now) {
-                (None, None) => true,
-                (Some(told), Some(now)) => Arc::ptr_eq(told, now),
-                _ => false,
-            },
+            (None, None) => true,
+            (Some(told), Some(now)) => Arc::ptr_eq(told, now),
+            _ => false,
         };
-        if is_same {
+        if self.has_told && is_same {
             return None;
         }
-        let before = self.told.replace(now.clone()).flatten();
+        self.has_told = true;
+        let before = std::mem::replace(&mut self.told, now.clone());
         Some(difference(snapshot.generation(), before.as_deref(), now))
     }
 }
