@@ -141,7 +141,7 @@ fn f37_a_snapshot_with_any_byte_flipped_or_cut_short_is_refused() {
 const READ_ONLY: &str = "ZONAL_TEST_READ_ONLY";
 
 #[test]
-fn a_read_only_folder_is_an_error_and_what_it_holds_is_read() {
+fn f36_a_read_only_folder_is_an_error_and_what_it_holds_is_read() {
     if let Some(folder) = env::var_os(READ_ONLY) {
         let shelf = shelf(Path::new(&folder));
         let error = save(&shelf, 2, 3).unwrap_err();
@@ -166,7 +166,7 @@ fn a_read_only_folder_is_an_error_and_what_it_holds_is_read() {
         .arg(env::current_exe().unwrap())
         .args([
             "--exact",
-            "a_read_only_folder_is_an_error_and_what_it_holds_is_read",
+            "f36_a_read_only_folder_is_an_error_and_what_it_holds_is_read",
         ])
         .env(READ_ONLY, folder.path())
         .output()
