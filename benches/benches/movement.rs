@@ -26,9 +26,15 @@ fn main() {
     }
     row("hashring 0.3.6, 160 virtual nodes", |names| {
         let mut ring: HashRing<(String, u32)> = HashRing::new();
-        let vnodes = names.iter().flat_map(|name| (0..160).map(move |j| (name.clone(), j)));
+        let vnodes = names
+            .iter()
+            .flat_map(|name| (0..160).map(move |j| (name.clone(), j)));
         ring.batch_add(vnodes.collect());
-        Box::new(move |key| ring.get(&key).map(|vnode| vnode.0.clone()).unwrap_or_default())
+        Box::new(move |key| {
+            ring.get(&key)
+                .map(|vnode| vnode.0.clone())
+                .unwrap_or_default()
+        })
     });
     println!("\nIn brackets: moved although their owner stayed. Ideal: 10, 1, 0.1 % and nothing.");
 }
@@ -39,7 +45,9 @@ type Owner = Box<dyn Fn(&[u8]) -> String>;
 fn row(name: &str, place: impl Fn(&[String]) -> Owner) {
     let mut line = format!("| {name} ");
     for (count, leaving) in [(10, 5), (100, 4), (1_000, 2)] {
-        let names: Vec<String> = (0..count).map(|n| format!("10.1.{}.{}:8080", n / 250, n % 250)).collect();
+        let names: Vec<String> = (0..count)
+            .map(|n| format!("10.1.{}.{}:8080", n / 250, n % 250))
+            .collect();
         let (before, mut moved, mut excess) = (place(&names), 0_u32, 0_u32);
         for round in 0..leaving {
             let gone = round * count / leaving + 1;
@@ -53,7 +61,8 @@ fn row(name: &str, place: impl Fn(&[String]) -> Owner) {
                 excess += u32::from(has_moved && was != gone);
             }
         }
-        let percent = |n: u32| f64::from(n) / 1_000.0 / f64::from(u32::try_from(leaving).unwrap_or(1));
+        let percent =
+            |n: u32| f64::from(n) / 1_000.0 / f64::from(u32::try_from(leaving).unwrap_or(1));
         line += &format!("| {:.2} % ({:.2}) ", percent(moved), percent(excess));
     }
     println!("{line}|");

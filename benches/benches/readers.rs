@@ -23,7 +23,9 @@ use std::{
 };
 
 fn main() {
-    println!("| readers | writer | ns a pick, slowest | against alone |\n| --- | --- | --- | --- |");
+    println!(
+        "| readers | writer | ns a pick, slowest | against alone |\n| --- | --- | --- | --- |"
+    );
     let alone = median(|| slowest(1, false));
     println!("| 1 | none | {alone:.1} | 1.0 |");
     for readers in [2, 16] {
@@ -41,7 +43,10 @@ fn median(measure: impl Fn() -> f64) -> f64 {
 /// The cost of a keyed pick in the slowest of the readers, over 0.8 s.
 fn slowest(readers: usize, is_writing: bool) -> f64 {
     let (mut writer, reader) = published(100);
-    let (stop, start) = (Arc::new(AtomicBool::new(false)), Arc::new(Barrier::new(readers + 1)));
+    let (stop, start) = (
+        Arc::new(AtomicBool::new(false)),
+        Arc::new(Barrier::new(readers + 1)),
+    );
     let threads: Vec<_> = (0..readers)
         .map(|number| {
             let (reader, stop, start) = (reader.clone(), stop.clone(), start.clone());
@@ -66,7 +71,9 @@ fn slowest(readers: usize, is_writing: bool) -> f64 {
         }
     }
     stop.store(true, Relaxed);
-    let costs = threads.into_iter().map(|thread| thread.join().expect("a reader does not panic"));
+    let costs = threads
+        .into_iter()
+        .map(|thread| thread.join().expect("a reader does not panic"));
     costs.fold(0.0, f64::max)
 }
 

@@ -4,7 +4,7 @@
 use std::{fs, path::Path};
 
 /// Inner to outer; modules of one row do not name each other unless listed under `BESIDE`.
-const ROWS: [&[&str]; 7] = [
+const ROWS: [&[&str]; 8] = [
     &["model", "clock"],
     &["hash", "config"],
     &["store"],
@@ -12,6 +12,7 @@ const ROWS: [&[&str]; 7] = [
     &["source"],
     &["telemetry", "runtime"],
     &["client"],
+    &["manual"],
 ];
 
 /// Of one row, who may name whom.
@@ -132,6 +133,24 @@ fn nobody_but_the_command_and_the_tests_depends_on_a_face() {
             assert!(!depends, "{member} depends on {face}");
         }
     }
+}
+
+#[test]
+fn without_features_the_core_brings_neither_kube_nor_tls() {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
+    let manifest = fs::read_to_string(manifest).unwrap();
+    let (_, dependencies) = manifest.split_once("\n[dependencies]\n").unwrap();
+    let (dependencies, _) = dependencies.split_once("\n[").unwrap();
+    let named = |name: &str| {
+        let is_it = |line: &&str| line.split(['.', ' ', '=']).next() == Some(name);
+        dependencies.lines().find(is_it)
+    };
+    for name in ["kube", "flate2", "memchr", "rustls", "tokio-rustls"] {
+        let line = named(name).unwrap_or_else(|| panic!("{name} is where it is looked for"));
+        assert!(line.contains("optional = true"), "{line}");
+    }
+    assert_eq!(named("k8s-openapi"), None);
+    assert!(named("hyper-util").is_some_and(|line| !line.contains("client-legacy")));
 }
 
 #[test]

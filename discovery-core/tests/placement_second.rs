@@ -20,15 +20,25 @@ fn d1_a_second_implementation_in_python_names_the_same_owners() {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("placement");
     let Some(python) = python(&folder) else {
         assert!(std::env::var_os("CI").is_none(), "CI has Python and xxhash");
-        println!("SKIPPED d1_a_second_implementation_in_python_names_the_same_owners: no Python with {XXHASH}");
+        println!(
+            "SKIPPED d1_a_second_implementation_in_python_names_the_same_owners: no Python with {XXHASH}"
+        );
         return;
     };
     let cases = cases();
     let path = folder.join("cases.jsonl");
     fs::write(&path, &cases).unwrap();
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/placement/second.py");
-    let output = Command::new(python).arg(script).arg(&path).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let output = Command::new(python)
+        .arg(script)
+        .arg(&path)
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     let agreed = format!("{} cases agree\n", cases.lines().count());
     assert_eq!(String::from_utf8_lossy(&output.stdout), agreed);
 }
@@ -46,7 +56,9 @@ fn python(folder: &Path) -> Option<PathBuf> {
     }
     fs::create_dir_all(folder).ok()?;
     let run = |command: &mut Command| command.output().is_ok_and(|output| output.status.success());
-    let made = run(Command::new("python3").args(["-m", "venv"]).arg(folder.join("venv")))
+    let made = run(Command::new("python3")
+        .args(["-m", "venv"])
+        .arg(folder.join("venv")))
         && run(Command::new(&python).args(["-m", "pip", "install", "--quiet", XXHASH]));
     (made && has_xxhash(&python)).then_some(python)
 }
@@ -56,8 +68,15 @@ fn cases() -> String {
     let mut random = fastrand::Rng::with_seed(0x7a6f_6e61_6c);
     let mut cases = String::new();
     for placement in Placement::ALL {
-        let golden = ["10.0.0.1:8080", "10.0.0.2:8080", "10.0.0.3:8080"].map(|name| (name.to_owned(), 100));
-        let keys = ["", "a", "foo", "user-id:0000000000000001", "user-id:0000000000000004"];
+        let golden =
+            ["10.0.0.1:8080", "10.0.0.2:8080", "10.0.0.3:8080"].map(|name| (name.to_owned(), 100));
+        let keys = [
+            "",
+            "a",
+            "foo",
+            "user-id:0000000000000001",
+            "user-id:0000000000000004",
+        ];
         let keys: Vec<Vec<u8>> = keys.iter().map(|key| key.as_bytes().to_vec()).collect();
         case(&mut cases, placement, &golden, &keys);
         for _ in 0..random_cases {
@@ -73,7 +92,9 @@ fn members(random: &mut fastrand::Rng) -> Vec<(String, u32)> {
     let is_even = random.bool();
     let mut members: Vec<(String, u32)> = (0..random.usize(1..12))
         .map(|n| {
-            let name: String = (0..random.usize(0..20)).map(|_| random.lowercase()).collect();
+            let name: String = (0..random.usize(0..20))
+                .map(|_| random.lowercase())
+                .collect();
             let weight = if is_even { 100 } else { random.u32(0..300) };
             (format!("{name}-{n}"), weight)
         })
@@ -86,7 +107,9 @@ fn members(random: &mut fastrand::Rng) -> Vec<(String, u32)> {
 fn key(random: &mut fastrand::Rng) -> Vec<u8> {
     // All the ways in which XXH3 reads: up to 16, 128, 240 bytes, and more.
     let length = [16, 128, 240, 2_000][random.usize(..4)];
-    (0..random.usize(..=length)).map(|_| random.u8(..)).collect()
+    (0..random.usize(..=length))
+        .map(|_| random.u8(..))
+        .collect()
 }
 
 /// One line for the script.

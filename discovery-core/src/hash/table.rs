@@ -2,8 +2,7 @@
 //! One interface for every placement: members in, and for a key the members in the order in which to try them.
 
 use super::{
-    Maglev, Placement, Rendezvous, Ring,
-    circle,
+    Maglev, Placement, Rendezvous, Ring, circle,
     envoy::{EnvoyRing, Sizes},
     key::HashKey,
 };
@@ -142,7 +141,12 @@ impl Table {
     /// The owner of the key: for tests and tools, since it allocates; none when no member has a weight.
     pub fn owner(&self, key: HashKey) -> Option<usize> {
         let members = self.members();
-        let member = |slot| members.get(usize::from(slot)).copied().filter(|member| *member != NOBODY);
+        let member = |slot| {
+            members
+                .get(usize::from(slot))
+                .copied()
+                .filter(|member| *member != NOBODY)
+        };
         self.walk(key).find_map(member).map(usize::from)
     }
 
