@@ -63,7 +63,8 @@ fn row(name: &str, place: impl Fn(&[String]) -> Owner) {
         }
         let percent =
             |n: u32| f64::from(n) / 1_000.0 / f64::from(u32::try_from(leaving).unwrap_or(1));
-        line += &format!("| {:.2} % ({:.2}) ", percent(moved), percent(excess));
+        let figures = format!("| {:.2} % ({:.2}) ", percent(moved), percent(excess));
+        line.push_str(&figures);
     }
     println!("{line}|");
 }
