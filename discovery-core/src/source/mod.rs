@@ -12,6 +12,7 @@
     allow(dead_code, unused_imports)
 )]
 
+mod access;
 mod backoff;
 #[cfg(feature = "consul")]
 mod consul;
@@ -24,6 +25,7 @@ mod selector;
 mod slice_api;
 mod status;
 
+pub use access::{Access, Right, Verdict};
 pub use backoff::{Backoff, BackoffRule};
 #[cfg(feature = "consul")]
 pub use consul::{

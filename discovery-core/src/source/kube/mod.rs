@@ -6,6 +6,7 @@
 //! pure. Four kinds: our own node by name; the nodes of the zone that its label names; services; endpoint slices, whole,
 //! because no server can select them by zone.
 
+mod access;
 mod answer;
 mod client;
 mod config;
@@ -35,7 +36,7 @@ mod wishes;
 
 pub use config::{KubeConfig, KubeSourceError};
 
-use super::{SourceStatus, UpdateSender, WatchState};
+use super::{Access, SourceStatus, UpdateSender, WatchState};
 use crate::{
     model::{Zone, ZoneKey},
     store::{Kind, SourceId, Update},
@@ -120,6 +121,13 @@ impl KubeSource {
         for kind in Kind::ALL {
             self.status.set_connected(kind, false);
         }
+    }
+
+    /// Asks for the server's version, for whom it takes us, and for each right that [`KubeSource::run`] needs. Bounded in
+    /// time; what is not answered is unknown.
+    pub async fn access(&self) -> Access {
+        let agent = concat!("zonal-access/", env!("CARGO_PKG_VERSION"));
+        access::access(&self.config, &self.asker(agent.to_owned())).await
     }
 
     fn asker(&self, user_agent: String) -> Asker {
@@ -292,6 +300,7 @@ impl Run<'_> {
             resource,
             not_served: not_served.cloned(),
             is_announced: false,
+            objects: 0,
         }
     }
 }
