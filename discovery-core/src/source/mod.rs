@@ -12,7 +12,6 @@
     allow(dead_code, unused_imports)
 )]
 
-mod access;
 mod backoff;
 #[cfg(feature = "consul")]
 mod consul;
@@ -20,12 +19,12 @@ mod consul;
 mod kube;
 mod manifest;
 mod object;
+mod permissions;
 mod reason;
 mod selector;
 mod slice_api;
 mod status;
 
-pub use access::{Access, Right, Verdict};
 pub use backoff::{Backoff, BackoffRule};
 #[cfg(feature = "consul")]
 pub use consul::{
@@ -35,6 +34,7 @@ pub use consul::{
 #[cfg(feature = "kube")]
 pub use kube::{KubeConfig, KubeSource, KubeSourceError};
 pub use manifest::{Manifest, ManifestContent, ManifestError};
+pub use permissions::{Permissions, Right, Verdict};
 pub use reason::FailureReason;
 pub use selector::{Selection, Selector, SelectorError};
 pub use slice_api::{SliceApi, UnknownSliceApi};

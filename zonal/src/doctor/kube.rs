@@ -13,19 +13,19 @@ use super::{
 use discovery_core::{
     model::Reason,
     runtime::{Freshness, KindReport, SourceReport, Status},
-    source::{Access, FailureReason, SliceApi},
+    source::{FailureReason, Permissions, SliceApi},
 };
 use std::collections::BTreeMap;
 
 /// What a status, and what the server says of our rights, mean for an operator.
-pub(super) fn report(status: &Status, access: Option<&Access>, asked: &str) -> Report {
+pub(super) fn report(status: &Status, permissions: Option<&Permissions>, asked: &str) -> Report {
     let source = status.sources.iter().find(|source| source.source == "kube");
     let checks = match source {
         None => vec![no_source(status)],
         Some(source) => Examination {
             status,
             source,
-            access,
+            permissions,
         }
         .checks(),
     };
@@ -52,7 +52,7 @@ fn no_source(status: &Status) -> Check {
 pub(super) struct Examination<'s> {
     pub(super) status: &'s Status,
     pub(super) source: &'s SourceReport,
-    pub(super) access: Option<&'s Access>,
+    pub(super) permissions: Option<&'s Permissions>,
 }
 
 impl Examination<'_> {
@@ -70,7 +70,7 @@ impl Examination<'_> {
             self.objects(),
         ]);
         // A watch of our own keeps nothing.
-        if self.access.is_none() {
+        if self.permissions.is_none() {
             checks.push(self.snapshot());
         }
         checks
@@ -78,7 +78,9 @@ impl Examination<'_> {
 
     fn reach(&self) -> Check {
         let check = |outcome, says: String| Check::new("kube-reach", outcome, says);
-        let version = self.access.and_then(|access| access.version.as_deref());
+        let version = self
+            .permissions
+            .and_then(|permissions| permissions.version.as_deref());
         if self.is_answered() {
             let version = version.map(|version| format!(": Kubernetes {version}"));
             let says = format!("the API server answers{}", version.unwrap_or_default());
@@ -112,7 +114,9 @@ impl Examination<'_> {
 
     fn credentials(&self) -> Check {
         let check = |outcome, says: &str| Check::new("kube-credentials", outcome, says);
-        let user = self.access.and_then(|access| access.user.as_deref());
+        let user = self
+            .permissions
+            .and_then(|permissions| permissions.user.as_deref());
         if self
             .failures()
             .any(|reason| reason == FailureReason::Unauthorized)

@@ -75,7 +75,7 @@ async fn direct(args: &DoctorKubeArgs) -> Result<Report, Failure> {
     let status = Arc::new(SourceStatus::new(SourceId::Kube, Arc::new(SystemClock)));
     let source = KubeSource::new(config.kube, status).await;
     let source = source.map_err(|error| unusable(&error))?;
-    let access = source.access().await;
+    let permissions = source.permissions().await;
     let runtime = Runtime::start(config.runtime).await;
     let runtime = runtime.map_err(|error| unusable(&error))?;
     // What does not settle is told as such.
@@ -92,7 +92,7 @@ async fn direct(args: &DoctorKubeArgs) -> Result<Report, Failure> {
     runtime.stop().await;
     Ok(kube::report(
         &status,
-        Some(&access),
+        Some(&permissions),
         "the API server itself",
     ))
 }

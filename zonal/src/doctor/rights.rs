@@ -42,7 +42,7 @@ impl Examination<'_> {
 
     /// The answers for one right in every namespace; none when it was not asked for, or not answered.
     fn asked(&self, resource: &str, verb: &str) -> Option<Check> {
-        let rights = &self.access?.rights;
+        let rights = &self.permissions?.rights;
         let is_it = |right: &&Right| right.resource_name() == resource && right.verb == verb;
         let rights: Vec<_> = rights.iter().filter(is_it).collect();
         let denied: Vec<_> = rights
@@ -116,7 +116,9 @@ impl Examination<'_> {
             "we may not {verb} {resource}{place}; the rule that is missing: apiGroups: [{group:?}], resources: \
              [{plural:?}], verbs: [\"list\", \"watch\"]"
         );
-        let user = self.access.and_then(|access| access.user.as_deref());
+        let user = self
+            .permissions
+            .and_then(|permissions| permissions.user.as_deref());
         Check::new(right_id(resource, verb), Fail, says).next(grant(resource, user))
     }
 }

@@ -11,7 +11,7 @@ use super::{
 use crate::golden;
 use discovery_core::{
     runtime::Status,
-    source::{Access, Right, Verdict},
+    source::{Permissions, Right, Verdict},
 };
 use serde_json::{Value, json};
 
@@ -49,8 +49,8 @@ fn agent(change: impl FnOnce(&mut Value)) -> Report {
     kube::report(&status(change), None, "the agent at 127.0.0.1:9690")
 }
 
-fn access(denied: &[(&str, &str, &str)]) -> Access {
-    let mut access = Access {
+fn permissions(denied: &[(&str, &str, &str)]) -> Permissions {
+    let mut permissions = Permissions {
         version: Some("v1.33.2".into()),
         user: Some("system:serviceaccount:zonal-system:zonal-agent".into()),
         rights: Vec::new(),
@@ -66,7 +66,7 @@ fn access(denied: &[(&str, &str, &str)]) -> Access {
             } else {
                 Verdict::Allowed
             };
-            access.rights.push(Right {
+            permissions.rights.push(Right {
                 group: group.into(),
                 resource: resource.into(),
                 verb: verb.into(),
@@ -75,7 +75,7 @@ fn access(denied: &[(&str, &str, &str)]) -> Access {
             });
         }
     }
-    access
+    permissions
 }
 
 /// Nothing of slices could be read, and nothing is served.
@@ -108,13 +108,13 @@ fn a_report_of_an_agent_in_order_is_the_golden_one() {
 
 #[test]
 fn a_report_of_a_missing_right_is_the_golden_one() {
-    let access = access(&[
+    let permissions = permissions(&[
         ("discovery.k8s.io", "endpointslices", "list"),
         ("discovery.k8s.io", "endpointslices", "watch"),
     ]);
     let report = kube::report(
         &status(without_slices),
-        Some(&access),
+        Some(&permissions),
         "the API server itself",
     );
     assert_eq!(report.exit(), 1);

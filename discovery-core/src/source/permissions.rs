@@ -7,7 +7,7 @@ use std::fmt;
 /// What an API server says of itself and of us, asked once.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Access {
+pub struct Permissions {
     /// Its version, as it writes it: `v1.33.2`; none when it did not say.
     pub version: Option<String>,
     /// Whom it takes us for; none before Kubernetes 1.28 and where nobody may ask.
