@@ -114,14 +114,14 @@ impl Ring {
                 vnodes_of(members[at].weight),
             );
             let lost = old.positions(slot, after.min(before)..before);
-            edits.extend(lost.map(|position| self.removal((position, slot))));
+            edits.extend(lost.filter_map(|position| self.removal((position, slot))));
             let won = old.positions(slot, before..after.max(before));
             edits.extend(won.map(|position| self.addition((position, slot), members[at].identity)));
             list[usize::from(slot)].vnodes = after;
         }
         for &slot in &matched.gone {
             let all = old.positions(slot, 0..list[usize::from(slot)].vnodes);
-            edits.extend(all.map(|position| self.removal((position, slot))));
+            edits.extend(all.filter_map(|position| self.removal((position, slot))));
             list[usize::from(slot)].vnodes = 0;
         }
         let mut free = std::mem::take(&mut matched.gone);
@@ -159,16 +159,14 @@ impl Ring {
         }
     }
 
-    fn removal(&self, vnode: VNode) -> Edit {
-        let mut at = self.circle.first_at_or_after(vnode.0);
-        while self.circle.vnode(at) != vnode {
-            at += 1;
-        }
-        Edit {
+    fn removal(&self, vnode: VNode) -> Option<Edit> {
+        let first = self.circle.first_at_or_after(vnode.0);
+        let at = (first..self.circle.len()).find(|at| self.circle.vnode(*at) == vnode)?;
+        Some(Edit {
             at,
             vnode,
             is_gone: true,
-        }
+        })
     }
 
     /// Where a new virtual node belongs: after those before it, and of those at its position after smaller identities.

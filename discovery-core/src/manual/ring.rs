@@ -23,5 +23,6 @@
 //!   ring, a new pod a copy of it.
 //! - **Weights**: `zonal.dev/weights`, absolute: a change adds or takes points of that endpoint alone.
 //! - **Identity** is the pod's name: a StatefulSet keeps its keys through restarts and new addresses.
+//! - **Size**: at most 65,535 endpoints, more are refused as `over-limit`; 1,000 take 7 MB, the greatest ring 470 MB.
 //!
-//! **Not** where shares have to be exact ([`rendezvous`](super::rendezvous)); nor without keys, where it balances by chance.
+//! **Not** for many thousands of endpoints ([`maglev`](super::maglev)), nor where shares have to be exact ([`rendezvous`](super::rendezvous)); nor without keys, where it balances by chance.

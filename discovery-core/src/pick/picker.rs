@@ -105,6 +105,11 @@ impl Picker {
         self.reader.changed().await.map(drop)
     }
 
+    /// The generation of the newest snapshot.
+    pub fn generation(&mut self) -> Generation {
+        self.reader.snapshot().generation()
+    }
+
     /// The service in the newest snapshot.
     pub fn view(&mut self) -> Result<&Arc<ServiceView>, PickError> {
         newest(&mut self.reader, &self.service, &mut self.seen)

@@ -232,6 +232,77 @@ fn every_placement_bears_no_members_and_only_weights_of_nothing() {
     }
 }
 
+#[test]
+fn a_hundred_thousand_endpoints_are_cut_to_the_limit_and_told() {
+    let view = placed(Placement::MaglevV1)(View::of(100_000)).build();
+    assert_eq!(view.tiers()[0].usable(), crate::hash::MEMBERS_MAX);
+    let over = view
+        .out()
+        .iter()
+        .find(|(reason, _)| reason.as_str() == "over-limit");
+    assert_eq!(over.unwrap().1, 100_000 - crate::hash::MEMBERS_MAX);
+    assert_eq!(candidates(&view, HashKey(1)).take(40).count(), 40);
+    assert!(p2c(&view).is_some());
+}
+
+#[test]
+fn a_reader_sees_one_whole_generation_and_guards_add_up_while_sets_change() {
+    let (mut writer, reader) = View::of(8).publish();
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let rule = EjectRule {
+        errors_in_row: 2,
+        backoff: Duration::from_millis(1),
+        ..EjectRule::default()
+    };
+    std::thread::scope(|scope| {
+        for number in 0..3_u64 {
+            let mut picker = Picker::new(reader.clone(), "web".parse().unwrap());
+            let (stop, rule) = (&stop, &rule);
+            scope.spawn(move || {
+                let mut generation = 0;
+                for key in 0.. {
+                    if stop.load(std::sync::atomic::Ordering::Relaxed) {
+                        break;
+                    }
+                    let usable = picker.view().unwrap().usable().count();
+                    assert!(
+                        usable == 8 || usable == 5,
+                        "a set that was never published: {usable}"
+                    );
+                    let kept = picker
+                        .keyed(HashKey(key << 7 | number))
+                        .unwrap()
+                        .into_owned();
+                    let outcome = Outcome {
+                        is_error: key % 3 < 2,
+                        latency: Duration::from_micros(key % 500),
+                    };
+                    kept.end(outcome, Instant::now(), Some(rule));
+                    drop(picker.any().unwrap());
+                    let seen = picker.generation().0;
+                    assert!(seen >= generation, "generations grow");
+                    generation = seen;
+                }
+            });
+        }
+        for round in 0..300 {
+            let unready: &[usize] = if round % 2 == 0 { &[1, 4, 6] } else { &[] };
+            View::of(8).unready(unready).state(&mut writer);
+            writer.publish().unwrap();
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    let view = web(&reader);
+    assert!(
+        view.usable()
+            .all(|endpoint| endpoint.load().in_flight() == 0)
+    );
+    assert!(
+        view.usable().any(|endpoint| !endpoint.load().is_ejected()),
+        "never all"
+    );
+}
+
 /// Properties of D1. `PROPTEST_CASES=10000 cargo test -p discovery-core --lib pick::tests` is the long run.
 mod d1 {
     use super::*;

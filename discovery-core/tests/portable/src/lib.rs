@@ -6,32 +6,4 @@
 #[path = "../../../src/hash/mod.rs"]
 pub mod hash;
 
-/// The values that placements need.
-pub mod model {
-    #[path = "../../../../../src/model/placement.rs"]
-    mod placement;
-    #[path = "../../../../../src/model/weight.rs"]
-    mod weight;
-
-    pub use placement::{Placement, PlacementWish};
-    pub use weight::{Weight, Weights};
-
-    /// Stands for the library's own.
-    #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-    #[error("{what} {text:?} is refused: {why}")]
-    pub struct ModelError {
-        what: &'static str,
-        text: String,
-        why: &'static str,
-    }
-
-    impl ModelError {
-        pub(crate) fn new(what: &'static str, text: &str, why: &'static str) -> Self {
-            Self {
-                what,
-                text: text.to_owned(),
-                why,
-            }
-        }
-    }
-}
+pub mod model;
