@@ -3,7 +3,9 @@
 
 use crate::{
     model::{NodeName, Zone, ZoneKeys},
-    source::{ConsulConfig, ConsulSourceError, KubeSourceError, ManifestError, Selection},
+    source::{
+        AgentConfig, ConsulConfig, ConsulSourceError, KubeSourceError, ManifestError, Selection,
+    },
     store::{SourceId, StateConfig},
 };
 use std::path::PathBuf;
@@ -24,6 +26,13 @@ pub enum SourceConfig {
         /// The file.
         path: PathBuf,
     },
+    /// The agent of our node, over its socket. Nothing stands beside it.
+    Agent {
+        /// How it is followed.
+        agent: Box<AgentConfig>,
+        /// What is watched instead while it is away for too long; none means that what it said last stays.
+        own_watch: Option<Box<SourceConfig>>,
+    },
     /// A Consul agent. Where it is the only source and no zone is configured, it tells our own node.
     Consul(Box<ConsulConfig>),
 }
@@ -35,6 +44,7 @@ impl SourceConfig {
             Self::Kube { .. } => SourceId::Kube,
             Self::Manifest { .. } => SourceId::Manifest,
             Self::Consul(_) => SourceId::Consul,
+            Self::Agent { .. } => SourceId::Agent,
         }
     }
 }
@@ -105,6 +115,13 @@ impl RuntimeConfig {
             .or_else(|| pod.filter(|_| self.zone_keys.is_standard()))
     }
 
+    /// Whether the agent of our node is the source.
+    pub(super) fn follows_agent(&self) -> bool {
+        self.sources
+            .iter()
+            .any(|source| source.id() == SourceId::Agent)
+    }
+
     /// Changes how the state judges: default policy, addresses.
     #[must_use]
     pub fn state(mut self, change: impl FnOnce(StateConfig) -> StateConfig) -> Self {
@@ -133,6 +150,12 @@ pub enum StartError {
     /// There is no usable configuration for a Consul agent.
     #[error("the configuration for Consul cannot be used")]
     Consul(#[source] ConsulSourceError),
+    /// A source is configured beside the agent, which passes on its own.
+    #[error("{source_id} is configured beside the agent, which passes on its own sources")]
+    BesideAgent {
+        /// The source.
+        source_id: SourceId,
+    },
     /// A source is configured twice.
     #[error("{source_id} is configured twice as a source")]
     Twice {

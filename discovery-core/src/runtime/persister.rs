@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Keeps the last good snapshot on disk: a second after a change, at most every five seconds, and once at the end.
 
-use super::{prepared::facts, publisher::SaveRequest};
+use super::{prepared::facts, publisher::Ask};
 use crate::{
     clock::Clock,
     source::SourceStatus,
@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 pub(super) struct Persister {
     pub(super) shelf: Shelf,
     pub(super) reader: Reader,
-    pub(super) saves: mpsc::Sender<SaveRequest>,
+    pub(super) asks: mpsc::Sender<Ask>,
     pub(super) sources: Vec<Arc<SourceStatus>>,
     pub(super) clock: Arc<dyn Clock>,
 }
@@ -49,7 +49,7 @@ impl Persister {
 
     async fn save(&self) {
         let (ask, answer) = oneshot::channel();
-        if self.saves.send(ask).await.is_err() {
+        if self.asks.send(Ask::ForDisk(ask)).await.is_err() {
             return;
         }
         let Ok(objects) = answer.await else { return };

@@ -5,7 +5,8 @@ use super::{RuntimeConfig, SourceConfig, StartError};
 use crate::{
     clock::Clock,
     source::{
-        ConsulConfig, ConsulSource, KubeConfig, KubeSource, Manifest, SourceStatus, UpdateSender,
+        AgentConfig, AgentSource, BatchSender, ConsulConfig, ConsulSource, KubeConfig, KubeSource,
+        Manifest, OwnWatch, SourceStatus, UpdateSender,
     },
     store::{Kind, SourceId, persist::SourceFacts},
 };
@@ -19,6 +20,8 @@ pub(super) struct PreparedSource {
     /// The lists that it will give.
     kinds: Vec<Kind>,
     kind: Prepared,
+    /// Of what is watched only while this source is away.
+    stand_in: Option<Arc<SourceStatus>>,
 }
 
 /// What is kept on disk of the sources beside their objects.
@@ -39,6 +42,7 @@ enum Prepared {
     Kube(KubeSource),
     Manifest(Manifest),
     Consul(ConsulSource),
+    Agent(AgentSource),
 }
 
 impl PreparedSource {
@@ -54,13 +58,25 @@ impl PreparedSource {
             let source_id = twice[0].id();
             return Err(StartError::Twice { source_id });
         }
+        let beside = sources.iter().find(|source| source.id() != SourceId::Agent);
+        if let Some(beside) = beside.filter(|_| config.follows_agent() && sources.len() > 1) {
+            let source_id = beside.id();
+            return Err(StartError::BesideAgent { source_id });
+        }
         let mut prepared = Vec::new();
         for source in sources {
             let is_first = prepared.is_empty();
             let status = Arc::new(SourceStatus::new(source.id(), clock.clone()));
-            prepared.push(Self::new(config, source, status, is_first).await?);
+            prepared.push(Self::new(config, source, status, is_first, clock).await?);
         }
         Ok(prepared)
+    }
+
+    /// How it fares, and what stands in for it.
+    pub(super) fn statuses(&self) -> impl Iterator<Item = Arc<SourceStatus>> {
+        [Some(self.status.clone()), self.stand_in.clone()]
+            .into_iter()
+            .flatten()
     }
 
     /// The lists that it will give, with its name.
@@ -83,11 +99,17 @@ impl PreparedSource {
     }
 
     /// Runs until `stop`, or until nobody receives.
-    pub(super) async fn run(self, sender: UpdateSender, stop: CancellationToken) {
+    pub(super) async fn run(
+        self,
+        sender: UpdateSender,
+        batches: BatchSender,
+        stop: CancellationToken,
+    ) {
         match self.kind {
             Prepared::Kube(source) => source.run(sender, stop).await,
             Prepared::Manifest(source) => source.run(sender, stop).await,
             Prepared::Consul(source) => source.run(sender, stop).await,
+            Prepared::Agent(source) => source.run(batches, sender, stop).await,
         }
     }
 
@@ -96,9 +118,23 @@ impl PreparedSource {
         source: &SourceConfig,
         status: Arc<SourceStatus>,
         is_first: bool,
+        clock: &Arc<dyn Clock>,
     ) -> Result<Self, StartError> {
         let (node, keys) = (config.node.clone(), config.zone_keys.clone());
+        let mut stand_in = None;
         let (cluster, kinds, kind) = match source {
+            SourceConfig::Agent { agent, own_watch } => {
+                let cluster = format!("agent:{}", agent.socket().display());
+                let agent = AgentConfig::clone(agent).folder(config.snapshot_folder.clone());
+                let own_watch = own_watch.as_deref().map(|source| {
+                    let status = Arc::new(SourceStatus::new(source.id(), clock.clone()));
+                    stand_in = Some(status.clone());
+                    own_watch_of(config, source, status, clock)
+                });
+                let source = AgentSource::new(agent, status.clone(), clock.clone(), own_watch);
+                // Which lists there are the agent says.
+                (cluster, Vec::new(), Prepared::Agent(source))
+            }
             SourceConfig::Manifest { path } => {
                 let manifest = Manifest::open(path.clone(), node, keys, status.clone())
                     .map_err(StartError::Manifest)?;
@@ -133,6 +169,33 @@ impl PreparedSource {
             cluster,
             kinds,
             kind,
+            stand_in,
         })
     }
+}
+
+/// What stands in for the agent: made anew each time, since what it needs may come and go.
+fn own_watch_of(
+    config: &RuntimeConfig,
+    source: &SourceConfig,
+    status: Arc<SourceStatus>,
+    clock: &Arc<dyn Clock>,
+) -> OwnWatch {
+    let (config, source, clock) = (config.clone(), source.clone(), clock.clone());
+    Arc::new(move |sender, stop| {
+        let (config, source) = (config.clone(), source.clone());
+        let (status, clock) = (status.clone(), clock.clone());
+        Box::pin(async move {
+            let prepared = PreparedSource::new(&config, &source, status, true, &clock);
+            // An agent does not stand in for an agent: nothing here sends batches.
+            let (batches, _) = tokio::sync::mpsc::channel(1);
+            match Box::pin(prepared).await {
+                Ok(prepared) => prepared.run(sender, batches, stop).await,
+                Err(error) => {
+                    let cause = std::error::Error::source(&error).map(ToString::to_string);
+                    tracing::error!(%error, cause, "Own watch cannot begin");
+                }
+            }
+        })
+    })
 }

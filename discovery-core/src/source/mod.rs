@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Where facts come from: a Kubernetes API server, a Consul agent, or a manifest file.
+//! Where facts come from: a Kubernetes API server, a Consul agent, a manifest file, or the agent of the same node.
 //!
 //! In: watches and files that may fail, lie, stall or be half written. Out: [`Update`]s into a bounded queue, and a
 //! [`SourceStatus`] that anybody can read. What is read is translated by pure functions; one bad object, endpoint or port
 //! never costs another one. Losing a source changes ages and counters and never takes back what it has stated.
 
+mod agent;
 mod backoff;
 mod consul;
 mod kube;
@@ -13,6 +14,11 @@ mod object;
 mod reason;
 mod status;
 
+pub use agent::{AgentConfig, AgentSource, Batch, BatchSender, OwnWatch, PeerUids};
+pub(crate) use agent::{
+    Beat, Bye, FrameKind, Hello, Open, VERSION, View, decode, encode, peer_uid, put_frame,
+    take_frame,
+};
 pub use backoff::{Backoff, BackoffRule};
 pub use consul::{
     ConsulAddress, ConsulAddressError, ConsulConfig, ConsulSource, ConsulSourceError, Secret,

@@ -26,7 +26,7 @@ pub(crate) use merge::fits_stars;
 pub use merge::{Choice, MergePolicy, MergeRule, MergeRules, Overruled, ServicePattern};
 pub use reader::Reader;
 pub use snapshot::{Coverage, Generation, MissingList, Snapshot, ZoneStatus};
-pub use state::{Change, State, StateConfig};
+pub use state::{Change, State, StateConfig, Stated};
 pub use update::{Kind, Object, ObjectKey, Problem, SourceId, Update};
 pub use view::{Endpoint, EndpointPort, Load, PickCounts, Refused, ServiceLoad, ServiceView, Tier};
 pub use writer::{Writer, channel};
