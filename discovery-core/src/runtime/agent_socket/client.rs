@@ -94,6 +94,9 @@ impl Client {
         };
         let frame = timeout(OPEN_DEADLINE, reading).await;
         let frame = frame.map_err(|_| ClientEnd::Protocol)??;
+        if !buffer.is_empty() {
+            return Err(ClientEnd::Protocol);
+        }
         let open = (frame.kind == FrameKind::Open)
             .then(|| decode::<Open>(&frame.payload).ok())
             .flatten();
