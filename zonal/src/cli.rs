@@ -47,6 +47,9 @@ pub(crate) struct AgentArgs {
         conflicts_with = "kubeconfig"
     )]
     pub(crate) manifest: Option<PathBuf>,
+    /// Socket for the services of this node that follow this agent, such as /run/zonal/agent.sock [default: none].
+    #[arg(long, env = "ZONAL_AGENT_SOCKET", value_name = "PATH")]
+    pub(crate) agent_socket: Option<PathBuf>,
     /// Kubeconfig; else the in-cluster configuration, KUBECONFIG or ~/.kube/config.
     #[arg(long, env = "ZONAL_KUBECONFIG", value_name = "FILE")]
     pub(crate) kubeconfig: Option<PathBuf>,

@@ -2,11 +2,13 @@
 //! The handle of an embedding service.
 
 use super::{Closed, DiscoveryError, ServiceClient, gate::Gate};
+#[cfg(feature = "kube")]
+use crate::source::Selection;
 use crate::{
     model::{AddressRules, NodeName, ServiceName, Zone, ZoneKeys, ZonePolicy},
     pick::Picker,
-    runtime::{Runtime, RuntimeConfig, SourceConfig},
-    source::{AgentConfig, Selection},
+    runtime::{Runtime, RuntimeConfig, SourceConfig, StartError},
+    source::AgentConfig,
 };
 use std::{
     path::{Path, PathBuf},
@@ -26,10 +28,7 @@ impl Discovery {
     pub fn builder() -> DiscoveryBuilder {
         DiscoveryBuilder {
             node: None,
-            source: SourceConfig::Kube {
-                kubeconfig: None,
-                selection: Selection::default(),
-            },
+            source: DEFAULT_SOURCE,
             zone: None,
             zone_keys: ZoneKeys::default(),
             policy: ZonePolicy::default(),
@@ -94,7 +93,7 @@ impl Discovery {
 #[must_use]
 pub struct DiscoveryBuilder {
     node: Option<String>,
-    source: SourceConfig,
+    source: Option<SourceConfig>,
     zone: Option<Zone>,
     zone_keys: ZoneKeys,
     policy: ZonePolicy,
@@ -112,18 +111,19 @@ impl DiscoveryBuilder {
 
     /// Reads a manifest file instead of watching an API server.
     pub fn manifest(mut self, path: impl AsRef<Path>) -> Self {
-        self.source = SourceConfig::Manifest {
+        self.source = Some(SourceConfig::Manifest {
             path: path.as_ref().to_owned(),
-        };
+        });
         self
     }
 
     /// Uses this kubeconfig instead of the in-cluster configuration, `KUBECONFIG` or `~/.kube/config`.
+    #[cfg(feature = "kube")]
     pub fn kubeconfig(mut self, path: impl AsRef<Path>) -> Self {
-        self.source = SourceConfig::Kube {
+        self.source = Some(SourceConfig::Kube {
             kubeconfig: Some(path.as_ref().to_owned()),
             selection: Selection::default(),
-        };
+        });
         self
     }
 
@@ -135,18 +135,18 @@ impl DiscoveryBuilder {
 
     /// [`DiscoveryBuilder::agent`] with figures of its own.
     pub fn agent_with(mut self, agent: AgentConfig) -> Self {
-        self.source = SourceConfig::Agent {
+        self.source = Some(SourceConfig::Agent {
             agent: Box::new(agent),
             own_watch: None,
-        };
+        });
         self
     }
 
     /// Watches this source while the agent is away for too long; without an agent it changes nothing. Costs the API server a watch for each such process, so that it is not the default.
     pub fn or_own_watch(mut self, own_watch: SourceConfig) -> Self {
-        if let SourceConfig::Agent {
+        if let Some(SourceConfig::Agent {
             own_watch: kept, ..
-        } = &mut self.source
+        }) = &mut self.source
         {
             *kept = Some(Box::new(own_watch));
         }
@@ -194,7 +194,10 @@ impl DiscoveryBuilder {
         let node = self.node_name()?;
         let rules = AddressRules::new(self.allow_loopback, []);
         let policy = self.policy;
-        let config = RuntimeConfig::new(node, self.source)
+        let source = self
+            .source
+            .ok_or(DiscoveryError::Start(StartError::NoSource))?;
+        let config = RuntimeConfig::new(node, source)
             .zone(self.zone)
             .zone_keys(self.zone_keys)
             .state(|state| state.policy(policy).addresses(rules))
@@ -214,9 +217,9 @@ impl DiscoveryBuilder {
             // The agent knows, and tells.
             (
                 None,
-                SourceConfig::Agent {
+                Some(SourceConfig::Agent {
                     own_watch: None, ..
-                },
+                }),
             ) => NODE_OF_AGENT.to_owned(),
             (None, _) => return Err(DiscoveryError::NoNode),
         };
@@ -226,5 +229,16 @@ impl DiscoveryBuilder {
 
 /// What stands in the status of a client that was not told its node.
 const NODE_OF_AGENT: &str = "node-of-the-agent";
+/// The API server of the cluster that we run in; nothing where none can be watched.
+#[cfg(feature = "kube")]
+const DEFAULT_SOURCE: Option<SourceConfig> = Some(SourceConfig::Kube {
+    kubeconfig: None,
+    selection: Selection {
+        selector: None,
+        namespaces: Vec::new(),
+    },
+});
+#[cfg(not(feature = "kube"))]
+const DEFAULT_SOURCE: Option<SourceConfig> = None;
 /// What a process with 1 MiB descriptors could hold many times over, and a loop that never drops its guards reaches soon.
 const IN_FLIGHT_MAX: usize = 65_536;

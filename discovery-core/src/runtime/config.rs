@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What a runtime is told before it starts, and why it may not start.
 
+#[cfg(feature = "consul")]
+use crate::source::{ConsulConfig, ConsulSourceError};
+#[cfg(feature = "kube")]
+use crate::source::{KubeSourceError, Selection};
 use crate::{
     model::{NodeName, Zone, ZoneKeys},
-    source::{
-        AgentConfig, ConsulConfig, ConsulSourceError, KubeSourceError, ManifestError, Selection,
-    },
+    source::{AgentConfig, ManifestError},
     store::{SourceId, StateConfig},
 };
 use std::path::PathBuf;
@@ -14,7 +16,8 @@ use std::path::PathBuf;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum SourceConfig {
-    /// A Kubernetes API server.
+    /// A Kubernetes API server; with the feature `kube`.
+    #[cfg(feature = "kube")]
     Kube {
         /// The kubeconfig file; none means in-cluster, `KUBECONFIG`, or `~/.kube/config`.
         kubeconfig: Option<PathBuf>,
@@ -33,7 +36,9 @@ pub enum SourceConfig {
         /// What is watched instead while it is away for too long; none means that what it said last stays.
         own_watch: Option<Box<SourceConfig>>,
     },
-    /// A Consul agent. Where it is the only source and no zone is configured, it tells our own node.
+    /// A Consul agent; with the feature `consul`. Where it is the only source and no zone is configured, it tells our own
+    /// node.
+    #[cfg(feature = "consul")]
     Consul(Box<ConsulConfig>),
 }
 
@@ -41,8 +46,10 @@ impl SourceConfig {
     /// Which source it is.
     pub fn id(&self) -> SourceId {
         match self {
+            #[cfg(feature = "kube")]
             Self::Kube { .. } => SourceId::Kube,
             Self::Manifest { .. } => SourceId::Manifest,
+            #[cfg(feature = "consul")]
             Self::Consul(_) => SourceId::Consul,
             Self::Agent { .. } => SourceId::Agent,
         }
@@ -107,7 +114,8 @@ impl RuntimeConfig {
         self
     }
 
-    /// The zone that needs no node to tell it.
+    /// The zone that needs no node to tell it: for a source that asks for nodes by it.
+    #[cfg_attr(not(feature = "kube"), allow(dead_code))]
     pub(super) fn given_zone(&self) -> Option<Zone> {
         let pod = self.pod_zone.clone();
         self.zone
@@ -145,9 +153,11 @@ pub enum StartError {
     #[error("the manifest cannot be used")]
     Manifest(#[source] ManifestError),
     /// There is no usable configuration for an API server.
+    #[cfg(feature = "kube")]
     #[error("there is no usable Kubernetes configuration")]
     Kube(#[source] KubeSourceError),
     /// There is no usable configuration for a Consul agent.
+    #[cfg(feature = "consul")]
     #[error("the configuration for Consul cannot be used")]
     Consul(#[source] ConsulSourceError),
     /// A source is configured beside the agent, which passes on its own.
@@ -156,6 +166,9 @@ pub enum StartError {
         /// The source.
         source_id: SourceId,
     },
+    /// No source is configured, and there is none by default without the feature `kube`.
+    #[error("no source is configured: name a manifest file, or build with the feature `kube`")]
+    NoSource,
     /// A source is configured twice.
     #[error("{source_id} is configured twice as a source")]
     Twice {

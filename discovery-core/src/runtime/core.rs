@@ -148,6 +148,7 @@ impl Runtime {
                     reader,
                     asks: shared.asks.clone(),
                     sources: shared.sources.clone(),
+                    metrics: shared.metrics.clone(),
                     clock,
                 }
                 .run(shared.stop.clone()),

@@ -2,15 +2,18 @@
 //! Sources that are known to be usable and do not run yet: which there are, and what each of them is to tell.
 
 use super::{RuntimeConfig, SourceConfig, StartError};
+#[cfg(feature = "consul")]
+use crate::source::{ConsulConfig, ConsulSource};
+#[cfg(feature = "kube")]
+use crate::source::{KubeConfig, KubeSource};
 use crate::{
     clock::Clock,
     source::{
-        AgentConfig, AgentSource, BatchSender, ConsulConfig, ConsulSource, KubeConfig, KubeSource,
-        Manifest, OwnWatch, SourceStatus, UpdateSender,
+        AgentConfig, AgentSource, BatchSender, Manifest, OwnWatch, SourceStatus, UpdateSender,
     },
     store::{Kind, SourceId, persist::SourceFacts},
 };
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 
 /// A source before its start.
@@ -20,8 +23,6 @@ pub(super) struct PreparedSource {
     /// The lists that it will give.
     kinds: Vec<Kind>,
     kind: Prepared,
-    /// Of what is watched only while this source is away.
-    stand_in: Option<Arc<SourceStatus>>,
 }
 
 /// What is kept on disk of the sources beside their objects.
@@ -39,10 +40,16 @@ pub(super) fn facts(sources: &[Arc<SourceStatus>]) -> BTreeMap<SourceId, SourceF
 }
 
 enum Prepared {
+    #[cfg(feature = "kube")]
     Kube(KubeSource),
     Manifest(Manifest),
+    #[cfg(feature = "consul")]
     Consul(ConsulSource),
-    Agent(AgentSource),
+    Agent {
+        source: AgentSource,
+        /// Of what is watched only while the agent is away.
+        stand_in: Option<Arc<SourceStatus>>,
+    },
 }
 
 impl PreparedSource {
@@ -74,9 +81,11 @@ impl PreparedSource {
 
     /// How it fares, and what stands in for it.
     pub(super) fn statuses(&self) -> impl Iterator<Item = Arc<SourceStatus>> {
-        [Some(self.status.clone()), self.stand_in.clone()]
-            .into_iter()
-            .flatten()
+        let stand_in = match &self.kind {
+            Prepared::Agent { stand_in, .. } => stand_in.clone(),
+            _ => None,
+        };
+        [Some(self.status.clone()), stand_in].into_iter().flatten()
     }
 
     /// The lists that it will give, with its name.
@@ -88,13 +97,7 @@ impl PreparedSource {
     /// Goes on where the run that kept the snapshot ended, which the source is told of with the age of what it said.
     pub(super) fn recall(mut self, facts: &SourceFacts, age: Duration) -> Self {
         self.status.restored(&self.kinds, age);
-        self.kind = match self.kind {
-            Prepared::Kube(kube) => Prepared::Kube(kube.known(|config| {
-                let api = facts.slice_api.as_deref().and_then(|api| api.parse().ok());
-                config.known_api(api).known_versions(facts.versions.clone())
-            })),
-            other => other,
-        };
+        self.kind = self.kind.known(facts);
         self
     }
 
@@ -106,13 +109,18 @@ impl PreparedSource {
         stop: CancellationToken,
     ) {
         match self.kind {
+            #[cfg(feature = "kube")]
             Prepared::Kube(source) => source.run(sender, stop).await,
             Prepared::Manifest(source) => source.run(sender, stop).await,
+            #[cfg(feature = "consul")]
             Prepared::Consul(source) => source.run(sender, stop).await,
-            Prepared::Agent(source) => source.run(batches, sender, stop).await,
+            Prepared::Agent { source, .. } => source.run(batches, sender, stop).await,
         }
     }
 
+    // Only Consul asks whether it is the first, and only the API server's client is made while others wait.
+    #[cfg_attr(not(feature = "consul"), allow(unused_variables))]
+    #[cfg_attr(not(feature = "kube"), allow(clippy::unused_async))]
     async fn new(
         config: &RuntimeConfig,
         source: &SourceConfig,
@@ -120,57 +128,115 @@ impl PreparedSource {
         is_first: bool,
         clock: &Arc<dyn Clock>,
     ) -> Result<Self, StartError> {
-        let (node, keys) = (config.node.clone(), config.zone_keys.clone());
-        let mut stand_in = None;
-        let (cluster, kinds, kind) = match source {
+        match source {
             SourceConfig::Agent { agent, own_watch } => {
-                let cluster = format!("agent:{}", agent.socket().display());
                 let agent = AgentConfig::clone(agent).folder(config.snapshot_folder.clone());
-                let own_watch = own_watch.as_deref().map(|source| {
-                    let status = Arc::new(SourceStatus::new(source.id(), clock.clone()));
-                    stand_in = Some(status.clone());
-                    own_watch_of(config, source, status, clock)
-                });
-                let source = AgentSource::new(agent, status.clone(), clock.clone(), own_watch);
-                // Which lists there are the agent says.
-                (cluster, Vec::new(), Prepared::Agent(source))
+                Ok(Self::agent(
+                    config,
+                    agent,
+                    own_watch.as_deref(),
+                    status,
+                    clock,
+                ))
             }
-            SourceConfig::Manifest { path } => {
-                let manifest = Manifest::open(path.clone(), node, keys, status.clone())
-                    .map_err(StartError::Manifest)?;
-                let cluster = format!("static:{}", path.display());
-                (cluster, Kind::ALL.to_vec(), Prepared::Manifest(manifest))
-            }
+            SourceConfig::Manifest { path } => Self::manifest(config, path, status),
+            #[cfg(feature = "kube")]
             SourceConfig::Kube {
                 kubeconfig,
                 selection,
             } => {
-                let kube = KubeConfig::new(node, keys)
+                let kube = KubeConfig::new(config.node.clone(), config.zone_keys.clone())
                     .kubeconfig(kubeconfig.clone())
                     .select(selection.clone())
                     .zone(config.given_zone());
-                let kube = KubeSource::new(kube, status.clone())
-                    .await
-                    .map_err(StartError::Kube)?;
-                (kube.cluster(), Kind::ALL.to_vec(), Prepared::Kube(kube))
+                Self::kube(kube, status).await
             }
+            #[cfg(feature = "consul")]
             SourceConfig::Consul(consul) => {
                 // One source tells our own node: another that knows it goes first.
                 let tells_own = is_first && config.zone.is_none();
-                let consul = ConsulConfig::clone(consul).own_node(tells_own.then_some(node));
-                let kinds = ConsulConfig::kinds(&consul).collect();
-                let consul =
-                    ConsulSource::new(consul, status.clone()).map_err(StartError::Consul)?;
-                (consul.cluster(), kinds, Prepared::Consul(consul))
+                let node = tells_own.then(|| config.node.clone());
+                Self::consul(ConsulConfig::clone(consul).own_node(node), status)
             }
-        };
-        Ok(Self {
+        }
+    }
+
+    fn agent(
+        config: &RuntimeConfig,
+        agent: AgentConfig,
+        own_watch: Option<&SourceConfig>,
+        status: Arc<SourceStatus>,
+        clock: &Arc<dyn Clock>,
+    ) -> Self {
+        let cluster = format!("agent:{}", agent.socket().display());
+        let stand_in = own_watch.map(|source| SourceStatus::new(source.id(), clock.clone()));
+        let stand_in = stand_in.map(Arc::new);
+        let own_watch = own_watch.zip(stand_in.clone());
+        let own_watch =
+            own_watch.map(|(source, status)| own_watch_of(config, source, status, clock));
+        let source = AgentSource::new(agent, status.clone(), clock.clone(), own_watch);
+        Self {
             status,
             cluster,
-            kinds,
-            kind,
-            stand_in,
+            // Which lists there are the agent says.
+            kinds: Vec::new(),
+            kind: Prepared::Agent { source, stand_in },
+        }
+    }
+
+    fn manifest(
+        config: &RuntimeConfig,
+        path: &Path,
+        status: Arc<SourceStatus>,
+    ) -> Result<Self, StartError> {
+        let (node, keys) = (config.node.clone(), config.zone_keys.clone());
+        let manifest = Manifest::open(path.to_owned(), node, keys, status.clone())
+            .map_err(StartError::Manifest)?;
+        Ok(Self {
+            status,
+            cluster: format!("static:{}", path.display()),
+            kinds: Kind::ALL.to_vec(),
+            kind: Prepared::Manifest(manifest),
         })
+    }
+
+    #[cfg(feature = "kube")]
+    async fn kube(config: KubeConfig, status: Arc<SourceStatus>) -> Result<Self, StartError> {
+        let kube = KubeSource::new(config, status.clone())
+            .await
+            .map_err(StartError::Kube)?;
+        Ok(Self {
+            status,
+            cluster: kube.cluster(),
+            kinds: Kind::ALL.to_vec(),
+            kind: Prepared::Kube(kube),
+        })
+    }
+
+    #[cfg(feature = "consul")]
+    fn consul(config: ConsulConfig, status: Arc<SourceStatus>) -> Result<Self, StartError> {
+        let kinds = config.kinds().collect();
+        let consul = ConsulSource::new(config, status.clone()).map_err(StartError::Consul)?;
+        Ok(Self {
+            status,
+            cluster: consul.cluster(),
+            kinds,
+            kind: Prepared::Consul(consul),
+        })
+    }
+}
+
+impl Prepared {
+    #[cfg_attr(not(feature = "kube"), allow(unused_variables))] // others begin anew
+    fn known(self, facts: &SourceFacts) -> Self {
+        match self {
+            #[cfg(feature = "kube")]
+            Self::Kube(kube) => Self::Kube(kube.known(|config| {
+                let api = facts.slice_api.as_deref().and_then(|api| api.parse().ok());
+                config.known_api(api).known_versions(facts.versions.clone())
+            })),
+            other => other,
+        }
     }
 }
 

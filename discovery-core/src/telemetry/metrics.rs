@@ -18,6 +18,7 @@ pub struct Metrics {
     proxy: Arc<ProxyMetrics>,
     propagation: Histogram,
     panics: Counter,
+    saves: Family<[(&'static str, &'static str); 1], Counter>,
 }
 
 impl Metrics {
@@ -46,6 +47,12 @@ impl Metrics {
             "From the first update of a batch to its visible snapshot",
             propagation.clone(),
         );
+        let saves = Family::default();
+        registry.register(
+            "snapshot_saves",
+            "Snapshots written to disk, or not; alarm on failed",
+            saves.clone(),
+        );
         registry.register_collector(Box::new(ViewCollector::new(reader, sources)));
         let agent = Arc::new(AgentMetrics::register(&mut registry));
         let dns = Arc::new(DnsMetrics::register(&mut registry));
@@ -57,6 +64,7 @@ impl Metrics {
             proxy,
             propagation,
             panics,
+            saves,
         }
     }
 
@@ -87,6 +95,11 @@ impl Metrics {
             Ok(()) => text,
             Err(fmt::Error) => String::from("# EOF\n"),
         }
+    }
+
+    pub(crate) fn snapshot_saved(&self, is_saved: bool) {
+        let outcome = if is_saved { "saved" } else { "failed" };
+        self.saves.get_or_create(&[("outcome", outcome)]).inc();
     }
 
     pub(crate) fn propagated(&self, after: Duration) {

@@ -29,12 +29,11 @@ impl Client {
     pub(super) async fn run(mut self, stop: CancellationToken) {
         let metrics = self.told.metrics.clone();
         metrics.came();
-        let end = match self.serve(&stop).await {
-            Err(end) => end,
-            Ok(()) => {
-                let _ = self.bye("the agent ends").await;
-                ClientEnd::Stopped
-            }
+        let end = if let Err(end) = self.serve(&stop).await {
+            end
+        } else {
+            let _ = self.bye("the agent ends").await;
+            ClientEnd::Stopped
         };
         if matches!(end, ClientEnd::Slow | ClientEnd::Protocol) {
             tracing::warn!(reason = end.as_str(), "Client dropped");

@@ -207,9 +207,8 @@ impl AgentSource {
             let save_at = save_at.max(Instant::now() + SAVE_SETTLE);
             tokio::select! {
                 read = timeout(self.config.silence_max, stream.read_buf(&mut buffer)) => {
-                    match read.map_err(|_| Lost::Silent)?? {
-                        0 => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
-                        _ => {}
+                    if read.map_err(|_| Lost::Silent)?? == 0 {
+                        return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
                     }
                 }
                 () = sleep_until(save_at), if unsaved => {

@@ -14,7 +14,9 @@ use crate::{
         SlicePort, TargetRef, Zone, ZonePolicy,
     },
     pick::candidates,
-    store::{Kind, Object, ObjectKey, Reader, SourceId, StateConfig, Update, Writer, channel},
+    store::{
+        Kind, Object, ObjectKey, Reader, SourceId, StateConfig, Tier, Update, Writer, channel,
+    },
 };
 use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
@@ -203,7 +205,7 @@ fn seen(reader: &Reader) -> Vec<String> {
             let order = order.map(|e| format!("{}@{:?}", e.identity(), e.socket(None)));
             all.push(order.collect::<Vec<_>>().join(","));
         }
-        for endpoint in view.tiers().iter().flat_map(|tier| tier.members()) {
+        for endpoint in view.tiers().iter().flat_map(Tier::members) {
             let (identity, reason) = (endpoint.identity(), endpoint.reason());
             all.push(format!(
                 "{identity} {reason:?} {:?} {:?}",
@@ -233,15 +235,12 @@ proptest! {
             writer.publish();
             let (view, left_out) = View::new(writer.stated(), reader.load().generation().0, None, told.as_ref());
             prop_assert!(left_out.is_empty());
-            match told.take().filter(|_| then != 9) {
-                Some(before) => {
-                    let parts = view.since(&before);
-                    client.take(&parts.unwrap_or_default());
-                }
-                None => {
-                    client.connect();
-                    client.take(&view.whole());
-                }
+            if let Some(before) = told.take().filter(|_| then != 9) {
+                let parts = view.since(&before);
+                client.take(&parts.unwrap_or_default());
+            } else {
+                client.connect();
+                client.take(&view.whole());
             }
             told = Some(view);
             prop_assert_eq!(seen(&client.reader), seen(&reader));

@@ -73,8 +73,8 @@ impl View {
         for (key, payload) in &self.entries {
             let known = before.entries.get(key);
             // The same bytes are the same place in memory, or else they are compared.
-            let is_same = |known: &&Bytes| known.as_ptr() == payload.as_ptr() || *known == payload;
-            if known.filter(is_same).is_none() {
+            let differs = |known: &Bytes| known.as_ptr() != payload.as_ptr() && known != payload;
+            if known.is_none_or(differs) {
                 parts.put(FrameKind::Upsert, payload);
             }
         }
