@@ -81,9 +81,10 @@ impl PreparedSource {
 
     /// How it fares, and what stands in for it.
     pub(super) fn statuses(&self) -> impl Iterator<Item = Arc<SourceStatus>> {
-        let stand_in = match &self.kind {
-            Prepared::Agent { stand_in, .. } => stand_in.clone(),
-            _ => None,
+        let stand_in = if let Prepared::Agent { stand_in, .. } = &self.kind {
+            stand_in.clone()
+        } else {
+            None
         };
         [Some(self.status.clone()), stand_in].into_iter().flatten()
     }
