@@ -96,6 +96,9 @@ pub(crate) struct AgentArgs {
         conflicts_with = "kubeconfig"
     )]
     pub(crate) manifest: Option<PathBuf>,
+    /// Socket for the services of this node that follow this agent, such as /run/zonal/agent.sock [default: none].
+    #[arg(long, env = "ZONAL_AGENT_SOCKET", value_name = "PATH")]
+    pub(crate) agent_socket: Option<PathBuf>,
     /// Consul agent to read services from, HOST:PORT or a URL (http, https, unix); beside a cluster when one is named
     /// or we run in one.
     #[arg(long, env = "ZONAL_CONSUL", value_name = "ADDR")]
