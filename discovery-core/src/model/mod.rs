@@ -7,6 +7,7 @@
 
 mod condition;
 mod endpoint;
+mod front;
 mod identity;
 mod node;
 mod scope;
@@ -16,6 +17,7 @@ mod zone;
 
 pub use condition::{Conditions, Reason, Standing};
 pub use endpoint::{AddressClass, AddressRules, Hints, Slice, SliceEndpoint, SliceKey, SlicePort};
+pub use front::{Affinity, Front, ProxyProtocol, TrafficPolicy};
 pub use identity::{Identity, StateKey, TargetRef, Uid};
 pub use node::{Node, NodeLabels, NodeName, NodeReadiness};
 pub use scope::{Scope, ScopeKey};
