@@ -1,25 +1,64 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! One direction of a connection: read what is there, write it at once, keep only what the sink refused.
+//! One direction of a connection: copies what is there, and once that is bulk moves it through a pipe instead.
 //!
-//! In: a source, a sink and a buffer that others use too. Out: whether the source has ended, or which of the two broke.
-//! While the sink owes room the source is not read: that is the back pressure, and at most one buffer is owned. It knows no
-//! socket and no clock.
+//! ```text
+//! COPY ──two full reads, a pipe is to be had──► SPLICE ──source dry, pipe empty──► COPY
+//!  any ──the sink refuses──► owes bytes, does not read ──all written──► goes on
+//! ```
+//! In: a source, a sink, a buffer that others use too, pipes. Out: whether the source has ended, or which of the two broke.
+//! While the sink owes room the source is not read: that is the back pressure, and at most one buffer or one pipe is owned.
+//! While nothing moves nothing is owned. It knows no socket and no clock.
 
-use super::wire::{Sink, Source};
+use super::wire::{Lender, Sink, Source};
 use bytes::{Buf, Bytes};
 use std::{
-    io,
+    io, mem,
     task::{Context, Poll, ready},
 };
 
 /// What one direction owns and has done.
-#[derive(Debug, Default)]
-pub(super) struct Direction {
-    /// What was read and the sink has not taken.
-    left: Bytes,
+#[derive(Debug)]
+pub(super) struct Direction<P> {
+    lane: Lane<P>,
     /// Whether the source said that nothing more comes.
     source_ended: bool,
     bytes: u64,
+    spliced: u64,
+}
+
+#[derive(Debug)]
+enum Lane<P> {
+    Copy {
+        /// What was read and the sink has not taken.
+        left: Bytes,
+        /// Reads in a row that filled the buffer.
+        full_reads: u8,
+    },
+    Splice {
+        pipe: P,
+        /// Bytes in the pipe.
+        held: usize,
+    },
+}
+
+impl<P> Default for Lane<P> {
+    fn default() -> Self {
+        Self::Copy {
+            left: Bytes::new(),
+            full_reads: 0,
+        }
+    }
+}
+
+impl<P> Default for Direction<P> {
+    fn default() -> Self {
+        Self {
+            lane: Lane::default(),
+            source_ended: false,
+            bytes: 0,
+            spliced: 0,
+        }
+    }
 }
 
 /// Which end of a direction failed.
@@ -31,29 +70,51 @@ pub(super) enum Broken {
     Sink(io::Error),
 }
 
-impl Direction {
+impl<P> Direction<P> {
+    /// A direction whose sink is sent these bytes before those of the source.
+    pub(super) fn beginning_with(left: Bytes) -> Self {
+        Self {
+            lane: Lane::Copy {
+                left,
+                full_reads: 0,
+            },
+            ..Self::default()
+        }
+    }
+
     /// Moves bytes until the source has ended and all is written; pending while either end keeps it waiting.
     ///
-    /// After a full buffer it lets other tasks run, so that a bulk transfer does not delay them.
+    /// After a full buffer or pipe it lets other tasks run, so that a bulk transfer does not delay them.
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        source: &impl Source,
-        sink: &impl Sink,
+        source: &impl Source<P>,
+        sink: &impl Sink<P>,
         buffer: &mut [u8],
+        pipes: &impl Lender<P>,
     ) -> Poll<Result<(), Broken>> {
         loop {
             ready!(self.poll_flush(cx, sink)).map_err(Broken::Sink)?;
             if self.source_ended {
+                self.leave_pipe(pipes);
                 return Poll::Ready(Ok(()));
             }
-            let read = ready!(source.poll_read(cx, buffer)).map_err(Broken::Source)?;
-            self.source_ended = read == 0;
-            let taken = self
-                .write(cx, sink, &buffer[..read])
-                .map_err(Broken::Sink)?;
-            self.left = Bytes::copy_from_slice(&buffer[taken..read]);
-            if read == buffer.len() {
+            let is_bulk = match self.lane {
+                Lane::Copy { .. } => {
+                    let is_full = ready!(self.poll_copy(cx, source, sink, buffer))?;
+                    self.change_lane(is_full, pipes);
+                    is_full
+                }
+                Lane::Splice { .. } => match self.poll_splice(cx, source) {
+                    Poll::Ready(moved) => moved?,
+                    Poll::Pending => {
+                        self.leave_pipe(pipes);
+                        return Poll::Pending;
+                    }
+                },
+            };
+            if is_bulk {
+                ready!(self.poll_flush(cx, sink)).map_err(Broken::Sink)?;
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
@@ -65,35 +126,123 @@ impl Direction {
         self.bytes
     }
 
+    /// Those of them that went through a pipe.
+    pub(super) fn spliced(&self) -> u64 {
+        self.spliced
+    }
+
     /// Whether the source is not read now, since it has ended or the sink owes room.
     pub(super) fn is_not_reading(&self) -> bool {
-        self.source_ended || !self.left.is_empty()
+        self.source_ended || self.owed() > 0
     }
 
-    fn poll_flush(&mut self, cx: &mut Context<'_>, sink: &impl Sink) -> Poll<io::Result<()>> {
-        let left = std::mem::take(&mut self.left);
-        let taken = self.write(cx, sink, &left)?;
-        self.left = left.slice(taken..);
-        if self.left.has_remaining() {
-            Poll::Pending
-        } else {
-            Poll::Ready(Ok(()))
+    fn owed(&self) -> usize {
+        match &self.lane {
+            Lane::Copy { left, .. } => left.len(),
+            Lane::Splice { held, .. } => *held,
         }
     }
 
-    /// Writes as much as the sink takes, and says how much; less than all means that it will wake the task.
-    fn write(&mut self, cx: &mut Context<'_>, sink: &impl Sink, bytes: &[u8]) -> io::Result<usize> {
-        let mut taken = 0;
-        while taken < bytes.len() {
-            match sink.poll_write(cx, &bytes[taken..]) {
-                Poll::Ready(written) => taken += written?,
-                Poll::Pending => break,
+    /// Reads once and writes at once; whether the read filled the buffer.
+    fn poll_copy(
+        &mut self,
+        cx: &mut Context<'_>,
+        source: &impl Source<P>,
+        sink: &impl Sink<P>,
+        buffer: &mut [u8],
+    ) -> Poll<Result<bool, Broken>> {
+        let read = ready!(source.poll_read(cx, buffer)).map_err(Broken::Source)?;
+        self.source_ended = read == 0;
+        let taken = write(cx, sink, &buffer[..read]).map_err(Broken::Sink)?;
+        self.bytes += taken as u64;
+        if let Lane::Copy { left, .. } = &mut self.lane {
+            *left = Bytes::copy_from_slice(&buffer[taken..read]);
+        }
+        Poll::Ready(Ok(read == buffer.len()))
+    }
+
+    /// Takes a pipe after the second full read in a row whose bytes are all written.
+    fn change_lane(&mut self, is_full: bool, pipes: &impl Lender<P>) {
+        let Lane::Copy { left, full_reads } = &mut self.lane else {
+            return;
+        };
+        *full_reads = if is_full {
+            full_reads.saturating_add(1)
+        } else {
+            0
+        };
+        if *full_reads >= FULL_READS && left.is_empty() {
+            *full_reads = 0;
+            if let Some(pipe) = pipes.take() {
+                self.lane = Lane::Splice { pipe, held: 0 };
             }
         }
-        self.bytes += taken as u64;
-        Ok(taken)
+    }
+
+    /// Fills the pipe once, which is empty: so Pending means that the source is dry, and nothing else.
+    fn poll_splice(
+        &mut self,
+        cx: &mut Context<'_>,
+        source: &impl Source<P>,
+    ) -> Poll<Result<bool, Broken>> {
+        let Lane::Splice { pipe, held } = &mut self.lane else {
+            return Poll::Ready(Ok(false));
+        };
+        *held = ready!(source.poll_fill(cx, pipe)).map_err(Broken::Source)?;
+        self.source_ended = *held == 0;
+        Poll::Ready(Ok(!self.source_ended))
+    }
+
+    /// Gives the pipe back when it is empty.
+    fn leave_pipe(&mut self, pipes: &impl Lender<P>) {
+        if let Lane::Splice { pipe, held: 0 } = mem::take(&mut self.lane) {
+            pipes.give_back(pipe);
+        }
+    }
+
+    /// Writes what is owed; pending means that the sink will wake the task.
+    fn poll_flush(&mut self, cx: &mut Context<'_>, sink: &impl Sink<P>) -> Poll<io::Result<()>> {
+        match &mut self.lane {
+            Lane::Copy { left, .. } if left.is_empty() => {}
+            Lane::Copy { left, .. } => {
+                let taken = write(cx, sink, left)?;
+                self.bytes += taken as u64;
+                left.advance(taken);
+            }
+            Lane::Splice { pipe, held } => {
+                while *held > 0 {
+                    let moved = ready!(sink.poll_drain(cx, pipe, *held))?;
+                    *held -= moved.min(*held);
+                    self.bytes += moved as u64;
+                    self.spliced += moved as u64;
+                }
+            }
+        }
+        if self.owed() > 0 {
+            return Poll::Pending;
+        }
+        if let Lane::Copy { left, .. } = &mut self.lane {
+            // Its memory goes back at once.
+            *left = Bytes::new();
+        }
+        Poll::Ready(Ok(()))
     }
 }
+
+/// Writes as much as the sink takes, and says how much; less than all means that it will wake the task.
+fn write<P>(cx: &mut Context<'_>, sink: &impl Sink<P>, bytes: &[u8]) -> io::Result<usize> {
+    let mut taken = 0;
+    while taken < bytes.len() {
+        match sink.poll_write(cx, &bytes[taken..]) {
+            Poll::Ready(written) => taken += written?,
+            Poll::Pending => break,
+        }
+    }
+    Ok(taken)
+}
+
+/// Request and answer traffic rarely fills a buffer twice in a row.
+const FULL_READS: u8 = 2;
 
 #[cfg(test)]
 mod tests {
@@ -110,10 +259,18 @@ mod tests {
         taken: RefCell<Vec<u8>>,
     }
 
-    impl Source for Script {
-        fn poll_read(&self, _: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
-            match self.reads.borrow_mut().pop_front() {
-                Some(Ok(bytes)) => {
+    /// A pipe of 40 bytes.
+    type Pipe = RefCell<VecDeque<u8>>;
+
+    impl Script {
+        fn next(&self, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+            let mut reads = self.reads.borrow_mut();
+            match reads.pop_front() {
+                Some(Ok(mut bytes)) => {
+                    let rest = bytes.split_off(buffer.len().min(bytes.len()));
+                    if !rest.is_empty() {
+                        reads.push_front(Ok(rest));
+                    }
                     buffer[..bytes.len()].copy_from_slice(&bytes);
                     Poll::Ready(Ok(bytes.len()))
                 }
@@ -123,7 +280,24 @@ mod tests {
         }
     }
 
-    impl Sink for Script {
+    impl Source<Pipe> for Script {
+        fn poll_read(&self, _: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+            self.next(buffer)
+        }
+
+        fn poll_fill(&self, _: &mut Context<'_>, pipe: &Pipe) -> Poll<io::Result<usize>> {
+            assert!(
+                pipe.borrow().is_empty(),
+                "a pipe is filled when it is empty"
+            );
+            let mut buffer = [0; 40];
+            let read = ready!(self.next(&mut buffer))?;
+            pipe.borrow_mut().extend(&buffer[..read]);
+            Poll::Ready(Ok(read))
+        }
+    }
+
+    impl Sink<Pipe> for Script {
         fn poll_write(&self, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
             match self.room.borrow_mut().pop_front() {
                 Some(Ok(room)) => {
@@ -136,8 +310,43 @@ mod tests {
             }
         }
 
+        fn poll_drain(
+            &self,
+            cx: &mut Context<'_>,
+            pipe: &Pipe,
+            held: usize,
+        ) -> Poll<io::Result<usize>> {
+            let mut pipe = pipe.borrow_mut();
+            assert_eq!(pipe.len(), held);
+            let moved = ready!(self.poll_write(cx, pipe.make_contiguous()))?;
+            pipe.drain(..moved);
+            Poll::Ready(Ok(moved))
+        }
+
         fn finish(&self) -> io::Result<()> {
             Ok(())
+        }
+    }
+
+    /// Lends one pipe, empty.
+    #[derive(Default)]
+    struct OnePipe {
+        is_lent: RefCell<bool>,
+        lent: RefCell<usize>,
+    }
+
+    impl Lender<Pipe> for OnePipe {
+        fn take(&self) -> Option<Pipe> {
+            *self.lent.borrow_mut() += 1;
+            (!self.is_lent.replace(true)).then(Pipe::default)
+        }
+
+        fn give_back(&self, pipe: Pipe) {
+            assert!(
+                pipe.borrow().is_empty(),
+                "a pipe with bytes in it is never pooled"
+            );
+            self.is_lent.replace(false);
         }
     }
 
@@ -149,9 +358,24 @@ mod tests {
         }
     }
 
-    fn poll(direction: &mut Direction, script: &Script) -> Poll<Result<(), Broken>> {
+    fn poll(direction: &mut Direction<Pipe>, script: &Script) -> Poll<Result<(), Broken>> {
+        poll_with(
+            direction,
+            script,
+            &OnePipe {
+                is_lent: true.into(),
+                ..OnePipe::default()
+            },
+        )
+    }
+
+    fn poll_with(
+        direction: &mut Direction<Pipe>,
+        script: &Script,
+        pipes: &OnePipe,
+    ) -> Poll<Result<(), Broken>> {
         let mut cx = Context::from_waker(Waker::noop());
-        direction.poll(&mut cx, script, script, &mut [0; 16])
+        direction.poll(&mut cx, script, script, &mut [0; 16], pipes)
     }
 
     fn reset() -> io::Error {
@@ -170,11 +394,11 @@ mod tests {
             1,
             "the second read waits for room"
         );
-        assert_eq!((direction.bytes(), &direction.left[..]), (2, &b"llo"[..]));
+        assert_eq!((direction.bytes(), direction.owed()), (2, 3));
         script.room.borrow_mut().extend([Ok(3), Ok(5)]);
         assert!(poll(&mut direction, &script).is_pending());
         assert_eq!(*script.taken.borrow(), b"helloworld");
-        assert!(!direction.is_not_reading() && direction.left.is_empty());
+        assert!(!direction.is_not_reading() && direction.owed() == 0);
     }
 
     #[test]
@@ -216,7 +440,85 @@ mod tests {
         assert_eq!(direction.bytes(), 20);
     }
 
+    #[test]
+    fn bulk_goes_through_a_pipe_until_the_source_is_dry() {
+        let script = script(&[&[7; 100]], &[1_000; 20]);
+        let (mut direction, pipes) = (Direction::default(), OnePipe::default());
+        for expected in [16, 32, 72, 100] {
+            assert!(poll_with(&mut direction, &script, &pipes).is_pending());
+            assert_eq!(direction.bytes(), expected, "one buffer or pipe a turn");
+        }
+        assert!(*pipes.is_lent.borrow());
+        assert!(poll_with(&mut direction, &script, &pipes).is_pending());
+        assert!(!*pipes.is_lent.borrow(), "dry: the pipe goes back");
+        assert_eq!(direction.spliced(), 68);
+        script
+            .reads
+            .borrow_mut()
+            .extend([Ok(b"short".to_vec()), Ok(vec![])]);
+        assert!(poll_with(&mut direction, &script, &pipes).is_ready());
+        assert_eq!((direction.bytes(), *pipes.lent.borrow()), (105, 1));
+    }
+
+    #[test]
+    fn without_a_pipe_bulk_is_copied_and_asks_again_later() {
+        let script = script(&[&[7; 100]], &[1_000; 20]);
+        let pipes = OnePipe {
+            is_lent: true.into(),
+            ..OnePipe::default()
+        };
+        let mut direction = Direction::default();
+        for _ in 0..7 {
+            assert!(poll_with(&mut direction, &script, &pipes).is_pending());
+        }
+        assert_eq!((direction.bytes(), direction.spliced()), (100, 0));
+        assert_eq!(*pipes.lent.borrow(), 3, "at every second full read");
+    }
+
+    #[test]
+    fn what_is_put_before_the_source_comes_first() {
+        let script = script(&[b"hello", b""], &[3, 9, 9]);
+        let mut direction = Direction::beginning_with(Bytes::from_static(b"PROXY "));
+        assert!(direction.is_not_reading());
+        assert!(poll(&mut direction, &script).is_ready());
+        assert_eq!(*script.taken.borrow(), b"PROXY hello");
+    }
+
     proptest! {
+        /// Bytes arrive unchanged and in order through copy, splice and any number of switches.
+        #[test]
+        fn bytes_arrive_in_order_through_both_lanes(
+            reads in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 1..200), 0..40),
+            pauses in proptest::collection::vec(any::<bool>(), 40),
+            room in proptest::collection::vec(1_usize..60, 0..200),
+        ) {
+            let sent: Vec<u8> = reads.concat();
+            let (script, pipes) = (Script::default(), OnePipe::default());
+            let mut reads = reads.into_iter().zip(pauses).collect::<VecDeque<_>>();
+            let mut direction = Direction::default();
+            for room in room.into_iter().chain(std::iter::repeat(60)) {
+                script.room.borrow_mut().push_back(Ok(room));
+                // A pause lets the source run dry, so that the lane changes back.
+                while let Some((read, pause)) = reads.pop_front() {
+                    script.reads.borrow_mut().push_back(Ok(read));
+                    if pause {
+                        break;
+                    }
+                }
+                if reads.is_empty() && script.reads.borrow().is_empty() {
+                    script.reads.borrow_mut().push_back(Ok(vec![]));
+                }
+                prop_assert!(direction.owed() <= 40);
+                if poll_with(&mut direction, &script, &pipes).is_ready() {
+                    break;
+                }
+            }
+            prop_assert_eq!(direction.bytes(), sent.len() as u64);
+            prop_assert_eq!(&*script.taken.borrow(), &sent);
+            prop_assert!(!*pipes.is_lent.borrow());
+        }
+
+
         /// Bytes arrive unchanged and in order, whatever is read at once and whatever the sink takes.
         #[test]
         fn bytes_arrive_in_order(
@@ -230,7 +532,7 @@ mod tests {
             // One write per poll, then whatever is left: the sink is full after each.
             for room in room.into_iter().chain(std::iter::repeat(20)) {
                 script.room.borrow_mut().push_back(Ok(room));
-                prop_assert!(direction.left.len() <= 16);
+                prop_assert!(direction.owed() <= 16);
                 if poll(&mut direction, &script).is_ready() {
                     break;
                 }

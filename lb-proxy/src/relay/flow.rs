@@ -5,15 +5,17 @@
 //! In: readiness of two sockets and the time. Out: events. It waits for nothing itself.
 
 use super::{
-    Ended,
+    Ended, Relay,
     direction::{Broken, Direction},
+    pipe::{Lent, Pipes},
     wire::Sink,
 };
 use crate::{
     config::RelayTimeouts,
     reason::{Reason, Side},
 };
-use discovery_core::telemetry::{ByteDirection, ConnectionMetrics};
+use bytes::Bytes;
+use discovery_core::telemetry::{ByteDirection, ConnectionMetrics, ProxyPhase};
 use std::{
     cell::RefCell,
     task::{Context, Poll},
@@ -36,8 +38,9 @@ pub(super) struct Flow<'c> {
     upstream: &'c TcpStream,
     counted: &'c ConnectionMetrics,
     timeouts: RelayTimeouts,
-    up: Direction,
-    down: Direction,
+    pipes: &'c Pipes,
+    up: Direction<Lent>,
+    down: Direction<Lent>,
     up_is_done: bool,
     down_is_done: bool,
     /// The endpoint took no more bytes; what it has sent before is still delivered.
@@ -50,15 +53,16 @@ impl<'c> Flow<'c> {
     pub(super) fn new(
         client: &'c TcpStream,
         upstream: &'c TcpStream,
-        counted: &'c ConnectionMetrics,
-        timeouts: RelayTimeouts,
+        relay: &Relay<'c>,
+        lead: Bytes,
     ) -> Self {
         Self {
             client,
             upstream,
-            counted,
-            timeouts,
-            up: Direction::default(),
+            counted: relay.counted,
+            timeouts: relay.timeouts,
+            pipes: relay.pipes,
+            up: Direction::beginning_with(lead),
             down: Direction::default(),
             up_is_done: false,
             down_is_done: false,
@@ -72,12 +76,16 @@ impl<'c> Flow<'c> {
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
         let before = self.shape();
         let moved = (self.up.bytes(), self.down.bytes());
+        let spliced = self.spliced();
         let ended = BUFFER.with_borrow_mut(|buffer| {
             buffer.resize(BUFFER_BYTES, 0);
             self.poll_up(cx, buffer)
                 .or_else(|| self.poll_down(cx, buffer))
         });
         self.count(moved);
+        if self.spliced() > spliced {
+            self.counted.spliced(self.spliced() - spliced);
+        }
         if let Some(reason) = ended {
             return Poll::Ready(Event::Ended(reason));
         }
@@ -116,8 +124,14 @@ impl<'c> Flow<'c> {
         let is_probe = is_clean && self.client_finished_first && (up, down) == (0, 0);
         Ended {
             reason: if is_probe { Reason::Probe } else { reason },
+            phase: if self.up_is_done || self.down_is_done {
+                ProxyPhase::Last
+            } else {
+                ProxyPhase::Data
+            },
             up,
             down,
+            spliced: self.spliced(),
         }
     }
 
@@ -125,7 +139,10 @@ impl<'c> Flow<'c> {
         if self.up_is_done {
             return None;
         }
-        match self.up.poll(cx, self.client, self.upstream, buffer) {
+        match self
+            .up
+            .poll(cx, self.client, self.upstream, buffer, self.pipes)
+        {
             Poll::Pending => return None,
             Poll::Ready(Ok(())) => {
                 self.client_finished_first |= !self.down_is_done;
@@ -151,7 +168,10 @@ impl<'c> Flow<'c> {
         if self.down_is_done {
             return None;
         }
-        match self.down.poll(cx, self.upstream, self.client, buffer) {
+        match self
+            .down
+            .poll(cx, self.upstream, self.client, buffer, self.pipes)
+        {
             Poll::Pending => return None,
             // All that it sent is delivered; a FIN now would make the client take it for whole.
             Poll::Ready(Ok(())) if self.upstream_failed.is_some() => return self.upstream_failed,
@@ -179,6 +199,10 @@ impl<'c> Flow<'c> {
         if up + down > 0 {
             self.last_activity = Instant::now();
         }
+    }
+
+    fn spliced(&self) -> u64 {
+        self.up.spliced() + self.down.spliced()
     }
 
     /// How long it may be silent, and what it ends as then.

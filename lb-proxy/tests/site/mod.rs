@@ -277,6 +277,16 @@ pub(crate) async fn greeting(stream: &mut TcpStream) -> io::Result<String> {
     }
 }
 
+/// Connects and reads the name of the endpoint. A reset may come so early that the connect itself fails.
+pub(crate) async fn greeted(front: SocketAddr) -> io::Result<String> {
+    greeting(&mut TcpStream::connect(front).await?).await
+}
+
+/// The same from a source address.
+pub(crate) async fn greeted_from(source: IpAddr, front: SocketAddr) -> io::Result<String> {
+    greeting(&mut connect_from(source, front).await?).await
+}
+
 /// Sends a line and expects it back.
 pub(crate) async fn exchange(stream: &mut TcpStream, line: &[u8]) -> io::Result<()> {
     stream.write_all(line).await?;
