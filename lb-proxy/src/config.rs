@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What can be set about the proxy; every default is one constant with its reason.
 
-use crate::{proxy_header::Network, sources::SourceLimits};
+use crate::{proxy_header::Network, register::Registration, sources::SourceLimits};
 use discovery_core::model::NodeName;
 use std::{
     collections::BTreeMap,
@@ -43,6 +43,7 @@ pub struct Config {
     pub(crate) listener_connections_max: Option<usize>,
     pub(crate) sources: SourceLimits,
     pub(crate) pipes_max: Option<usize>,
+    pub(crate) registration: Option<Registration>,
     pub(crate) header_from: BTreeMap<NonZeroU16, Vec<Network>>,
     pub(crate) header_timeout: Duration,
     pub(crate) udp: UdpLimits,
@@ -92,6 +93,13 @@ impl Config {
     #[must_use]
     pub fn self_proof(mut self, proves_itself: bool) -> Self {
         self.proves_itself = proves_itself;
+        self
+    }
+
+    /// Registers this host in the zone's Consul, for each service port that it serves. It needs [`Config::node`].
+    #[must_use]
+    pub fn register(mut self, registration: Registration) -> Self {
+        self.registration = Some(registration);
         self
     }
 
@@ -264,6 +272,7 @@ impl Default for Config {
             listener_connections_max: None,
             sources: SOURCES,
             pipes_max: None,
+            registration: None,
             header_from: BTreeMap::new(),
             header_timeout: HEADER_TIMEOUT,
             udp: UDP,

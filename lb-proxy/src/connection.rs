@@ -11,7 +11,7 @@ use crate::{
     header_in::{Taken, take},
     journal::{Carried, Entry, Journal},
     listeners::Target,
-    lives::Lives,
+    lives::{Life, Lives},
     prove::Proofs,
     proxy_header::{Network, Told, encode},
     reach::Reach,
@@ -21,7 +21,7 @@ use crate::{
 };
 use bytes::Bytes;
 use discovery_core::{
-    model::NodeName,
+    model::{NodeName, Zone},
     store::{Endpoint, ServiceView},
     telemetry::{ConnectionMetrics, ListenerMetrics, ProxyPhase},
 };
@@ -76,12 +76,15 @@ struct Met {
     /// What the endpoint is sent before what the client sends from here on.
     lead: Bytes,
     timeouts: crate::config::RelayTimeouts,
+    life: Arc<Life>,
     _source_permit: crate::admission::SourcePermit,
 }
 
 impl Connection {
     /// Carries the connection to its end.
-    pub(crate) async fn carry(self, listening: Arc<Listening>) {
+    ///
+    /// Its future is what an idle connection costs: so it takes itself apart here, and what it borrows is not moved again.
+    pub(crate) fn carry(self, listening: Arc<Listening>) -> impl Future<Output = ()> + Send {
         let Self {
             client,
             peer,
@@ -90,26 +93,31 @@ impl Connection {
             permit,
         } = self;
         let started = Instant::now();
-        // Boxed, so that an established connection does not keep room for it; it drops the view, which may be large.
-        let met = Box::pin(meet(&client, peer, view, &counted, &listening)).await;
-        let reason = match met {
-            Ok(met) => relay(client, met, &counted, &listening, started).await,
-            Err((reason, phase)) => {
-                reset(client);
-                let entry = Entry {
-                    target: &listening.target,
-                    client: peer,
-                    reason,
-                    phase,
-                    lasted: started.elapsed(),
-                    carried: None,
-                };
-                listening.journal.ended(&entry, &counted);
-                reason
-            }
-        };
-        counted.end(reason);
-        drop(permit);
+        async move {
+            // Boxed, so that an established connection keeps no room for it; it drops the view, which may be large.
+            let met = Box::pin(meet(&client, peer, view, &counted, &listening)).await;
+            let reason = match met {
+                Ok(mut met) => {
+                    let ended = met.relay(&client, &counted, &listening).await;
+                    met.over(client, &ended, &counted, &listening, started)
+                }
+                Err((reason, phase)) => {
+                    reset(client);
+                    let entry = Entry {
+                        target: &listening.target,
+                        client: peer,
+                        reason,
+                        phase,
+                        lasted: started.elapsed(),
+                        carried: None,
+                    };
+                    listening.journal.ended(&entry, &counted);
+                    reason
+                }
+            };
+            counted.end(reason);
+            drop(permit);
+        }
     }
 }
 
@@ -120,7 +128,7 @@ async fn meet(
     view: Arc<ServiceView>,
     counted: &ConnectionMetrics,
     listening: &Listening,
-) -> Result<Met, (Reason, ProxyPhase)> {
+) -> Result<Box<Met>, (Reason, ProxyPhase)> {
     let taken = greet(client, peer, listening).await?;
     let source_permit = listening
         .admission
@@ -156,13 +164,17 @@ async fn meet(
         }
         None => taken.rest,
     };
-    Ok(Met {
+    let life = listening
+        .lives
+        .enter(dialed.in_flight.endpoint(), dialed.address);
+    Ok(Box::new(Met {
         dialed,
         source: taken.client,
         lead,
         timeouts,
+        life,
         _source_permit: source_permit,
-    })
+    }))
 }
 
 /// Takes the PROXY header where one is expected; else the peer is the client.
@@ -201,67 +213,87 @@ fn header_out(
     let zone = endpoint.zone().filter(|_| !endpoint.is_foreign());
     let told = Told {
         unique_id: &id,
-        zone: zone.map(|zone| zone.as_str()),
+        zone: zone.map(Zone::as_str),
         extensions: &taken.extensions,
     };
     encode(version, taken.client, destination, told)
 }
 
-/// Relays to the end, and tells it.
-async fn relay(
-    client: TcpStream,
-    met: Met,
-    counted: &ConnectionMetrics,
-    listening: &Listening,
-    started: Instant,
-) -> Reason {
-    let Met {
-        dialed,
-        source,
-        lead,
-        timeouts,
-        _source_permit,
-    } = met;
-    let Dialed {
-        stream,
-        address,
-        in_flight,
-        candidate,
-        took,
-    } = dialed;
-    let endpoint = in_flight.endpoint();
-    let life = listening.lives.enter(endpoint, address);
-    let relay = Relay {
-        timeouts,
-        counted,
-        pipes: &listening.pipes,
-    };
-    let Ended {
-        reason,
-        phase,
-        up,
-        down,
-        spliced,
-    } = relay
-        .run(client, stream, lead, life.cut(), || life.reason())
-        .await;
-    let entry = Entry {
-        target: &listening.target,
-        client: source,
-        reason,
-        phase,
-        lasted: started.elapsed(),
-        carried: Some(Carried {
-            endpoint: endpoint.identity().as_str(),
+impl Met {
+    /// Relays to the end.
+    async fn relay(
+        &mut self,
+        client: &TcpStream,
+        counted: &ConnectionMetrics,
+        listening: &Listening,
+    ) -> Ended {
+        let relay = Relay {
+            timeouts: &self.timeouts,
+            counted,
+            pipes: &listening.pipes,
+        };
+        let (upstream, life) = (&self.dialed.stream, &self.life);
+        let why = || life.reason();
+        relay
+            .run(client, upstream, &mut self.lead, life.cut(), why)
+            .await
+    }
+
+    /// Closes both sockets and tells how it ended.
+    fn over(
+        self: Box<Self>,
+        client: TcpStream,
+        ended: &Ended,
+        counted: &ConnectionMetrics,
+        listening: &Listening,
+        started: Instant,
+    ) -> Reason {
+        let Dialed {
+            stream,
             address,
-            is_local: !endpoint.is_foreign(),
+            in_flight,
             candidate,
-            dialled: took,
-            up,
-            down,
-            spliced,
-        }),
-    };
-    listening.journal.ended(&entry, counted);
-    reason
+            took,
+        } = self.dialed;
+        if ended.is_reset {
+            reset(client);
+            reset(stream);
+        }
+        let endpoint = in_flight.endpoint();
+        let entry = Entry {
+            target: &listening.target,
+            client: self.source,
+            reason: ended.reason,
+            phase: ended.phase,
+            lasted: started.elapsed(),
+            carried: Some(Carried {
+                endpoint: endpoint.identity().as_str(),
+                address,
+                is_local: !endpoint.is_foreign(),
+                candidate,
+                dialled: took,
+                up: ended.up,
+                down: ended.down,
+                spliced: ended.spliced,
+            }),
+        };
+        listening.journal.ended(&entry, counted);
+        ended.reason
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size<A, B, F: Future>(_: impl FnOnce(A, B) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn the_task_of_a_connection_is_small() {
+        let size = size(Connection::carry);
+        println!("{size} bytes");
+        assert!(size <= 900, "{size} bytes");
+    }
 }

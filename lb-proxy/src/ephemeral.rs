@@ -72,7 +72,7 @@ impl EphemeralPorts {
         for port in open {
             match parts[kept..].last_mut() {
                 Some(last) if last.end().checked_add(1) == Some(port) => {
-                    *last = *last.start()..=port
+                    *last = *last.start()..=port;
                 }
                 _ => parts.push(port..=port),
             }

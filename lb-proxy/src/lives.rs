@@ -8,7 +8,7 @@
 use crate::reason::Reason;
 use discovery_core::{
     model::StateKey,
-    store::{Endpoint, ServiceView},
+    store::{Endpoint, ServiceView, Tier},
 };
 use std::{
     collections::HashMap,
@@ -92,7 +92,7 @@ impl Lives {
         let listed: HashMap<&StateKey, &Endpoint> = view
             .into_iter()
             .flat_map(ServiceView::tiers)
-            .flat_map(|tier| tier.members())
+            .flat_map(Tier::members)
             .map(|endpoint| (endpoint.state_key(), &**endpoint))
             .collect();
         for (key, entry) in known.iter_mut() {

@@ -8,6 +8,7 @@
 use discovery_core::{model::NodeName, store::Reader};
 use std::{
     collections::HashMap,
+    fmt,
     future::pending,
     io,
     net::SocketAddr,
@@ -44,6 +45,18 @@ pub enum Proof {
         /// What is missing.
         cause: Arc<str>,
     },
+}
+
+impl fmt::Display for Proof {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotAsked => f.write_str("not-asked"),
+            Self::Waiting => f.write_str("waiting"),
+            Self::Passed => f.write_str("passed"),
+            Self::Failed { cause } => write!(f, "failed: {cause}"),
+            Self::Impossible { cause } => write!(f, "impossible: {cause}"),
+        }
+    }
 }
 
 /// The probes under way. Clones share them.
@@ -158,6 +171,7 @@ impl Prover {
                 Proof::NotAsked => return pending().await,
                 Proof::Waiting => {}
                 Proof::Failed { .. } => sleep(PROVE_EVERY_UNPROVED).await,
+                Proof::Passed if verdict.misses > 0 => sleep(PROVE_AGAIN).await,
                 Proof::Passed | Proof::Impossible { .. } => sleep(PROVE_EVERY).await,
             }
             let proof = match self.address() {
@@ -166,8 +180,8 @@ impl Prover {
                     cause: "no address of this node is known".into(),
                 },
             };
-            if proof == before && proof == Proof::Waiting {
-                sleep(PROVE_EVERY_UNPROVED).await;
+            if proof == Proof::Waiting {
+                sleep(PROVE_AGAIN).await;
             }
             told.send_if_modified(|known| {
                 let is_other = *known != proof;
@@ -196,6 +210,7 @@ impl Prover {
 /// Counts misses into a verdict; pure.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Verdict {
+    hits: u32,
     misses: u32,
 }
 
@@ -205,13 +220,18 @@ impl Verdict {
         match outcome {
             Ok(()) => {
                 self.misses = 0;
+                self.hits = self.hits.saturating_add(1);
+                if self.hits < HITS_MIN {
+                    return before.clone();
+                }
                 Proof::Passed
             }
             Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => Proof::Impossible {
                 cause: "the node's address is none of this host's".into(),
             },
             Err(error) => {
-                self.misses += 1;
+                self.hits = 0;
+                self.misses = self.misses.saturating_add(1);
                 if self.misses < MISSES_MAX {
                     return before.clone();
                 }
@@ -228,6 +248,12 @@ const PROOF_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// One miss may be the other process of a hand-over taking the connection.
 const MISSES_MAX: u32 = 2;
+
+/// A rule may be on its way while a port is taken over.
+const HITS_MIN: u32 = 2;
+
+/// Between the first proofs of a port, and after a miss.
+const PROVE_AGAIN: Duration = Duration::from_millis(100);
 
 /// Between two proofs: two misses tell within 6 s.
 const PROVE_EVERY: Duration = Duration::from_secs(3);
@@ -278,12 +304,16 @@ mod tests {
         let missed = || Err(io::Error::from(io::ErrorKind::TimedOut));
         let mut verdict = Verdict::default();
         let mut proof = verdict.observe(Ok(()), &Proof::Waiting);
+        assert_eq!(proof, Proof::Waiting, "one success may be luck");
+        proof = verdict.observe(Ok(()), &proof);
         proof = verdict.observe(missed(), &proof);
         assert_eq!(proof, Proof::Passed);
         proof = verdict.observe(Ok(()), &proof);
         proof = verdict.observe(missed(), &proof);
         assert_eq!(proof, Proof::Passed, "a success begins the count anew");
         proof = verdict.observe(missed(), &proof);
+        assert!(matches!(proof, Proof::Failed { .. }));
+        proof = verdict.observe(Ok(()), &proof);
         assert!(matches!(proof, Proof::Failed { .. }));
         assert_eq!(verdict.observe(Ok(()), &proof), Proof::Passed);
     }

@@ -168,6 +168,13 @@ impl StatusHandle {
         Some(table.listeners())
     }
 
+    /// Waits until something is another than at the last call; for ever once the proxy has ended.
+    pub(crate) async fn changed(&mut self) {
+        if self.table.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
     /// Waits until the newest snapshot is acted on and no listener is about to open; then gives a socket to connect to,
     /// of the lowest port that serves, or none when none does.
     pub async fn serving(&self) -> Option<SocketAddr> {

@@ -17,6 +17,7 @@ use crate::{
     own::OwnSockets,
     port::{Port, PortSignals},
     prove::Proofs,
+    register::Registrar,
     relay::Pipes,
     sources::Sources,
     status::{Board, ListenerState, Post, StatusHandle},
@@ -63,7 +64,7 @@ impl Proxy {
         self.board.handle(self.reader.clone())
     }
 
-    /// Serves until `stop`; then every port closes after its backlog is accepted, and the connections go on until the
+    /// Serves until `stop`; then this host leaves Consul, where it is registered, and every port closes after its backlog is accepted, and the connections go on until the
     /// drain timeout or `kill`, whichever is first. Returns when the last has ended. A `kill` without `stop` is both.
     ///
     /// Dropping the future is `kill`. It needs a runtime of tokio with I/O and time.
@@ -71,7 +72,14 @@ impl Proxy {
         let kill = kill.child_token();
         let _killed_when_dropped = kill.clone().drop_guard();
         let mut supervisor = Supervisor::new(self, kill.clone());
-        let serve = stop.run_until_cancelled(supervisor.follow());
+        // Boxed: the client of Consul would make the future of the whole proxy large.
+        let registered = Box::pin(supervisor.registered(stop));
+        let serve = async {
+            tokio::select! {
+                () = supervisor.follow() => {}
+                () = registered => {}
+            }
+        };
         kill.run_until_cancelled(serve).await;
         supervisor.drain().await;
     }
@@ -131,6 +139,30 @@ impl Supervisor {
             refused: BTreeMap::new(),
             ports: TaskTracker::new(),
             kill,
+        }
+    }
+
+    /// Keeps this host registered until `stop`, and until it has left after that.
+    fn registered(&self, stop: CancellationToken) -> impl Future<Output = ()> + use<> {
+        let Proxy {
+            config,
+            reader,
+            board,
+            ..
+        } = &self.proxy;
+        let registrar = config.registration.clone().zip(config.node.clone());
+        let registrar = registrar.map(|(registration, node)| Registrar {
+            registration,
+            node,
+            status: board.handle(reader.clone()),
+            reader: reader.clone(),
+            workers: self.workers.clone(),
+        });
+        async move {
+            match registrar {
+                Some(registrar) => registrar.run(stop).await,
+                None => stop.cancelled().await,
+            }
         }
     }
 

@@ -5,7 +5,10 @@
 //! connections does not hold them up, nor they the connections.
 
 use std::{io, num::NonZeroUsize, thread};
-use tokio::runtime::{Builder, Handle};
+use tokio::{
+    runtime::{Builder, Handle},
+    task::yield_now,
+};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::error;
 
@@ -52,7 +55,15 @@ fn start(number: usize, stop: CancellationToken) -> io::Result<Handle> {
     let handle = runtime.handle().clone();
     thread::Builder::new()
         .name(format!("zonal-proxy-{number}"))
-        .spawn(move || runtime.block_on(stop.cancelled()))?;
+        .spawn(move || {
+            runtime.block_on(async {
+                stop.cancelled().await;
+                // Connections that are cut at the same moment still get their resets.
+                for _ in 0..LAST_TURNS {
+                    yield_now().await;
+                }
+            });
+        })?;
     Ok(handle)
 }
 
@@ -62,6 +73,9 @@ pub(crate) fn threads() -> usize {
         .map_or(1, NonZeroUsize::get)
         .min(THREADS_MAX)
 }
+
+/// A task needs a few turns to end.
+const LAST_TURNS: u32 = 64;
 
 /// Four cores fill a 10 Gbit/s card several times over; an edge host has other things to do.
 const THREADS_MAX: usize = 4;

@@ -6,10 +6,10 @@ mod site;
 use discovery_core::telemetry::{ByteDirection, ConnectFailure};
 use lb_proxy::{Config, Reason};
 use site::{
-    Endpoint, FRONT, Site, assert_reset, connect, connect_from, exchange, free_port, greeted,
-    greeted_from, greeting, pattern, read_all, source, until, within,
+    Endpoint, FRONT, Site, assert_reset, black_hole, connect, connect_from, exchange, free_port,
+    greeted, greeted_from, greeting, pattern, read_all, source, until, within,
 };
-use socket2::{Domain, SockRef, Socket, Type};
+use socket2::SockRef;
 use std::{
     net::{Ipv4Addr, SocketAddr},
     time::{Duration, Instant},
@@ -99,32 +99,6 @@ async fn an_endpoint_that_does_not_answer_costs_one_connect_timeout() {
     until(|| counters.ended(Reason::ConnectTimeout) == 1).await;
     site.kill.cancel();
     site.end(&counters).await;
-}
-
-/// A listener whose queue is full, so that the kernel drops further SYNs.
-struct BlackHole {
-    address: SocketAddr,
-    _kept: Vec<Socket>,
-}
-
-fn black_hole() -> BlackHole {
-    let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    listener
-        .bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())
-        .unwrap();
-    listener.listen(0).unwrap();
-    let address = listener.local_addr().unwrap().as_socket().unwrap();
-    let mut kept = vec![listener];
-    for _ in 0..4 {
-        let client = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        client.set_nonblocking(true).unwrap();
-        let _ = client.connect(&address.into());
-        kept.push(client);
-    }
-    BlackHole {
-        address,
-        _kept: kept,
-    }
 }
 
 #[tokio::test]

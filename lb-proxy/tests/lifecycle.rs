@@ -5,8 +5,8 @@ mod site;
 
 use lb_proxy::{BusyPort, Config, Holder, ListenerState, Reason};
 use site::{
-    Endpoint, Site, assert_reset, connect, exchange, free_port, greeted, greeting, read_all, until,
-    within,
+    Endpoint, Site, assert_reset, carried, connect, exchange, free_port, greeted, greeting,
+    read_all, until, within,
 };
 use std::{
     io::{ErrorKind, Read as _},
@@ -18,13 +18,6 @@ use tokio::{io::AsyncWriteExt, net::TcpStream};
 async fn assert_refused(front: SocketAddr) {
     let error = TcpStream::connect(front).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
-}
-
-/// A connection that is carried.
-async fn carried(front: SocketAddr) -> TcpStream {
-    let mut stream = connect(front).await;
-    greeting(&mut stream).await.unwrap();
-    stream
 }
 
 #[tokio::test]

@@ -15,8 +15,8 @@ mod status;
 
 pub use backoff::{Backoff, BackoffRule};
 pub use consul::{
-    ConsulAddress, ConsulAddressError, ConsulConfig, ConsulSource, ConsulSourceError, Secret,
-    Token, ZoneFrom,
+    ConsulAddress, ConsulAddressError, ConsulAgent, ConsulCallError, ConsulConfig, ConsulHealth,
+    ConsulInstance, ConsulSource, ConsulSourceError, Secret, Token, ZoneFrom,
 };
 pub use kube::{
     KubeConfig, KubeSource, KubeSourceError, Selection, Selector, SelectorError, SliceApi,

@@ -2,7 +2,7 @@
 //! The PROXY protocol, version 1 and 2: what a load balancer in front says of its client, and what we say to endpoints.
 //!
 //! In: the first bytes of a connection. Out: whose it is and how many bytes the header has, or that more are needed, or what
-//! is wrong. Pure; no allocation but for the values of extensions. Source: the HAProxy project's `proxy-protocol.txt`,
+//! is wrong. Pure; no allocation but for the values of extensions. Source: `proxy-protocol.txt` of `HAProxy`,
 //! sections 2.1 and 2.2. A header is taken whole or the connection is reset: guessing would let strangers name themselves.
 
 mod trust;

@@ -7,17 +7,15 @@
 use super::{
     Ended, Relay,
     direction::{Broken, Direction},
-    pipe::{Lent, Pipes},
+    pipe::Lent,
     wire::Sink,
 };
-use crate::{
-    config::RelayTimeouts,
-    reason::{Reason, Side},
-};
+use crate::reason::{Reason, Side};
 use bytes::Bytes;
-use discovery_core::telemetry::{ByteDirection, ConnectionMetrics, ProxyPhase};
+use discovery_core::telemetry::{ByteDirection, ProxyPhase};
 use std::{
     cell::RefCell,
+    mem,
     task::{Context, Poll},
 };
 use tokio::{net::TcpStream, time::Instant};
@@ -36,9 +34,7 @@ pub(super) enum Event {
 pub(super) struct Flow<'c> {
     client: &'c TcpStream,
     upstream: &'c TcpStream,
-    counted: &'c ConnectionMetrics,
-    timeouts: RelayTimeouts,
-    pipes: &'c Pipes,
+    relay: &'c Relay<'c>,
     up: Direction<Lent>,
     down: Direction<Lent>,
     up_is_done: bool,
@@ -53,16 +49,14 @@ impl<'c> Flow<'c> {
     pub(super) fn new(
         client: &'c TcpStream,
         upstream: &'c TcpStream,
-        relay: &Relay<'c>,
-        lead: Bytes,
+        relay: &'c Relay<'c>,
+        lead: &mut Bytes,
     ) -> Self {
         Self {
             client,
             upstream,
-            counted: relay.counted,
-            timeouts: relay.timeouts,
-            pipes: relay.pipes,
-            up: Direction::beginning_with(lead),
+            relay,
+            up: Direction::beginning_with(mem::take(lead)),
             down: Direction::default(),
             up_is_done: false,
             down_is_done: false,
@@ -84,7 +78,7 @@ impl<'c> Flow<'c> {
         });
         self.count(moved);
         if self.spliced() > spliced {
-            self.counted.spliced(self.spliced() - spliced);
+            self.relay.counted.spliced(self.spliced() - spliced);
         }
         if let Some(reason) = ended {
             return Poll::Ready(Event::Ended(reason));
@@ -124,6 +118,7 @@ impl<'c> Flow<'c> {
         let is_probe = is_clean && self.client_finished_first && (up, down) == (0, 0);
         Ended {
             reason: if is_probe { Reason::Probe } else { reason },
+            is_reset: reason != Reason::Ok,
             phase: if self.up_is_done || self.down_is_done {
                 ProxyPhase::Last
             } else {
@@ -141,7 +136,7 @@ impl<'c> Flow<'c> {
         }
         match self
             .up
-            .poll(cx, self.client, self.upstream, buffer, self.pipes)
+            .poll(cx, self.client, self.upstream, buffer, self.relay.pipes)
         {
             Poll::Pending => return None,
             Poll::Ready(Ok(())) => {
@@ -170,7 +165,7 @@ impl<'c> Flow<'c> {
         }
         match self
             .down
-            .poll(cx, self.upstream, self.client, buffer, self.pipes)
+            .poll(cx, self.upstream, self.client, buffer, self.relay.pipes)
         {
             Poll::Pending => return None,
             // All that it sent is delivered; a FIN now would make the client take it for whole.
@@ -191,10 +186,10 @@ impl<'c> Flow<'c> {
     fn count(&mut self, (up, down): (u64, u64)) {
         let (up, down) = (self.up.bytes() - up, self.down.bytes() - down);
         if up > 0 {
-            self.counted.moved(ByteDirection::Up, up);
+            self.relay.counted.moved(ByteDirection::Up, up);
         }
         if down > 0 {
-            self.counted.moved(ByteDirection::Down, down);
+            self.relay.counted.moved(ByteDirection::Down, down);
         }
         if up + down > 0 {
             self.last_activity = Instant::now();
@@ -208,9 +203,9 @@ impl<'c> Flow<'c> {
     /// How long it may be silent, and what it ends as then.
     fn silence(&self) -> (std::time::Duration, Reason) {
         if self.up_is_done || self.down_is_done {
-            (self.timeouts.half_close, Reason::HalfCloseTimeout)
+            (self.relay.timeouts.half_close, Reason::HalfCloseTimeout)
         } else {
-            (self.timeouts.idle, Reason::Idle)
+            (self.relay.timeouts.idle, Reason::Idle)
         }
     }
 

@@ -188,13 +188,12 @@ impl UdpListener {
             .enter(source)
             .map_err(|_| DatagramDrop::LimitSource)?;
         let global = || fleet.permits.clone().try_acquire_owned();
-        let permit = match global() {
-            Ok(permit) => permit,
-            Err(_) => {
-                drop(self.sessions.evict().ok_or(DatagramDrop::LimitGlobal)?);
-                self.metrics.ended(SessionEnd::Evicted);
-                global().map_err(|_| DatagramDrop::LimitGlobal)?
-            }
+        let permit = if let Ok(permit) = global() {
+            permit
+        } else {
+            drop(self.sessions.evict().ok_or(DatagramDrop::LimitGlobal)?);
+            self.metrics.ended(SessionEnd::Evicted);
+            global().map_err(|_| DatagramDrop::LimitGlobal)?
         };
         Ok((permit, of_source))
     }

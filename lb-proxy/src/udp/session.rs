@@ -14,6 +14,7 @@ use discovery_core::{
     store::Endpoint,
     telemetry::{ByteDirection, ConnectFailure, DatagramDrop, SessionEnd, UdpListenerMetrics},
 };
+use rustix::net::{SendFlags, send};
 use std::{
     io,
     net::{IpAddr, SocketAddr},
@@ -133,11 +134,11 @@ impl Session {
     pub(super) fn send(&self, datagram: &[u8]) {
         let shared = &self.shared;
         shared.touch();
-        let sent = match shared.socket.try_send(datagram) {
+        let sent = match shared.transmit(datagram) {
             // The kernel tells with this send that an earlier datagram was refused, and has not sent this one.
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
                 shared.refused();
-                shared.socket.try_send(datagram)
+                shared.transmit(datagram)
             }
             sent => sent,
         };
@@ -179,6 +180,11 @@ impl Session {
 }
 
 impl Shared {
+    /// Sends at once or not at all. tokio's readiness is left aside: a new socket would first have to be polled.
+    fn transmit(&self, datagram: &[u8]) -> io::Result<usize> {
+        Ok(send(&self.socket, datagram, SendFlags::DONTWAIT)?)
+    }
+
     fn touch(&self) {
         let millis = self.began.elapsed().as_millis();
         self.last_used
