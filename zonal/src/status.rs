@@ -103,19 +103,19 @@ fn table(status: &Status, problems: bool) -> String {
     text
 }
 
-/// A source among several: how it stands, and what of it is held back.
+/// A source among several: how it stands, and what of it is overruled.
 fn source_line(source: &SourceReport) -> String {
     let age = source.age_seconds.map_or("never heard".to_owned(), |age| {
         format!("heard {} ago", seconds(age))
     });
     let state = if source.live { "LIVE" } else { "AWAY" };
-    let held_back = match source.held_back {
+    let overruled = match source.overruled {
         0 => String::new(),
-        services => format!(" · {services} services held back"),
+        services => format!(" · {services} services overruled"),
     };
     let relists = relists(source);
     format!(
-        "SOURCE {:<8} {state} {age}{relists}{held_back}",
+        "SOURCE {:<8} {state} {age}{relists}{overruled}",
         source.source
     )
 }
@@ -180,7 +180,7 @@ mod tests {
             ..KindReport::default()
         };
         let mut source: SourceReport = serde_json::from_value(serde_json::json!({
-            "source": "kube", "connected": true, "live": true, "age_seconds": 2.0, "held_back": 0,
+            "source": "kube", "connected": true, "live": true, "age_seconds": 2.0, "overruled": 0,
         }))
         .unwrap();
         assert_eq!(source_line(&source), "SOURCE kube     LIVE heard 2s ago");

@@ -13,7 +13,8 @@ pub(super) use translate::Translator;
 
 use super::{
     decode::{Page, PageError},
-    engine::{Action, Engine, Failure, Listed, Standing},
+    engine::{Action, Engine, Listed, Standing},
+    failure::Failure,
     request::{Asked, Asker},
     resource::Resource,
     seat::Seat,

@@ -6,7 +6,7 @@ use crate::{
     model::{NodeLabels, Zone, ZoneKey, ZoneKeys},
     source::{
         FailureReason, SourceStatus, UpdateSender, WatchState,
-        kube::{engine::Failure, parts::Part, wishes::Wishes},
+        kube::{failure::Failure, parts::Part, wishes::Wishes},
     },
     store::{Kind, Problem, Update},
 };
