@@ -40,6 +40,7 @@ mod dial;
 mod eject;
 mod ephemeral;
 mod header_in;
+mod health_port;
 mod holder;
 mod journal;
 mod limit;

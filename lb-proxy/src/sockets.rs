@@ -106,6 +106,11 @@ fn listener(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     Ok(socket.into())
 }
 
+/// A socket that listens beside the data path.
+pub(crate) fn plain_listener(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    listener(address)
+}
+
 /// A socket for datagrams. Without `SO_REUSEADDR`, by which two UDP sockets could have one port.
 fn datagrams(address: SocketAddr) -> io::Result<std::net::UdpSocket> {
     let socket = socket(address, Type::DGRAM, Protocol::UDP)?;

@@ -10,6 +10,7 @@ use crate::{
     dial::Dialer,
     eject::SharedEjections,
     ephemeral::EphemeralPorts,
+    health_port::HealthPorts,
     journal::Journal,
     limit::connections_max,
     listeners::{Contender, Plan, Slot, Target, plan},
@@ -72,6 +73,7 @@ impl Proxy {
         let kill = kill.child_token();
         let _killed_when_dropped = kill.clone().drop_guard();
         let mut supervisor = Supervisor::new(self, kill.clone());
+        supervisor.leaving = stop.clone();
         // Boxed: the client of Consul would make the future of the whole proxy large.
         let registered = Box::pin(supervisor.registered(stop));
         let serve = async {
@@ -102,6 +104,9 @@ struct Supervisor {
     /// When the last owner of a port has closed it; a port is forgotten with its next owner.
     closing: BTreeMap<Slot, CancellationToken>,
     refused: BTreeMap<Contender, Post>,
+    health: HealthPorts,
+    /// That this host leaves: health checks fail from then on.
+    leaving: CancellationToken,
     ports: TaskTracker,
     kill: CancellationToken,
 }
@@ -137,6 +142,8 @@ impl Supervisor {
             open: BTreeMap::new(),
             closing: BTreeMap::new(),
             refused: BTreeMap::new(),
+            health: HealthPorts::default(),
+            leaving: CancellationToken::new(),
             ports: TaskTracker::new(),
             kill,
         }
@@ -189,6 +196,12 @@ impl Supervisor {
             self.open(target);
         }
         self.report(&plan);
+        let Proxy { config, reader, .. } = &self.proxy;
+        if let Some(node) = &config.node {
+            let addresses = &config.bind_addresses;
+            self.health
+                .follow(snapshot, addresses, node, reader, &self.leaving);
+        }
         self.proxy.board.planned(snapshot.generation());
     }
 

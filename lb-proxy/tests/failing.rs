@@ -255,14 +255,38 @@ async fn an_endpoint_that_comes_back_keeps_its_connections() {
     site.end(&counters).await;
 }
 
+/// What the health port says: status and number of endpoints.
+async fn health(port: SocketAddr) -> (String, String) {
+    let mut stream = TcpStream::connect(port).await.unwrap();
+    stream
+        .write_all(b"GET /anything HTTP/1.1\r\n\r\n")
+        .await
+        .unwrap();
+    let mut text = String::new();
+    within(stream.read_to_string(&mut text)).await.unwrap();
+    let status = text.split(' ').nth(1).unwrap().to_owned();
+    let (_, rest) = text.split_once("\"localEndpoints\":").unwrap();
+    (status, rest.split(',').next().unwrap().to_owned())
+}
+
 #[tokio::test]
-async fn only_terminating_endpoints_serve_while_they_say_so_and_never_when_they_do_not() {
+async fn x18_only_terminating_endpoints_serve_while_they_say_so_with_a_failing_health_check_and_else_never()
+ {
     let endpoints = Endpoint::echoes(2).await;
-    let (mut site, front) = Site::serving(config(), &Vec::from_iter(&endpoints)).await;
+    let config = config().node("edge-a".to_owned().try_into().unwrap());
+    let (mut site, front) = Site::serving(config, &Vec::from_iter(&endpoints)).await;
+    let health_port = free_port();
+    site.fronted("web", front.port(), |front| {
+        front.health_port = std::num::NonZeroU16::new(health_port.port());
+    });
+    site.publish();
+    until(|| std::net::TcpStream::connect(health_port).is_ok()).await;
+    assert_eq!(health(health_port).await, ("200".into(), "2".into()));
     for (name, serving) in [("pod-0", true), ("pod-1", false)] {
         site.terminating("web", name, serving);
     }
     site.publish();
+    assert_eq!(health(health_port).await, ("503".into(), "0".into()));
     for last in 2..42 {
         assert_eq!(greeted_from(source(last), front).await.unwrap(), "pod-0");
     }
@@ -270,8 +294,28 @@ async fn only_terminating_endpoints_serve_while_they_say_so_and_never_when_they_
     site.publish();
     site.state(&ListenerState::Holding).await;
     assert_reset(greeted(front).await);
+    assert_eq!(health(health_port).await, ("503".into(), "0".into()));
     let counters = site.counters(front);
     site.end(&counters).await;
+}
+
+#[tokio::test]
+async fn a_host_that_leaves_is_unhealthy_at_once() {
+    let endpoint = Endpoint::echo("pod-0").await;
+    let config = config().node("edge-a".to_owned().try_into().unwrap());
+    let (mut site, front) = Site::serving(config, &[&endpoint]).await;
+    let health_port = free_port();
+    site.fronted("web", front.port(), |front| {
+        front.health_port = std::num::NonZeroU16::new(health_port.port());
+    });
+    site.publish();
+    until(|| std::net::TcpStream::connect(health_port).is_ok()).await;
+    let old = carried(front).await;
+    site.stop.cancel();
+    site.state(&ListenerState::Draining).await;
+    assert_eq!(health(health_port).await, ("503".into(), "1".into()));
+    drop(old);
+    within(site.running).await.unwrap();
 }
 
 #[tokio::test]

@@ -54,9 +54,7 @@ async fn expecting(
     let front = free_port();
     let port = NonZeroU16::new(front.port()).unwrap();
     let trusted: Vec<Network> = vec![trusted.parse().unwrap()];
-    let config = Config::default()
-        .expect_proxy_header(port, trusted)
-        .header_timeout(Duration::from_millis(400));
+    let config = Config::default().expect_proxy_header(port, trusted);
     let mut site = Site::start(config);
     site.fronted("web", front.port(), |front| front.proxy_protocol = out);
     site.endpoint("web", endpoint);
@@ -72,11 +70,17 @@ fn v2(extensions: &[u8]) -> Vec<u8> {
 }
 
 #[tokio::test]
+async fn x23_headers_go_out_by_the_book_and_come_in_from_friends_in_time_and_in_any_pieces() {
+    endpoints_are_sent_the_golden_header_before_the_clients_bytes().await;
+    the_address_in_a_header_chooses_the_endpoint_and_goes_on_split_at_every_byte().await;
+    a_stranger_a_bad_header_and_a_late_one_are_reset_before_any_dial().await;
+}
+
 async fn endpoints_are_sent_the_golden_header_before_the_clients_bytes() {
     let endpoint = mirror().await;
     let (mut site, front) = Site::serving(Config::default(), &[&endpoint]).await;
     site.fronted("web", front.port(), |front| {
-        front.proxy_protocol = Some(ProxyProtocol::V1)
+        front.proxy_protocol = Some(ProxyProtocol::V1);
     });
     site.publish();
     let (source, got) = sent_on(front, &[b"hello"]).await.unwrap();
@@ -88,7 +92,7 @@ async fn endpoints_are_sent_the_golden_header_before_the_clients_bytes() {
     );
     assert_eq!(String::from_utf8(got).unwrap(), line);
     site.fronted("web", front.port(), |front| {
-        front.proxy_protocol = Some(ProxyProtocol::V2)
+        front.proxy_protocol = Some(ProxyProtocol::V2);
     });
     site.publish();
     let (source, got) = sent_on(front, &[b"hello"]).await.unwrap();
@@ -115,7 +119,6 @@ async fn endpoints_are_sent_the_golden_header_before_the_clients_bytes() {
     assert_eq!(site.end(&counters).await, [("ok", 2)].into());
 }
 
-#[tokio::test]
 async fn the_address_in_a_header_chooses_the_endpoint_and_goes_on_split_at_every_byte() {
     let endpoint = mirror().await;
     let (site, front) = expecting("127.0.0.0/8", &endpoint, Some(ProxyProtocol::V1)).await;
@@ -154,12 +157,11 @@ async fn the_address_in_a_header_chooses_the_endpoint_and_goes_on_split_at_every
     assert!(ended.keys().eq([&"ok"]));
 }
 
-#[tokio::test]
 async fn a_stranger_a_bad_header_and_a_late_one_are_reset_before_any_dial() {
-    let (told, mut heard) = tokio::sync::mpsc::unbounded_channel();
+    let (told, mut heard) = tokio::sync::mpsc::channel(9);
     let endpoint = Endpoint::new("pod-0", move |_| {
         let told = told.clone();
-        async move { told.send(()).map_err(std::io::Error::other) }
+        async move { told.send(()).await.map_err(std::io::Error::other) }
     })
     .await;
     let (site, front) = expecting("127.0.0.0/8", &endpoint, None).await;
@@ -179,7 +181,7 @@ async fn a_stranger_a_bad_header_and_a_late_one_are_reset_before_any_dial() {
     assert_reset(read_all(&mut late).await.1);
     let waited = started.elapsed();
     assert!(
-        waited >= Duration::from_millis(390) && waited < Duration::from_millis(1_400),
+        waited >= Duration::from_millis(2_990) && waited < Duration::from_secs(4),
         "{waited:?}"
     );
     let mut left = connect(front).await;

@@ -276,6 +276,6 @@ async fn client(hosts: &[&str]) {
         }
         bytes * 8 * 1_000 / u64::try_from(started.elapsed().as_millis()).unwrap()
     };
-    read_for(Duration::from_secs(1)).await;
-    println!("said {}", read_for(Duration::from_secs(3)).await);
+    read_for(Duration::from_millis(500)).await;
+    println!("said {}", read_for(Duration::from_secs(2)).await);
 }
