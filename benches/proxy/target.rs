@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What is measured: our proxy, HAProxy in three ways, nginx, and no proxy at all.
+//! What is measured: our proxy, `HAProxy` in three ways, nginx, and no proxy at all.
 
 use crate::stage::{FRONT_PORT, backends};
 use anyhow::Context as _;
@@ -84,10 +84,11 @@ impl Target {
             ""
         };
         let maxconn = if self == Self::HaProxy { 9_900 } else { 4_000 };
-        let servers: String = backends()
+        let servers: Vec<_> = backends()
             .enumerate()
             .map(|(number, address)| format!("  server s{number} {address}\n"))
             .collect();
+        let servers = servers.concat();
         format!(
             "global\n  nbthread 1\n  maxconn {maxconn}\n  {tuned}\n\
              defaults\n  mode tcp\n  timeout connect 5s\n  timeout client 300s\n  timeout server 300s\n  {splice}\n\
@@ -97,9 +98,10 @@ impl Target {
 }
 
 fn nginx(folder: &Path) -> String {
-    let servers: String = backends()
+    let servers: Vec<_> = backends()
         .map(|address| format!("server {address};"))
         .collect();
+    let servers = servers.concat();
     format!(
         "load_module /usr/lib/nginx/modules/ngx_stream_module.so;\n\
          daemon off; master_process off; worker_processes 1; pid {}/nginx.pid; error_log /dev/null;\n\

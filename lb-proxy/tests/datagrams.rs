@@ -167,7 +167,7 @@ async fn x22_datagrams_of_every_length_pass_whole() {
         client.send(&[number; 1_200]).await.unwrap();
     }
     let mut got = std::collections::BTreeSet::new();
-    let mut answer = [0; 65_536];
+    let mut answer = vec![0; 65_536];
     for _ in 0..50 {
         let read = within(client.recv(&mut answer)).await.unwrap();
         assert_eq!(read, 1_200);
