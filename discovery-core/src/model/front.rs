@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What a Service asks of the proxy in front of it: its own fields, and the annotations that begin with `zonal.dev/proxy-`.
+//! What a Service asks of the proxy in front of it: its own fields, `zonal.dev/hash-on`, and the annotations that begin with
+//! `zonal.dev/proxy-`.
 
 use serde::{Deserialize, Serialize};
 use std::num::{NonZeroU16, NonZeroU32};
@@ -22,8 +23,8 @@ pub struct Front {
     pub health_port: Option<NonZeroU16>,
     /// Whether it is being deleted: nothing new is taken, what is carried may finish.
     pub is_deleting: bool,
-    /// What keeps a client at its endpoint: annotation `zonal.dev/proxy-affinity`. `sessionAffinity: ClientIP` is
-    /// [`Affinity::Source`], whatever the annotation says.
+    /// What keeps a client at its endpoint: annotation `zonal.dev/hash-on`, as far as a proxy can see it.
+    /// `sessionAffinity: ClientIP` is [`Affinity::Source`], whatever the annotation says.
     pub affinity: Affinity,
     /// The PROXY protocol that its endpoints expect: annotation `zonal.dev/proxy-protocol`.
     pub proxy_protocol: Option<ProxyProtocol>,

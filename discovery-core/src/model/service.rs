@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A service: its name, its ports, and what its annotations ask of us.
 
-use super::{Front, ModelError, Scope, is_object_name};
+use super::{Balancing, Front, ModelError, Scope, is_object_name};
 use serde::{Deserialize, Serialize};
 use std::{fmt, num::NonZeroU16, str::FromStr, sync::Arc};
 
@@ -232,6 +232,9 @@ pub struct Service {
     /// What it asks of the proxy in front of it.
     #[serde(default, skip_serializing_if = "Front::is_default")]
     pub front: Front,
+    /// How its endpoints are to be picked.
+    #[serde(default)]
+    pub balancing: Balancing,
 }
 
 impl Service {
@@ -250,6 +253,7 @@ impl Service {
             owns_node_ports: false,
             host_port: None,
             front: Front::default(),
+            balancing: Balancing::default(),
         }
     }
 }

@@ -19,6 +19,7 @@ mod consul;
 mod kube;
 mod manifest;
 mod object;
+mod permissions;
 mod reason;
 mod selector;
 mod slice_api;
@@ -33,6 +34,7 @@ pub use consul::{
 #[cfg(feature = "kube")]
 pub use kube::{KubeConfig, KubeSource, KubeSourceError};
 pub use manifest::{Manifest, ManifestContent, ManifestError};
+pub use permissions::{Permissions, Right, Verdict};
 pub use reason::FailureReason;
 pub use selector::{Selection, Selector, SelectorError};
 pub use slice_api::{SliceApi, UnknownSliceApi};

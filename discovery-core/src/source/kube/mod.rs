@@ -24,6 +24,7 @@ mod items;
 mod names;
 mod pace;
 mod parts;
+mod permissions;
 mod request;
 mod resource;
 mod scope;
@@ -36,7 +37,7 @@ mod wishes;
 
 pub use config::{KubeConfig, KubeSourceError};
 
-use super::{SourceStatus, UpdateSender, WatchState};
+use super::{Permissions, SourceStatus, UpdateSender, WatchState};
 use crate::{
     model::{Zone, ZoneKey},
     store::{Kind, SourceId, Update},
@@ -113,6 +114,13 @@ impl KubeSource {
         for kind in Kind::ALL {
             self.status.set_connected(kind, false);
         }
+    }
+
+    /// Asks for the server's version, for whom it takes us, and for each right that [`KubeSource::run`] needs. Bounded in
+    /// time; what is not answered is unknown.
+    pub async fn permissions(&self) -> Permissions {
+        let agent = concat!("zonal-permissions/", env!("CARGO_PKG_VERSION"));
+        permissions::permissions(&self.config, &self.asker(agent.to_owned())).await
     }
 
     fn asker(&self, user_agent: String) -> Asker {
@@ -284,6 +292,7 @@ impl Run<'_> {
             resource,
             not_served: not_served.cloned(),
             is_announced: false,
+            objects: 0,
         }
     }
 }

@@ -3,12 +3,13 @@
 
 use super::{
     Flaw, Flaws, Format, Meta, Raw,
+    balancing::balancing,
     meta::{nullable, object},
     port::{RawPort, ports, short},
 };
 use crate::{
     model::{
-        Affinity, Front, HostPort, ModelError, ProxyProtocol, Scope, Service, ServiceKind,
+        Affinity, Front, HashOn, HostPort, ModelError, ProxyProtocol, Scope, Service, ServiceKind,
         ServiceName, ServicePort, TopologyMode, TrafficDistribution, TrafficPolicy, ZoneKeys,
         ZonePolicy,
     },
@@ -70,6 +71,7 @@ fn service(raw: &RawService, flaws: &mut Flaws) -> Result<Service, Flaw> {
             port: port.number,
             node_port: port.node_port,
         });
+    let balancing = balancing(meta, flaws);
     Ok(Service {
         name,
         ports: ports.collect(),
@@ -82,13 +84,18 @@ fn service(raw: &RawService, flaws: &mut Flaws) -> Result<Service, Flaw> {
         publish_not_ready: raw.spec.publish_not_ready_addresses.unwrap_or(false),
         owns_node_ports: meta.label(SERVICE_PROXY_NAME) == Some(OUR_NAME),
         host_port: annotation(meta, HOST_PORT, flaws, host_port),
-        front: front(raw, flaws),
+        front: front(raw, balancing.hash_on, flaws),
+        balancing,
     })
 }
 
-fn front(raw: &RawService, flaws: &mut Flaws) -> Front {
+fn front(raw: &RawService, hash_on: Option<HashOn>, flaws: &mut Flaws) -> Front {
     let (meta, spec) = (&raw.metadata, &raw.spec);
-    let affinity = annotation(meta, AFFINITY, flaws, affinity).unwrap_or_default();
+    let affinity = match hash_on {
+        None | Some(HashOn::SourceIp) => Affinity::Source,
+        Some(HashOn::SourceIpPort) => Affinity::SourcePort,
+        Some(HashOn::Key | HashOn::None) => Affinity::None,
+    };
     let is_sticky = spec.session_affinity.as_deref() == Some("ClientIP");
     let is_local = spec.external_traffic_policy.as_deref() == Some("Local");
     Front {
@@ -114,7 +121,7 @@ fn front(raw: &RawService, flaws: &mut Flaws) -> Front {
     }
 }
 
-fn annotation<T>(
+pub(super) fn annotation<T>(
     meta: &Meta,
     key: &str,
     flaws: &mut Flaws,
@@ -244,18 +251,6 @@ fn host_port(text: &str) -> Result<HostPort, String> {
     })
 }
 
-fn affinity(text: &str) -> Result<Affinity, String> {
-    match text {
-        "source" => Ok(Affinity::Source),
-        "source-port" => Ok(Affinity::SourcePort),
-        "none" => Ok(Affinity::None),
-        other => Err(format!(
-            "{:?} is none of source, source-port, none",
-            short(other)
-        )),
-    }
-}
-
 fn proxy_protocol(text: &str) -> Result<ProxyProtocol, String> {
     match text {
         "v1" => Ok(ProxyProtocol::V1),
@@ -283,7 +278,6 @@ const POOL_KEYS: &str = "openyurt.io/topologyKeys";
 const POOL_LABEL: &str = "apps.openyurt.io/nodepool";
 const TOPOLOGY_MODE: &str = "service.kubernetes.io/topology-mode";
 const HOST_PORT: &str = "zonal.dev/host-port";
-const AFFINITY: &str = "zonal.dev/proxy-affinity";
 const PROXY_PROTOCOL: &str = "zonal.dev/proxy-protocol";
 const IDLE_SECONDS: &str = "zonal.dev/proxy-idle-seconds";
 const UDP_REPLIES: &str = "zonal.dev/proxy-udp-replies";

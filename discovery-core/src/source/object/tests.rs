@@ -3,8 +3,9 @@
 
 use super::*;
 use crate::model::{
-    Affinity, Conditions, Front, NodeReadiness, Protocol, ProxyProtocol, ServiceKind, TopologyMode,
-    TrafficDistribution, TrafficPolicy, ZonePolicy,
+    Affinity, Balancing, Conditions, Front, HashOn, LoadFactor, NodeReadiness, Placement,
+    PlacementWish, Protocol, ProxyProtocol, ServiceKind, SlowStart, SpillBelow, TopologyMode,
+    TrafficDistribution, TrafficPolicy, WithoutKey, ZonePolicy,
 };
 use serde_json::json;
 
@@ -496,7 +497,7 @@ fn a_service_tells_how_it_wants_to_be_fronted() {
         "metadata": {
             "deletionTimestamp": "2026-11-25T00:00:00Z",
             "annotations": {
-                "zonal.dev/proxy-affinity": "source-port", "zonal.dev/proxy-protocol": "v2",
+                "zonal.dev/hash-on": "source-ip-port", "zonal.dev/proxy-protocol": "v2",
                 "zonal.dev/proxy-idle-seconds": "90", "zonal.dev/proxy-udp-replies": "1",
             },
         },
@@ -515,10 +516,68 @@ fn a_service_tells_how_it_wants_to_be_fronted() {
         }
     );
     let sticky = front(json!({
-        "metadata": {"annotations": {"zonal.dev/proxy-affinity": "none"}},
+        "metadata": {"annotations": {"zonal.dev/hash-on": "none"}},
         "spec": {"sessionAffinity": "ClientIP"},
     }));
     assert_eq!(sticky.affinity, Affinity::Source);
+}
+
+#[test]
+fn a_service_tells_how_it_is_to_be_picked() {
+    let reading = service(json!({"metadata": {"annotations": {
+        "zonal.dev/hash-on": "source-ip-port",
+        "zonal.dev/hash-algorithm": "maglev",
+        "zonal.dev/balance": "ewma",
+        "zonal.dev/bounded-load": "1.25",
+        "zonal.dev/slow-start": "30s",
+        "zonal.dev/spill-below": "70",
+        "zonal.dev/weights": "web-canary-*=10",
+    }}}));
+    let Object::Service(service) = &reading.objects[0] else {
+        panic!("no service")
+    };
+    let asked = Balancing {
+        hash_on: Some(HashOn::SourceIpPort),
+        placement: PlacementWish::Known(Placement::MaglevV1),
+        without_key: WithoutKey::Ewma,
+        load_factor: LoadFactor::new(125),
+        slow_start: SlowStart::new(30),
+        spill_below: SpillBelow::new(70),
+        weights: "web-canary-*=10".parse().unwrap(),
+    };
+    assert_eq!((&service.balancing, reading.flaws.len()), (&asked, 0));
+}
+
+#[test]
+fn a_bad_wish_about_picking_is_named_and_an_unknown_placement_is_kept() {
+    for (key, value) in [
+        ("hash-on", "cookie"),
+        ("balance", "fastest"),
+        ("bounded-load", "0.5"),
+        ("slow-start", "soon"),
+        ("spill-below", "1000"),
+        ("weights", "web=4294967296"),
+        ("hash-algorithm", "ring/v2"),
+    ] {
+        let key = format!("zonal.dev/{key}");
+        let reading = service(json!({"metadata": {"annotations": {&key: value}}}));
+        assert_eq!(
+            reading.flaws[0].place,
+            format!("metadata.annotations[{key}]")
+        );
+        let Object::Service(service) = &reading.objects[0] else {
+            panic!("no service")
+        };
+        let expected = Balancing {
+            placement: if value == "ring/v2" {
+                value.into()
+            } else {
+                PlacementWish::default()
+            },
+            ..Balancing::default()
+        };
+        assert_eq!(service.balancing, expected, "{key}");
+    }
 }
 
 #[test]
@@ -544,10 +603,6 @@ fn bad_wishes_of_a_service_are_named_and_the_rest_is_kept() {
         (
             annotated("zonal.dev/host-port", json!("http")),
             "metadata.annotations[zonal.dev/host-port]",
-        ),
-        (
-            annotated("zonal.dev/proxy-affinity", json!("cookie")),
-            "metadata.annotations[zonal.dev/proxy-affinity]",
         ),
         (
             annotated("zonal.dev/proxy-protocol", json!("v3")),
