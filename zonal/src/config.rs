@@ -10,13 +10,14 @@ use discovery_core::{
     config::{self, ConfigError},
     model::{AddressRules, CidrMap, ModelError, NodeName, Unlocated, Zone, ZoneKeys, ZonePolicy},
     runtime::{AgentSocketConfig, RuntimeConfig, SourceConfig},
-    source::{KubeConfig, PeerUids},
+    source::{ConsulAddressError, ConsulAgent, KubeConfig, PeerUids, Token},
     store::{HoldRule, MergeRules},
 };
+use lb_proxy::Registration;
 use serde::Deserialize;
 use std::{
     collections::BTreeMap,
-    net::{Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
     time::Duration,
 };
@@ -63,6 +64,21 @@ struct RawDns {
 struct RawProxy {
     enabled: Option<bool>,
     drain_seconds: Option<u64>,
+    register: RawRegister,
+}
+
+/// At which Consul agent this host is registered for what it fronts.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawRegister {
+    consul: Option<String>,
+    token_file: Option<PathBuf>,
+    ca_file: Option<PathBuf>,
+    address: Option<IpAddr>,
+    tags: Vec<String>,
+    weight: Option<u32>,
+    ttl_seconds: Option<u64>,
+    leave_wait_seconds: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -110,7 +126,9 @@ pub(crate) struct DnsConfig {
 /// The proxy face.
 #[derive(Debug)]
 pub(crate) struct ProxyConfig {
+    pub(crate) node: NodeName,
     pub(crate) drain: Duration,
+    pub(crate) registration: Option<Registration>,
 }
 
 impl DnsConfig {
@@ -130,7 +148,14 @@ impl DnsConfig {
 impl ProxyConfig {
     /// The configuration of the proxy.
     pub(crate) fn face(&self) -> lb_proxy::Config {
-        lb_proxy::Config::default().drain_timeout(self.drain)
+        let config = lb_proxy::Config::default()
+            .node(self.node.clone())
+            .self_proof(true)
+            .drain_timeout(self.drain);
+        match &self.registration {
+            Some(registration) => config.register(registration.clone()),
+            None => config,
+        }
     }
 }
 
@@ -159,13 +184,13 @@ impl AgentConfig {
         let view = ViewConfig::check(&args.source, raw.node_name, raw.zone)?;
         let allows_loopback = args.source.allow_loopback_endpoints || raw.allow_loopback_endpoints;
         let sources = Sources::check(args, raw.source)?;
+        let node = view.node.clone();
         let runtime = view
             .runtime(sources, AddressRules::new(allows_loopback, own))
             .state(|state| state.holds(holds))
             .snapshot_folder(args.snapshot_folder.clone().or(raw.snapshot.folder));
-        let proxy = (!args.no_proxy && raw.proxy.enabled.unwrap_or(true)).then(|| ProxyConfig {
-            drain: raw.proxy.drain_seconds.map_or(DRAIN, Duration::from_secs),
-        });
+        let is_proxy = !args.no_proxy && raw.proxy.enabled.unwrap_or(true);
+        let proxy = is_proxy.then(|| proxy(node, raw.proxy)).transpose()?;
         Ok(Self {
             runtime,
             dns,
@@ -378,6 +403,40 @@ fn socket(args: &AgentArgs, raw: RawAgent) -> Result<Option<AgentSocketConfig>, 
     Ok(Some(config))
 }
 
+fn proxy(node: NodeName, raw: RawProxy) -> Result<ProxyConfig, Failure> {
+    Ok(ProxyConfig {
+        node,
+        drain: raw.drain_seconds.map_or(DRAIN, Duration::from_secs),
+        registration: registration(raw.register)?,
+    })
+}
+
+fn registration(raw: RawRegister) -> Result<Option<Registration>, Failure> {
+    let Some(address) = raw.consul else {
+        return Ok(None);
+    };
+    let refuse = |text: String| Failure::new(Code::ConfigInvalid, text);
+    let address = address
+        .parse()
+        .map_err(|error: ConsulAddressError| refuse(error.to_string()))?;
+    let token = raw.token_file.map_or(Token::Anonymous, Token::File);
+    let agent = ConsulAgent::new(address, token, raw.ca_file.as_deref()).map_err(refuse)?;
+    let mut registration = Registration::new(agent).tags(raw.tags);
+    if let Some(address) = raw.address {
+        registration = registration.address(address);
+    }
+    if let Some(weight) = raw.weight {
+        registration = registration.weight(weight);
+    }
+    if let Some(seconds) = raw.ttl_seconds.filter(|seconds| *seconds > 0) {
+        registration = registration.ttl(Duration::from_secs(seconds));
+    }
+    if let Some(seconds) = raw.leave_wait_seconds {
+        registration = registration.leave_wait(Duration::from_secs(seconds));
+    }
+    Ok(Some(registration))
+}
+
 fn invalid(error: &ModelError) -> Failure {
     Failure::caused(Code::ConfigInvalid, error)
 }
@@ -396,14 +455,11 @@ fn file_failure(error: &ConfigError) -> Failure {
 }
 
 /// Consul's own default.
-pub(crate) const DNS_LISTEN: SocketAddr =
-    SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8600);
+pub(crate) const DNS_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8600);
 /// Loopback only: whoever may log in here may look.
-pub(crate) const ADMIN_LISTEN: SocketAddr =
-    SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9690);
+pub(crate) const ADMIN_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9690);
 /// Scrapers and probes come from outside.
-const METRICS_LISTEN: SocketAddr =
-    SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 9691);
+const METRICS_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 9691);
 /// The default grace period of a pod.
 const DRAIN: Duration = Duration::from_secs(25);
 
@@ -419,7 +475,8 @@ mod tests {
                     unlocated: cidr-map, networks: {10.1.0.0/16: mall-1}},
              source: {static: mall.yaml, mass_change_hold_seconds: 60},
              dns: {enabled: true, listen: ['127.0.0.1:53'], domain: corp, ttl_seconds: 3},
-             proxy: {enabled: false, drain_seconds: 5}, admin: {listen: '127.0.0.1:1'},
+             proxy: {enabled: false, drain_seconds: 5, register: {consul: '127.0.0.1:8500', token_file: /t,
+                    address: 10.0.0.1, tags: [lan], weight: 10, ttl_seconds: 10, leave_wait_seconds: 10}}, admin: {listen: '127.0.0.1:1'},
              metrics: {listen: '127.0.0.1:2'}, snapshot: {folder: /tmp/x},
              agent: {socket: /run/zonal/agent.sock, mode: '0660', uids: [1000], any_uid: false, clients_max: 9}, allow_loopback_endpoints: true}";
         let raw: RawConfig = config::parse("zonal.yaml", text).unwrap();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The key of a request and the positions of virtual nodes: XXH3-64 and SplitMix64.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use xxhash_rust::{xxh3::xxh3_64, xxh64::xxh64};
 
 /// A point of the 64-bit circle.
@@ -34,6 +34,23 @@ impl HashKey {
             IpAddr::V4(v4) => Self::of(&v4.octets()),
             IpAddr::V6(v6) => Self::of(&v6.octets()),
         }
+    }
+
+    /// The key of a source address and port: the bytes of [`HashKey::of_source`], then the port, big end first.
+    pub fn of_source_port(source: SocketAddr) -> Self {
+        let mut bytes = [0; 18];
+        let length = match source.ip().to_canonical() {
+            IpAddr::V4(v4) => {
+                bytes[..4].copy_from_slice(&v4.octets());
+                4
+            }
+            IpAddr::V6(v6) => {
+                bytes[..16].copy_from_slice(&v6.octets());
+                16
+            }
+        };
+        bytes[length..length + 2].copy_from_slice(&source.port().to_be_bytes());
+        Self::of(&bytes[..length + 2])
     }
 
     /// The key as Envoy, gRPC and Skipper hash it, for the placement `ring/envoy`: XXH64 with seed 0.
@@ -125,6 +142,14 @@ mod tests {
         assert_eq!(position("10.0.0.2:8080", 1), 0x43a8_2ae4_08bc_fe6e);
         assert_eq!(xxh3_64(b"10.0.0.3:8080"), 0xb147_54ea_ae2a_6aa4);
         assert_eq!(position("10.0.0.3:8080", 1), 0xcfe3_25ce_038b_ce5d);
+    }
+
+    #[test]
+    fn a_source_with_its_port_is_a_key_of_its_own() {
+        let key = |source: &str| HashKey::of_source_port(source.parse().unwrap());
+        assert_eq!(key("10.1.2.3:258"), HashKey::of(&[10, 1, 2, 3, 1, 2]));
+        assert_eq!(key("[::ffff:10.1.2.3]:258"), key("10.1.2.3:258"));
+        assert_ne!(key("10.1.2.3:259"), key("10.1.2.3:258"));
     }
 
     #[test]

@@ -8,6 +8,7 @@
 mod balancing;
 mod condition;
 mod endpoint;
+mod front;
 mod identity;
 mod node;
 mod placement;
@@ -20,6 +21,7 @@ mod zone;
 pub use balancing::{Balancing, HashOn, LoadFactor, SlowStart, SpillBelow, WithoutKey};
 pub use condition::{Conditions, Reason, Standing};
 pub use endpoint::{AddressClass, AddressRules, Hints, Slice, SliceEndpoint, SliceKey, SlicePort};
+pub use front::{Affinity, Front, ProxyProtocol, TrafficPolicy};
 pub use identity::{Identity, StateKey, TargetRef, Uid};
 pub use node::{Node, NodeLabels, NodeName, NodeReadiness};
 pub use placement::{Placement, PlacementWish};

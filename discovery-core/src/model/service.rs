@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A service: its name, its ports, and what its annotations ask of us.
 
-use super::{Balancing, ModelError, Scope, is_object_name};
+use super::{Balancing, Front, ModelError, Scope, is_object_name};
 use serde::{Deserialize, Serialize};
 use std::{fmt, num::NonZeroU16, str::FromStr, sync::Arc};
 
@@ -229,6 +229,9 @@ pub struct Service {
     pub owns_node_ports: bool,
     /// The host port of the annotation `zonal.dev/host-port`, for the first TCP port.
     pub host_port: Option<HostPort>,
+    /// What it asks of the proxy in front of it.
+    #[serde(default, skip_serializing_if = "Front::is_default")]
+    pub front: Front,
     /// How its endpoints are to be picked.
     #[serde(default)]
     pub balancing: Balancing,
@@ -249,6 +252,7 @@ impl Service {
             publish_not_ready: false,
             owns_node_ports: false,
             host_port: None,
+            front: Front::default(),
             balancing: Balancing::default(),
         }
     }

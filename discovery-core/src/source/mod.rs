@@ -34,8 +34,8 @@ pub(crate) use agent::{
 pub use backoff::{Backoff, BackoffRule};
 #[cfg(feature = "consul")]
 pub use consul::{
-    ConsulAddress, ConsulAddressError, ConsulConfig, ConsulSource, ConsulSourceError, Secret,
-    Token, ZoneFrom,
+    ConsulAddress, ConsulAddressError, ConsulAgent, ConsulCallError, ConsulConfig, ConsulHealth,
+    ConsulInstance, ConsulSource, ConsulSourceError, Secret, Token, ZoneFrom,
 };
 #[cfg(feature = "kube")]
 pub use kube::{KubeConfig, KubeSource, KubeSourceError};

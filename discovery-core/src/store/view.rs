@@ -54,6 +54,11 @@ impl Endpoint {
         &self.identity
     }
 
+    /// What tells it from another pod of the same name: what is counted about it hangs on this.
+    pub fn state_key(&self) -> &StateKey {
+        &self.state_key
+    }
+
     /// Its addresses, one per family, IPv4 first.
     pub fn addresses(&self) -> &[IpAddr] {
         &self.addresses

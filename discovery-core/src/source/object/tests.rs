@@ -3,8 +3,9 @@
 
 use super::*;
 use crate::model::{
-    Balancing, Conditions, HashOn, LoadFactor, NodeReadiness, Placement, PlacementWish, Protocol,
-    ServiceKind, SlowStart, SpillBelow, TopologyMode, TrafficDistribution, WithoutKey, ZonePolicy,
+    Affinity, Balancing, Conditions, Front, HashOn, LoadFactor, NodeReadiness, Placement,
+    PlacementWish, Protocol, ProxyProtocol, ServiceKind, SlowStart, SpillBelow, TopologyMode,
+    TrafficDistribution, TrafficPolicy, WithoutKey, ZonePolicy,
 };
 use serde_json::json;
 
@@ -486,6 +487,42 @@ fn a_service_tells_what_it_asks_of_us() {
 }
 
 #[test]
+fn a_service_tells_how_it_wants_to_be_fronted() {
+    let front = |rest: Value| match &service(rest).objects[0] {
+        Object::Service(service) => service.front.clone(),
+        _ => panic!("no service"),
+    };
+    assert!(front(json!({})).is_default());
+    let all = front(json!({
+        "metadata": {
+            "deletionTimestamp": "2026-11-25T00:00:00Z",
+            "annotations": {
+                "zonal.dev/hash-on": "source-ip-port", "zonal.dev/proxy-protocol": "v2",
+                "zonal.dev/proxy-idle-seconds": "90", "zonal.dev/proxy-udp-replies": "1",
+            },
+        },
+        "spec": {"externalTrafficPolicy": "Local", "healthCheckNodePort": 31000},
+    }));
+    assert_eq!(
+        all,
+        Front {
+            traffic_policy: TrafficPolicy::Local,
+            health_port: std::num::NonZeroU16::new(31_000),
+            is_deleting: true,
+            affinity: Affinity::SourcePort,
+            proxy_protocol: Some(ProxyProtocol::V2),
+            idle_seconds: std::num::NonZeroU32::new(90),
+            udp_replies: Some(1),
+        }
+    );
+    let sticky = front(json!({
+        "metadata": {"annotations": {"zonal.dev/hash-on": "none"}},
+        "spec": {"sessionAffinity": "ClientIP"},
+    }));
+    assert_eq!(sticky.affinity, Affinity::Source);
+}
+
+#[test]
 fn a_service_tells_how_it_is_to_be_picked() {
     let reading = service(json!({"metadata": {"annotations": {
         "zonal.dev/hash-on": "source-ip-port",
@@ -566,6 +603,18 @@ fn bad_wishes_of_a_service_are_named_and_the_rest_is_kept() {
         (
             annotated("zonal.dev/host-port", json!("http")),
             "metadata.annotations[zonal.dev/host-port]",
+        ),
+        (
+            annotated("zonal.dev/proxy-protocol", json!("v3")),
+            "metadata.annotations[zonal.dev/proxy-protocol]",
+        ),
+        (
+            annotated("zonal.dev/proxy-idle-seconds", json!("0")),
+            "metadata.annotations[zonal.dev/proxy-idle-seconds]",
+        ),
+        (
+            annotated("zonal.dev/proxy-udp-replies", json!("-1")),
+            "metadata.annotations[zonal.dev/proxy-udp-replies]",
         ),
         (
             json!({"spec": {"ports": [{"port": 80, "nodePort": 70000}]}}),
