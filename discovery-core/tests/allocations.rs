@@ -74,14 +74,14 @@ fn picks_of_every_policy_their_retries_and_outcomes_allocate_nothing() {
             // Rendezvous looks at every member: as many keys as show it.
             let keys = if count == 1_000 { 100 } else { 1_000 };
             let picker = picker(count, placement).bound(Bound::new(150, 8));
-            let change = allocated(picker, keys);
+            let change = allocated(&picker, keys);
             assert_eq!(change, (0, 0), "{count} endpoints, {placement}");
         }
     }
 }
 
 /// Allocations and reallocations of so many picks of each kind.
-fn allocated(picker: Picker, keys: u64) -> (usize, usize) {
+fn allocated(picker: &Picker, keys: u64) -> (usize, usize) {
     let ways = [
         WithoutKey::LeastRequests,
         WithoutKey::Ewma,

@@ -65,7 +65,7 @@ fn python(folder: &Path) -> Option<PathBuf> {
 
 fn cases() -> String {
     let random_cases = std::env::var("ZONAL_PLACEMENT_CASES").map_or(12, |n| n.parse().unwrap());
-    let mut random = fastrand::Rng::with_seed(0x7a6f_6e61_6c);
+    let mut random = fastrand::Rng::with_seed(0x007a_6f6e_616c);
     let mut cases = String::new();
     for placement in Placement::ALL {
         let golden =

@@ -9,8 +9,8 @@ use crate::{
 use discovery_core::{
     config::{self, ConfigError},
     model::{AddressRules, CidrMap, ModelError, NodeName, Unlocated, Zone, ZoneKeys, ZonePolicy},
-    runtime::{RuntimeConfig, SourceConfig},
-    source::{ConsulAddressError, ConsulAgent, KubeConfig, Token},
+    runtime::{AgentSocketConfig, RuntimeConfig, SourceConfig},
+    source::{ConsulAddressError, ConsulAgent, KubeConfig, PeerUids, Token},
     store::{HoldRule, MergeRules},
 };
 use lb_proxy::Registration;
@@ -34,6 +34,7 @@ struct RawConfig {
     admin: RawListener,
     metrics: RawListener,
     snapshot: RawSnapshot,
+    agent: RawAgent,
     allow_loopback_endpoints: bool,
 }
 
@@ -88,6 +89,16 @@ struct RawListener {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+struct RawAgent {
+    socket: Option<PathBuf>,
+    mode: Option<String>,
+    uids: Vec<u32>,
+    any_uid: bool,
+    clients_max: Option<usize>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 struct RawSnapshot {
     folder: Option<PathBuf>,
 }
@@ -101,6 +112,7 @@ pub(crate) struct AgentConfig {
     pub(crate) admin_listen: SocketAddr,
     pub(crate) admin_write: bool,
     pub(crate) metrics_listen: SocketAddr,
+    pub(crate) socket: Option<AgentSocketConfig>,
 }
 
 /// The DNS face.
@@ -186,6 +198,7 @@ impl AgentConfig {
             admin_listen,
             admin_write: args.admin_write,
             metrics_listen,
+            socket: socket(args, raw.agent)?,
         })
     }
 }
@@ -394,6 +407,36 @@ fn registration(raw: RawRegister) -> Result<Option<Registration>, Failure> {
     Ok(Some(registration))
 }
 
+/// The socket for clients of this node; none unless a path is given.
+fn socket(args: &AgentArgs, raw: RawAgent) -> Result<Option<AgentSocketConfig>, Failure> {
+    let Some(path) = args.agent_socket.clone().or(raw.socket) else {
+        return Ok(None);
+    };
+    let uids = if raw.any_uid {
+        PeerUids::any()
+    } else {
+        raw.uids
+            .into_iter()
+            .fold(PeerUids::default(), PeerUids::and)
+    };
+    let mut config = AgentSocketConfig::new(path).uids(uids);
+    if let Some(mode) = raw.mode {
+        let octal = u32::from_str_radix(&mode, 8).ok();
+        let octal = octal.filter(|mode| *mode <= 0o777).ok_or_else(|| {
+            Failure::new(
+                Code::ConfigInvalid,
+                format!("{mode:?} is no mode of a file"),
+            )
+            .help("say it in octal digits: agent: {mode: '0660'}")
+        })?;
+        config = config.mode(octal);
+    }
+    if let Some(clients) = raw.clients_max {
+        config = config.clients_max(clients);
+    }
+    Ok(Some(config))
+}
+
 fn invalid(error: &ModelError) -> Failure {
     Failure::caused(Code::ConfigInvalid, error)
 }
@@ -423,6 +466,7 @@ const DRAIN: Duration = Duration::from_secs(25);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use clap::Parser as _;
 
     #[test]
     fn every_key_of_the_file_is_known() {
@@ -433,7 +477,8 @@ mod tests {
              dns: {enabled: true, listen: ['127.0.0.1:53'], domain: corp, ttl_seconds: 3},
              proxy: {enabled: false, drain_seconds: 5, register: {consul: '127.0.0.1:8500', token_file: /t,
                     address: 10.0.0.1, tags: [lan], weight: 10, ttl_seconds: 10, leave_wait_seconds: 10}}, admin: {listen: '127.0.0.1:1'},
-             metrics: {listen: '127.0.0.1:2'}, snapshot: {folder: /tmp/x}, allow_loopback_endpoints: true}";
+             metrics: {listen: '127.0.0.1:2'}, snapshot: {folder: /tmp/x},
+             agent: {socket: /run/zonal/agent.sock, mode: '0660', uids: [1000], any_uid: false, clients_max: 9}, allow_loopback_endpoints: true}";
         let raw: RawConfig = config::parse("zonal.yaml", text).unwrap();
         assert_eq!(raw.zone.policy.as_deref(), Some("strict"));
         assert_eq!(raw.dns.listen.len(), 1);
@@ -466,6 +511,31 @@ mod tests {
 
     fn bad_network() -> BTreeMap<String, String> {
         [("10.1.0.1/16".to_owned(), "mall-1".to_owned())].into()
+    }
+
+    #[test]
+    fn a_mode_that_is_none_is_refused() {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            args: AgentArgs,
+        }
+        let raw = |mode: &str| RawAgent {
+            socket: Some("/run/zonal/agent.sock".into()),
+            mode: Some(mode.to_owned()),
+            ..RawAgent::default()
+        };
+        let args = Line::try_parse_from(["agent"]).unwrap().args;
+        for (mode, is_good) in [
+            ("0660", true),
+            ("600", true),
+            ("999", false),
+            ("7777", false),
+            ("rw", false),
+        ] {
+            assert_eq!(socket(&args, raw(mode)).is_ok(), is_good, "{mode}");
+        }
+        assert!(socket(&args, RawAgent::default()).unwrap().is_none());
     }
 
     #[test]

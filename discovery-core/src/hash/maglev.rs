@@ -37,7 +37,7 @@ impl Maglev {
         let mut turns: Vec<Turn> = members.iter().map(Turn::of).collect();
         let slots = fill(&mut turns);
         let has_none = |(_, turn): &(u16, &Turn)| turn.weight > 0 && turn.next == 0;
-        let rest = (0_u16..).zip(&turns).filter(has_none);
+        let rest = (0..NOBODY).zip(&turns).filter(has_none);
         Self {
             slots: slots.into(),
             rest: rest.map(|(member, _)| member).collect(),
@@ -105,7 +105,7 @@ fn fill(turns: &mut [Turn]) -> Vec<u16> {
     }
     let mut free = slots.len();
     for round in 1.. {
-        for (member, turn) in (0_u16..).zip(turns.iter_mut()) {
+        for (member, turn) in (0..NOBODY).zip(turns.iter_mut()) {
             if turn.weight == 0 || round * turn.weight < turn.target {
                 continue;
             }

@@ -8,7 +8,7 @@
 use super::{
     key::{HashKey, SCORE_SALT, identity_hash, mix},
     score::negative_log2,
-    table::Member,
+    table::{Member, NOBODY},
 };
 
 /// The members by the hashes of their identities.
@@ -41,7 +41,7 @@ impl Rendezvous {
 
     /// The best member after the given one; the best of all after none.
     pub(super) fn after(&self, key: HashKey, last: Option<u16>) -> Option<u16> {
-        let ranks = (0_u16..)
+        let ranks = (0..NOBODY)
             .zip(&self.hashes)
             .filter_map(|(member, _)| self.rank(key, member));
         let best = match last {

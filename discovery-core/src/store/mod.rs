@@ -32,7 +32,7 @@ pub(crate) use merge::fits_stars;
 pub use merge::{Choice, MergePolicy, MergeRule, MergeRules, Overruled, ServicePattern};
 pub use reader::Reader;
 pub use snapshot::{Coverage, Generation, MissingList, Snapshot, ZoneStatus};
-pub use state::{Change, State, StateConfig};
+pub use state::{Change, State, StateConfig, Stated};
 pub(crate) use tier::Hop;
 pub use tier::Tier;
 pub use update::{Kind, Object, ObjectKey, Problem, SourceId, Update};
