@@ -9,6 +9,7 @@ mod condition;
 mod endpoint;
 mod identity;
 mod node;
+mod registration;
 mod scope;
 mod service;
 mod unlocated;
@@ -18,6 +19,7 @@ pub use condition::{Conditions, Reason, Standing};
 pub use endpoint::{AddressClass, AddressRules, Hints, Slice, SliceEndpoint, SliceKey, SlicePort};
 pub use identity::{Identity, StateKey, TargetRef, Uid};
 pub use node::{Node, NodeLabels, NodeName, NodeReadiness};
+pub use registration::Registration;
 pub use scope::{Scope, ScopeKey};
 pub use service::{
     HostPort, Protocol, Service, ServiceKind, ServiceName, ServicePort, TopologyMode,

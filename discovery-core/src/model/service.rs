@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A service: its name, its ports, and what its annotations ask of us.
 
-use super::{ModelError, Scope, is_object_name};
+use super::{ModelError, Registration, Scope, is_object_name};
 use serde::{Deserialize, Serialize};
 use std::{fmt, num::NonZeroU16, str::FromStr, sync::Arc};
 
@@ -229,6 +229,13 @@ pub struct Service {
     pub owns_node_ports: bool,
     /// The host port of the annotation `zonal.dev/host-port`, for the first TCP port.
     pub host_port: Option<HostPort>,
+    /// What its annotations ask of its names.
+    #[serde(default)]
+    pub registration: Option<Arc<Registration>>,
+    /// When it was created, as the API writes it (RFC 3339 in UTC, so that texts compare as times do): of two Services that
+    /// want one name the older one has it.
+    #[serde(default)]
+    pub created: Option<Arc<str>>,
 }
 
 impl Service {
@@ -246,6 +253,8 @@ impl Service {
             publish_not_ready: false,
             owns_node_ports: false,
             host_port: None,
+            registration: None,
+            created: None,
         }
     }
 }

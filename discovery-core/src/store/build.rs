@@ -342,6 +342,7 @@ fn endpoint(member: Member, reason: Reason, old: &[Tier]) -> Arc<Endpoint> {
         })
         .filter(|endpoint| endpoint.state_key == member.state_key);
     let endpoint = Endpoint {
+        standing: member.standing(),
         identity: member.identity,
         state_key: member.state_key,
         addresses: member.addresses.into(),

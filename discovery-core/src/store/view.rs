@@ -6,7 +6,8 @@
 use crate::{
     hash::Ring,
     model::{
-        Identity, NodeName, Protocol, Reason, Service, ServiceName, StateKey, Zone, ZonePolicy,
+        Identity, NodeName, Protocol, Reason, Service, ServiceName, Standing, StateKey, Zone,
+        ZonePolicy,
     },
 };
 use std::{
@@ -40,6 +41,7 @@ pub struct Endpoint {
     pub(super) zone: Option<Zone>,
     pub(super) is_foreign: bool,
     pub(super) reason: Reason,
+    pub(super) standing: Standing,
     pub(super) load: Arc<Load>,
 }
 
@@ -91,6 +93,11 @@ impl Endpoint {
         self.reason
     }
 
+    /// What the control plane says of it, whether or not its tier serves.
+    pub fn standing(&self) -> Standing {
+        self.standing
+    }
+
     /// Whether it may be picked.
     #[inline]
     pub fn is_usable(&self) -> bool {
@@ -113,6 +120,7 @@ impl Endpoint {
             && self.zone == other.zone
             && self.is_foreign == other.is_foreign
             && self.reason == other.reason
+            && self.standing == other.standing
     }
 }
 

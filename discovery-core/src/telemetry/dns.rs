@@ -103,6 +103,10 @@ labels! {
         NotImp => "notimp",
         /// The name or class is not ours.
         Refused => "refused",
+        /// The signature of the request is by nobody that we know.
+        NotAuth => "notauth",
+        /// Any other, from a server that was asked for the client.
+        Other => "other",
         /// The EDNS version is unknown.
         BadVers => "badvers",
     }
@@ -168,6 +172,8 @@ impl DnsRcode {
             Self::NxDomain => 3,
             Self::NotImp => 4,
             Self::Refused => 5,
+            Self::NotAuth => 9,
+            Self::Other => 15,
             Self::BadVers => 16,
         }
     }

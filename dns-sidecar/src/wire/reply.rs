@@ -4,7 +4,7 @@
 //! Room for the OPT record is kept from the start, so that a reply that had to be cut still carries it (RFC 6891 7).
 //! Header counts and flags are filled in at the end.
 
-use super::{Edns, HEADER_BYTES, Header, Request, rtype};
+use super::{Edns, HEADER_BYTES, Header, Request, request::CLIENT_SUBNET, rtype};
 use discovery_core::telemetry::DnsRcode;
 
 /// The sections that follow the question.
@@ -23,6 +23,10 @@ pub(crate) struct Status {
     pub(crate) is_truncated: bool,
     /// An extended error (RFC 8914), told to clients that speak EDNS.
     pub(crate) extended_error: Option<u16>,
+    /// Whether names of others are looked up for the client (RA).
+    pub(crate) is_recursive: bool,
+    /// How many bits of a client's network the answer depends on (RFC 7871 7.2.1).
+    pub(crate) subnet_scope: u8,
 }
 
 impl Status {
@@ -33,6 +37,8 @@ impl Status {
             is_authoritative: false,
             is_truncated: false,
             extended_error: None,
+            is_recursive: false,
+            subnet_scope: 0,
         }
     }
 
@@ -45,14 +51,22 @@ impl Status {
     }
 }
 
+/// What the OPT record of replies carries.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Options {
+    /// Whether DO is repeated (RFC 3225 3).
+    pub(crate) repeats_dnssec_ok: bool,
+    /// Whether extended errors are told.
+    pub(crate) tells_errors: bool,
+}
+
 /// A reply under construction.
 #[derive(Debug)]
 pub(crate) struct ReplyWriter<'o> {
     out: &'o mut Vec<u8>,
     header: Header,
-    edns: Option<Edns>,
-    /// What OPT says; the limit of a datagram.
-    payload: u16,
+    edns: Option<Edns<'o>>,
+    options: Options,
     /// Where the records must end; what follows is kept for OPT.
     limit: usize,
     counts: [u16; 3],
@@ -61,30 +75,39 @@ pub(crate) struct ReplyWriter<'o> {
 impl<'o> ReplyWriter<'o> {
     /// Begins with header and question.
     ///
-    /// `limit` is at least 512, which header, the longest question and the longest OPT never reach; `payload` is the
-    /// datagram size that OPT states.
+    /// `limit` is at least 512, which header, the longest question and the longest OPT never reach.
     pub(crate) fn new(
         out: &'o mut Vec<u8>,
-        request: &Request<'_>,
+        request: &Request<'o>,
         limit: usize,
-        payload: u16,
+        options: Options,
+        has_error: bool,
     ) -> Self {
         out.clear();
         out.extend_from_slice(&[0; HEADER_BYTES]);
         out.extend_from_slice(request.question);
-        let reserved = if request.edns.is_some() {
-            OPT_BYTES_MAX
-        } else {
-            0
-        };
+        let reserved = request.edns.map_or(0, |edns| {
+            let subnet = edns.client_subnet.map_or(0, |subnet| 4 + subnet.data.len());
+            OPT_BYTES + subnet + if has_error { ERROR_BYTES } else { 0 }
+        });
         Self {
             out,
             header: request.header,
             edns: request.edns,
-            payload,
+            options,
             limit: limit.saturating_sub(reserved),
             counts: [0; 3],
         }
+    }
+
+    /// Leaves OPT out.
+    pub(crate) fn without_edns(&mut self) {
+        self.edns = None;
+    }
+
+    /// How many records the answer has.
+    pub(crate) fn answers(&self) -> usize {
+        self.counts[Section::Answer as usize].into()
     }
 
     /// How many bytes records may still take.
@@ -131,11 +154,22 @@ impl<'o> ReplyWriter<'o> {
         fits
     }
 
+    /// The bytes so far, to patch what was just written.
+    pub(crate) fn written(&mut self) -> &mut [u8] {
+        self.out
+    }
+
+    /// Takes back everything behind the question.
+    pub(crate) fn restart(&mut self, question: usize) {
+        self.out.truncate(HEADER_BYTES + question);
+        self.counts = [0; 3];
+    }
+
     /// Completes the reply.
     pub(crate) fn finish(mut self, status: Status) {
         if let Some(edns) = self.edns {
             self.counts[Section::Additional as usize] += 1;
-            write_opt(self.out, edns, self.payload, status);
+            write_opt(self.out, edns, self.options, status);
         }
         let [answers, authorities, additionals] = self.counts;
         write_header(
@@ -179,6 +213,7 @@ fn write_header(out: &mut [u8], header: Header, status: Status, counts: [u16; 4]
         | header.repeated_flags()
         | if status.is_authoritative { 0x0400 } else { 0 }
         | if status.is_truncated { 0x0200 } else { 0 }
+        | if status.is_recursive { 0x0080 } else { 0 }
         | status.rcode.code() & 0xf;
     out[..2].copy_from_slice(&header.id);
     out[2..4].copy_from_slice(&flags.to_be_bytes());
@@ -187,28 +222,43 @@ fn write_header(out: &mut [u8], header: Header, status: Status, counts: [u16; 4]
     }
 }
 
-fn write_opt(out: &mut Vec<u8>, edns: Edns, payload: u16, status: Status) {
+fn write_opt(out: &mut Vec<u8>, edns: Edns<'_>, options: Options, status: Status) {
     let [_, rcode_high] = (status.rcode.code() >> 4).to_be_bytes();
-    let flags = if edns.dnssec_ok { 0x80 } else { 0 };
+    let repeats = edns.dnssec_ok && options.repeats_dnssec_ok;
     out.push(0);
     out.extend_from_slice(&rtype::OPT.to_be_bytes());
-    out.extend_from_slice(&payload.to_be_bytes());
-    out.extend_from_slice(&[rcode_high, EDNS_VERSION, flags, 0]);
-    match status.extended_error {
-        Some(code) => {
-            out.extend_from_slice(&[0, 6, 0, EXTENDED_ERROR, 0, 2]);
-            out.extend_from_slice(&code.to_be_bytes());
-        }
-        None => out.extend_from_slice(&[0, 0]),
+    // As Consul: what the client said of itself.
+    out.extend_from_slice(&edns.payload.to_be_bytes());
+    out.extend_from_slice(&[rcode_high, EDNS_VERSION, if repeats { 0x80 } else { 0 }, 0]);
+    let length_at = out.len();
+    out.extend_from_slice(&[0, 0]);
+    if let Some(subnet) = edns.client_subnet {
+        write_option(out, CLIENT_SUBNET, subnet.data);
+        let scope_at = length_at + 2 + 4 + 3;
+        out[scope_at] = status.subnet_scope;
     }
+    if let Some(code) = status.extended_error.filter(|_| options.tells_errors) {
+        write_option(out, EXTENDED_ERROR, &code.to_be_bytes());
+    }
+    // Bounded by the options of a request and one of ours.
+    let length = u16::try_from(out.len() - length_at - 2).unwrap_or(0);
+    out[length_at..length_at + 2].copy_from_slice(&length.to_be_bytes());
+}
+
+fn write_option(out: &mut Vec<u8>, code: u16, data: &[u8]) {
+    out.extend_from_slice(&code.to_be_bytes());
+    out.extend_from_slice(&u16::try_from(data.len()).unwrap_or(0).to_be_bytes());
+    out.extend_from_slice(data);
 }
 
 /// The only version there is (RFC 6891 6.1.3).
 pub(crate) const EDNS_VERSION: u8 = 0;
 /// The option code of RFC 8914.
-const EXTENDED_ERROR: u8 = 15;
-/// The record, and one extended error without text.
-const OPT_BYTES_MAX: usize = 11 + 6;
+const EXTENDED_ERROR: u16 = 15;
+/// The record without options.
+const OPT_BYTES: usize = 11;
+/// One extended error without text.
+const ERROR_BYTES: usize = 6;
 
 #[cfg(test)]
 mod tests {
@@ -222,7 +272,11 @@ mod tests {
     fn reply(limit: usize, status: Status, write: impl FnOnce(&mut ReplyWriter<'_>)) -> Vec<u8> {
         let request = Request::read(Header::read(REQUEST).unwrap(), REQUEST).unwrap();
         let mut out = Vec::new();
-        let mut writer = ReplyWriter::new(&mut out, &request, limit, 1232);
+        let options = Options {
+            repeats_dnssec_ok: true,
+            tells_errors: true,
+        };
+        let mut writer = ReplyWriter::new(&mut out, &request, limit, options, true);
         write(&mut writer);
         writer.finish(status);
         out
@@ -261,7 +315,7 @@ mod tests {
         });
         let message = Message::from_vec(&bytes).unwrap();
         assert!(bytes.len() <= 100 && message.metadata.truncation && message.edns.is_some());
-        assert_eq!(message.answers.len(), (100 - 26 - OPT_BYTES_MAX) / 16);
+        assert_eq!(message.answers.len(), (100 - 26 - OPT_BYTES - ERROR_BYTES) / 16);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use super::{
     Flaw, Flaws, Format, Meta, Raw,
     meta::{nullable, object},
     port::{RawPort, ports, short},
+    registration::registration,
 };
 use crate::{
     model::{
@@ -78,6 +79,8 @@ fn service(raw: &RawService, flaws: &mut Flaws) -> Result<Service, Flaw> {
         publish_not_ready: raw.spec.publish_not_ready_addresses.unwrap_or(false),
         owns_node_ports: meta.label(SERVICE_PROXY_NAME) == Some(OUR_NAME),
         host_port: annotation(meta, HOST_PORT, flaws, host_port),
+        registration: registration(meta, flaws),
+        created: meta.created().map(Into::into),
     })
 }
 
