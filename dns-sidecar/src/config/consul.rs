@@ -68,9 +68,9 @@ impl<'de> Deserialize<'de> for Span {
         }
         match Written::deserialize(deserializer)? {
             Written::Nanoseconds(count) => Ok(Self(Duration::from_nanos(count))),
-            Written::Text(text) => read_span(&text)
-                .map(Self)
-                .ok_or_else(|| D::Error::custom(format!("{text:?} is no duration such as \"15s\""))),
+            Written::Text(text) => read_span(&text).map(Self).ok_or_else(|| {
+                D::Error::custom(format!("{text:?} is no duration such as \"15s\""))
+            }),
         }
     }
 }
@@ -132,7 +132,8 @@ impl Config {
             self.node_ttl_seconds = ttl_seconds("node_ttl", ttl)?;
         }
         for (service, Span(ttl)) in block.service_ttl {
-            self.service_ttls.set(&service, ttl_seconds("service_ttl", ttl)?);
+            self.service_ttls
+                .set(&service, ttl_seconds("service_ttl", ttl)?);
         }
         self.enable_truncate = block.enable_truncate.or(self.enable_truncate);
         self.only_passing |= block.only_passing;
@@ -192,7 +193,9 @@ fn refuse(error: &serde_json::Error) -> ConfigError {
         .and_then(|rest| rest.split('`').next());
     let nearest = unknown.and_then(|unknown| {
         let distance = |known: &&str| strsim::damerau_levenshtein(unknown, known);
-        KEYS.into_iter().min_by_key(distance).filter(|known| distance(known) <= 3)
+        KEYS.into_iter()
+            .min_by_key(distance)
+            .filter(|known| distance(known) <= 3)
     });
     let help = nearest.map_or(String::new(), |key| format!("; did you mean `{key}`?"));
     ConfigError::Block {
@@ -236,7 +239,11 @@ mod tests {
             ("87600h", 315_360_000_000),
             ("1.5s", 1_500),
         ] {
-            assert_eq!(read_span(text), Some(Duration::from_millis(milliseconds)), "{text}");
+            assert_eq!(
+                read_span(text),
+                Some(Duration::from_millis(milliseconds)),
+                "{text}"
+            );
         }
         for bad in ["", "s", "5", "5x", "-1s", "1s5"] {
             assert_eq!(read_span(bad), None, "{bad:?}");
@@ -250,7 +257,14 @@ mod tests {
             "recursor_timeout": "2s", "recursor_strategy": "sequential", "disable_compression": false,
             "enable_additional_node_meta_txt": true, "use_cache": false, "cache_max_age": "0s",
             "soa": { "refresh": 3600, "retry": 600, "expire": 86400, "min_ttl": 0 } }"#;
-        assert_eq!(Config::default().consul_block(block).unwrap().notices().len(), 4);
+        assert_eq!(
+            Config::default()
+                .consul_block(block)
+                .unwrap()
+                .notices()
+                .len(),
+            4
+        );
     }
 
     #[test]
@@ -262,11 +276,18 @@ mod tests {
             (r#"{ "quite_another": 1 }"#, "unknown field `quite_another`"),
             (r#"{ "node_ttl": "900000h" }"#, "node_ttl"),
         ] {
-            let error = Config::default().consul_block(block).unwrap_err().to_string();
+            let error = Config::default()
+                .consul_block(block)
+                .unwrap_err()
+                .to_string();
             assert!(error.contains(word), "{error}");
         }
         let servers = ["10.0.0.1".to_owned(), "[fd00::1]:5353".to_owned()];
         assert!(Config::default().recursors(&servers).is_ok());
-        assert!(Config::default().recursors(&["dns.example".to_owned()]).is_err());
+        assert!(
+            Config::default()
+                .recursors(&["dns.example".to_owned()])
+                .is_err()
+        );
     }
 }

@@ -96,6 +96,7 @@ pub struct Config {
     pub(crate) zone_labels: BTreeMap<String, String>,
     pub(crate) node_meta_labels: Vec<(String, String)>,
     pub(crate) is_denied: bool,
+    pub(crate) stale_after: Duration,
     notices: Vec<String>,
     max_udp_payload: Option<u16>,
     udp_workers: NonZeroUsize,
@@ -188,7 +189,10 @@ impl Config {
     /// Labels that mean our own zone although it is called otherwise: old configurations have `dc1` written in.
     #[must_use]
     pub fn datacenter_aliases(mut self, labels: &[&str]) -> Self {
-        self.zone_aliases = labels.iter().map(|label| label.to_ascii_lowercase()).collect();
+        self.zone_aliases = labels
+            .iter()
+            .map(|label| label.to_ascii_lowercase())
+            .collect();
         self
     }
 
@@ -205,6 +209,14 @@ impl Config {
     pub fn node_meta_labels(mut self, labels: &[(&str, &str)]) -> Self {
         let own = |(label, key): &(&str, &str)| ((*label).to_owned(), (*key).to_owned());
         self.node_meta_labels = labels.iter().map(own).collect();
+        self
+    }
+
+    /// How long a source may be out of reach before answers say that they are old (RFC 8914, code 3); default 60 s. They are
+    /// given all the same.
+    #[must_use]
+    pub fn stale_after(mut self, duration: Duration) -> Self {
+        self.stale_after = duration;
         self
     }
 
@@ -294,6 +306,11 @@ impl Config {
         self.soa.minimum.unwrap_or(default)
     }
 
+    /// Whether other servers are asked for names of others.
+    pub(crate) fn is_forwarding(&self) -> bool {
+        !self.forward.servers.is_empty()
+    }
+
     /// Whether a client is told that an answer was cut. Consul tells only on request.
     pub(crate) fn tells_truncation(&self) -> bool {
         self.enable_truncate.unwrap_or(!self.profile.is_compat())
@@ -370,6 +387,7 @@ impl Default for Config {
             zone_labels: BTreeMap::new(),
             node_meta_labels: Vec::new(),
             is_denied: false,
+            stale_after: STALE_AFTER,
             notices: Vec::new(),
             max_udp_payload: None,
             udp_workers: cores.min(UDP_WORKERS),
@@ -407,6 +425,8 @@ const TTL_SECONDS_MAX: u32 = i32::MAX as u32;
 const UDP_PAYLOAD_BYTES: u16 = 1232;
 /// What resolvers ask for at most in practice.
 const UDP_PAYLOAD_BYTES_MAX: u16 = 4096;
+/// A cut that a restart of a router explains is not worth a word.
+const STALE_AFTER: Duration = Duration::from_secs(60);
 /// About 2 MB of questions and sockets.
 const FORWARDED_OPEN_MAX: usize = 1_000;
 /// One answers about 100,000 questions a second; the second is for a core that is busy with something else.

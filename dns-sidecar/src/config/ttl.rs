@@ -23,10 +23,19 @@ impl ServiceTtls {
     /// The TTL of a service, by its name in lower case.
     pub(crate) fn of(&self, service: &str) -> u32 {
         let longest = || {
-            let matching = self.prefixes.iter().filter(|(prefix, _)| service.starts_with(&***prefix));
-            matching.max_by_key(|(prefix, _)| prefix.len()).map(|(_, seconds)| *seconds)
+            let matching = self
+                .prefixes
+                .iter()
+                .filter(|(prefix, _)| service.starts_with(&***prefix));
+            matching
+                .max_by_key(|(prefix, _)| prefix.len())
+                .map(|(_, seconds)| *seconds)
         };
-        self.exact.get(service).copied().or_else(longest).unwrap_or(0)
+        self.exact
+            .get(service)
+            .copied()
+            .or_else(longest)
+            .unwrap_or(0)
     }
 }
 
@@ -37,7 +46,13 @@ mod tests {
     #[test]
     fn the_exact_name_wins_then_the_longest_prefix() {
         let mut ttls = ServiceTtls::default();
-        for (pattern, seconds) in [("*", 30), ("Web", 5), ("svc*", 9), ("svcaddr6", 11), ("s*", 1)] {
+        for (pattern, seconds) in [
+            ("*", 30),
+            ("Web", 5),
+            ("svc*", 9),
+            ("svcaddr6", 11),
+            ("s*", 1),
+        ] {
             ttls.set(pattern, seconds);
         }
         for (service, seconds) in [("web", 5), ("svcaddr", 9), ("svcaddr6", 11), ("other", 30)] {

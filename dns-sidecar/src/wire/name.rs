@@ -82,6 +82,11 @@ impl LowerName {
         self.bytes.get(start(from)..start(to)).unwrap_or(&[])
     }
 
+    /// The first bytes, labels with their length octets.
+    pub(crate) fn head(&self, bytes: usize) -> &[u8] {
+        self.bytes.get(..bytes).unwrap_or(&[])
+    }
+
     /// How many bytes stand before the given label.
     pub(crate) fn offset(&self, label: usize) -> usize {
         usize::from(self.starts[label.min(self.labels)])
@@ -93,6 +98,9 @@ impl LowerName {
 pub(crate) struct WireName(Vec<u8>);
 
 impl WireName {
+    /// The name without labels.
+    pub(crate) const EMPTY: Self = Self(Vec::new());
+
     /// A name of the labels between the dots, in lower case, without a root; none when it breaks a limit.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         Self::spelled(&text.to_ascii_lowercase())

@@ -132,11 +132,9 @@ impl<'o> ReplyWriter<'o> {
         true
     }
 
-    /// Appends one whole record whose owner was written at `position`, or nothing when there is no room.
-    pub(crate) fn push_again(&mut self, section: Section, position: usize, rest: &[u8]) -> bool {
-        if let Some(pointer) = pointer(position) {
-            return self.push(section, &[&pointer, rest]);
-        }
+    /// Appends one whole record with the name at `position` as owner, spelled out, or nothing when there is no room. Names in
+    /// a reply hold no pointers: the question's, and those that we spelled.
+    pub(crate) fn push_spelled(&mut self, section: Section, position: usize, rest: &[u8]) -> bool {
         let name = position..name_end(self.out, position);
         if !self.admit(section, name.len() + rest.len()) {
             return false;
@@ -289,7 +287,7 @@ mod tests {
             Status::of(DnsRcode::NoError).authoritative(),
             |writer| {
                 assert!(writer.push(Section::Answer, &[RECORD]));
-                assert!(writer.push_again(Section::Additional, 14, &RECORD[2..]));
+                assert!(writer.push_spelled(Section::Additional, 14, &RECORD[2..]));
             },
         );
         let message = Message::from_vec(&bytes).unwrap();
@@ -315,7 +313,10 @@ mod tests {
         });
         let message = Message::from_vec(&bytes).unwrap();
         assert!(bytes.len() <= 100 && message.metadata.truncation && message.edns.is_some());
-        assert_eq!(message.answers.len(), (100 - 26 - OPT_BYTES - ERROR_BYTES) / 16);
+        assert_eq!(
+            message.answers.len(),
+            (100 - 26 - OPT_BYTES - ERROR_BYTES) / 16
+        );
     }
 
     #[test]
@@ -346,7 +347,7 @@ mod tests {
             }
             let position = writer.position();
             assert!(writer.push(Section::Answer, &[b"\x03far\0", &RECORD[2..]]));
-            assert!(writer.push_again(Section::Additional, position, &RECORD[2..]));
+            assert!(writer.push_spelled(Section::Additional, position, &RECORD[2..]));
         });
         let message = Message::from_vec(&bytes).unwrap();
         assert_eq!(message.additionals[0].name.to_string(), "far.");

@@ -46,11 +46,6 @@ impl Header {
         self.flags & 0xf
     }
 
-    /// Whether recursion is desired.
-    pub(crate) fn is_recursion_desired(self) -> bool {
-        self.flags & 0x0100 != 0
-    }
-
     /// Whether a reply was cut.
     pub(crate) fn is_truncated(self) -> bool {
         self.flags & 0x0200 != 0
@@ -291,9 +286,21 @@ mod tests {
             opt.extend_from_slice(option);
             request([0, 0, 1], &[&opt])
         };
-        let subnet = |message: &[u8]| read(message)?.edns?.client_subnet.map(ClientSubnet::source_bits);
-        assert_eq!(subnet(&with(&[0, 8, 0, 7, 0, 1, 24, 0, 192, 0, 2])), Some(24));
-        for bad in [&[0, 8, 0, 4, 0, 1, 24, 0][..], &[0, 8, 0, 4, 0, 9, 0, 0], &[0, 8, 0, 0]] {
+        let subnet = |message: &[u8]| {
+            read(message)?
+                .edns?
+                .client_subnet
+                .map(ClientSubnet::source_bits)
+        };
+        assert_eq!(
+            subnet(&with(&[0, 8, 0, 7, 0, 1, 24, 0, 192, 0, 2])),
+            Some(24)
+        );
+        for bad in [
+            &[0, 8, 0, 4, 0, 1, 24, 0][..],
+            &[0, 8, 0, 4, 0, 9, 0, 0],
+            &[0, 8, 0, 0],
+        ] {
             assert_eq!(subnet(&with(bad)), None, "{bad:?}");
         }
     }

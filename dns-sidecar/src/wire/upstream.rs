@@ -39,9 +39,7 @@ pub(crate) fn read_answers(message: &[u8]) -> Option<Vec<UpstreamRecord>> {
         let mut data = cursor;
         let plain = cursor.take(length)?;
         let data = match rtype {
-            rtype::CNAME | rtype::PTR => {
-                [read_name(&mut data)?.as_bytes(), &[0]].concat()
-            }
+            rtype::CNAME | rtype::PTR => [read_name(&mut data)?.as_bytes(), &[0]].concat(),
             _ => plain.to_vec(),
         };
         if class == super::class::IN {
@@ -105,19 +103,28 @@ mod tests {
 
     #[test]
     fn names_behind_pointers_are_spelled_out() {
-        let mut message = b"\0\x07\x81\x80\0\x01\0\x02\0\0\0\0\x03api\x04test\0\0\x01\0\x01".to_vec();
+        let mut message =
+            b"\0\x07\x81\x80\0\x01\0\x02\0\0\0\0\x03api\x04test\0\0\x01\0\x01".to_vec();
         message.extend(b"\xc0\x0c\0\x05\0\x01\0\0\0\x3c\0\x07\x04api2\xc0\x10");
         message.extend(b"\x04api2\xc0\x10\0\x01\0\x01\0\0\0\x3c\0\x04\x01\x02\x03\x04");
         let records = read_answers(&message).unwrap();
         assert_eq!(records[0].data, b"\x04api2\x04test\0");
         assert_eq!(records[1].owner, WireName::parse("api2.test").unwrap());
-        assert_eq!((records[1].ttl_seconds, &*records[1].data), (60, &[1, 2, 3, 4][..]));
+        assert_eq!(
+            (records[1].ttl_seconds, &*records[1].data),
+            (60, &[1, 2, 3, 4][..])
+        );
     }
 
     #[test]
     fn a_pointer_forwards_or_to_itself_is_refused() {
         for target in [12_u8, 14, 40] {
-            let message = [&b"\0\x07\x81\x80\0\0\0\x01\0\0\0\0\xc0"[..], &[target], &[0; 20]].concat();
+            let message = [
+                &b"\0\x07\x81\x80\0\0\0\x01\0\0\0\0\xc0"[..],
+                &[target],
+                &[0; 20],
+            ]
+            .concat();
             assert_eq!(read_answers(&message), None, "{target}");
         }
     }

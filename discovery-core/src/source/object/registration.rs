@@ -25,12 +25,17 @@ fn take(wishes: &mut Registration, wish: &str, text: &str) -> Result<(), String>
         "consul-name" => wishes.names = list(text, is_label)?,
         "consul-tags" => wishes.tags = list(text, is_tag)?,
         "consul-register" => wishes.is_registered = Some(parse(text, "true or false")?),
-        "consul-weight" => wishes.weight = Some(parse::<NonZeroU16>(text, "a weight of 1 to 65535")?),
+        "consul-weight" => {
+            wishes.weight = Some(parse::<NonZeroU16>(text, "a weight of 1 to 65535")?)
+        }
         "dns-ttl" => {
             let seconds: u32 = parse(text, "a number of seconds")?;
             // RFC 2181 8.
             let fits = i32::try_from(seconds).is_ok();
-            wishes.ttl_seconds = Some(fits.then_some(seconds).ok_or("a TTL is at most 2147483647 s")?);
+            wishes.ttl_seconds = Some(
+                fits.then_some(seconds)
+                    .ok_or("a TTL is at most 2147483647 s")?,
+            );
         }
         "consul-port" if is_tag(text) => wishes.port = Some(text.into()),
         "consul-port" => return Err(format!("{:?} is no name or number of a port", short(text))),
@@ -47,11 +52,16 @@ fn take(wishes: &mut Registration, wish: &str, text: &str) -> Result<(), String>
 }
 
 fn parse<T: std::str::FromStr>(text: &str, what: &str) -> Result<T, String> {
-    text.parse().map_err(|_| format!("{:?} is not {what}", short(text)))
+    text.parse()
+        .map_err(|_| format!("{:?} is not {what}", short(text)))
 }
 
 fn list(text: &str, is_good: fn(&str) -> bool) -> Result<Vec<Arc<str>>, String> {
-    let parts: Vec<&str> = text.split(',').map(str::trim).filter(|part| !part.is_empty()).collect();
+    let parts: Vec<&str> = text
+        .split(',')
+        .map(str::trim)
+        .filter(|part| !part.is_empty())
+        .collect();
     if parts.len() > Registration::LIST_MAX {
         return Err(format!("it lists more than {}", Registration::LIST_MAX));
     }
@@ -103,9 +113,18 @@ mod tests {
         }));
         let wishes = wishes.unwrap();
         assert_eq!(flaws, 0);
-        assert_eq!((&*wishes.names[1], &*wishes.tags[1]), ("shop", "edge.mall-a"));
-        assert_eq!((wishes.is_registered, wishes.ttl_seconds), (Some(false), Some(5)));
-        assert_eq!((wishes.port.as_deref(), wishes.weight), (Some("http"), NonZeroU16::new(10)));
+        assert_eq!(
+            (&*wishes.names[1], &*wishes.tags[1]),
+            ("shop", "edge.mall-a")
+        );
+        assert_eq!(
+            (wishes.is_registered, wishes.ttl_seconds),
+            (Some(false), Some(5))
+        );
+        assert_eq!(
+            (wishes.port.as_deref(), wishes.weight),
+            (Some("http"), NonZeroU16::new(10))
+        );
         assert_eq!(&*wishes.meta[0].1, "till");
     }
 

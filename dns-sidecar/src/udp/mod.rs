@@ -1,14 +1,20 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Answers datagrams: receives a batch, answers each, sends, and waits again.
+//! Answers datagrams: receives a batch, answers each, sends them together, and waits again.
 //!
 //! The socket's receive buffer is the only queue. A worker never awaits between receiving and sending, starts no task for
-//! a packet, and sheds an answer that the system does not take at once. Replies leave from the address that was asked,
-//! which clients check. No error ends the loop.
+//! a question of ours, and sheds an answer that the system does not take at once. Replies leave from the address that was
+//! asked, which clients check. No error ends the loop.
 
-use crate::{Config, Index, Responder, Verdict, failures::Failures, tally};
+mod send;
+
+use crate::{
+    Config, Index, Responder, Verdict, answer::Upstream, failures::Failures, forward::Forwarder,
+    tally::Tally,
+};
 use arc_swap::{ArcSwap, Cache};
 use discovery_core::telemetry::{DnsDrop, DnsMetrics, DnsShed, DnsTransport};
-use quinn_udp::{RecvMeta, Transmit, UdpSockRef, UdpSocketState};
+use quinn_udp::{RecvMeta, UdpSockRef, UdpSocketState};
+use send::{Outgoing, Reply};
 use std::{
     array,
     io::{self, ErrorKind, IoSliceMut},
@@ -17,60 +23,75 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::{io::Interest, net::UdpSocket};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// A bound socket that several workers serve.
 #[derive(Clone, Debug)]
 pub(crate) struct UdpListener {
     socket: Arc<UdpSocket>,
     state: Arc<UdpSocketState>,
+    bound: IpAddr,
 }
 
 impl UdpListener {
     /// Takes over a bound, non-blocking socket. Needs a tokio runtime.
     pub(crate) fn new(socket: std::net::UdpSocket) -> io::Result<Self> {
+        let bound = socket.local_addr()?.ip();
         let socket = UdpSocket::from_std(socket)?;
         let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
         Ok(Self {
             socket: Arc::new(socket),
             state: Arc::new(state),
+            bound,
         })
     }
+}
+
+/// What every worker of a server shares.
+#[derive(Clone, Debug)]
+pub(crate) struct UdpContext {
+    pub(crate) index: Arc<ArcSwap<Index>>,
+    pub(crate) metrics: Arc<DnsMetrics>,
+    pub(crate) forwarder: Forwarder,
+    pub(crate) tasks: TaskTracker,
+    pub(crate) stop: CancellationToken,
 }
 
 /// One loop over a socket.
 #[derive(Debug)]
 pub(crate) struct UdpWorker {
     listener: UdpListener,
+    context: UdpContext,
+    config: Config,
     index: Cache<Arc<ArcSwap<Index>>, Arc<Index>>,
     responder: Responder,
-    metrics: Arc<DnsMetrics>,
     received: Vec<u8>,
     reply: Vec<u8>,
-    /// Datagrams until the next one that is timed.
+    outgoing: Outgoing,
+    tally: Tally,
+    /// Batches until the next one that is timed.
     until_sample: u32,
 }
 
 impl UdpWorker {
-    pub(crate) fn new(
-        listener: UdpListener,
-        config: &Config,
-        index: Arc<ArcSwap<Index>>,
-        metrics: Arc<DnsMetrics>,
-    ) -> Self {
+    pub(crate) fn new(listener: UdpListener, config: &Config, context: UdpContext) -> Self {
         Self {
+            responder: Responder::new(config).on(config, listener.bound),
             listener,
-            index: Cache::new(index),
-            responder: Responder::new(config),
-            metrics,
+            config: config.clone(),
+            index: Cache::new(context.index.clone()),
+            context,
             received: vec![0; BATCH * SLOT_BYTES],
             reply: Vec::new(),
+            outgoing: Outgoing::default(),
+            tally: Tally::new(DnsTransport::Udp),
             until_sample: 0,
         }
     }
 
     /// Serves until it is told to stop, then answers what has already arrived.
-    pub(crate) async fn run(mut self, stop: CancellationToken) {
+    pub(crate) async fn run(mut self) {
+        let stop = self.context.stop.clone();
         let mut failures = Failures::default();
         loop {
             let ready = tokio::select! {
@@ -109,8 +130,16 @@ impl UdpWorker {
         let mut metas = [RecvMeta::default(); BATCH];
         let count = self.receive(&mut received, &mut metas);
         if let Ok(count) = count {
+            let started = self.sample();
+            // One load for all: replies of a batch are of one generation.
+            let index = self.index.load().clone();
             for (slot, meta) in received.chunks(SLOT_BYTES).zip(&metas).take(count) {
-                self.serve_slot(slot, meta);
+                self.serve_slot(&index, slot, meta);
+            }
+            self.outgoing.flush(&self.listener, &mut self.tally);
+            self.tally.hand_over(&self.context.metrics);
+            if let Some(started) = started {
+                self.context.metrics.took(started.elapsed());
             }
         }
         self.received = received;
@@ -121,56 +150,86 @@ impl UdpWorker {
         let mut slots = received.chunks_mut(SLOT_BYTES);
         let mut slots: [IoSliceMut<'_>; BATCH] =
             array::from_fn(|_| IoSliceMut::new(slots.next().unwrap_or_default()));
-        let UdpListener { socket, state } = &self.listener;
+        let UdpListener { socket, state, .. } = &self.listener;
         socket.try_io(Interest::READABLE, || {
             state.recv(UdpSockRef::from(&**socket), &mut slots, metas)
         })
     }
 
     /// The system may have joined datagrams of one sender and equal length: A and AAAA questions of a resolver are such.
-    fn serve_slot(&mut self, slot: &[u8], meta: &RecvMeta) {
+    fn serve_slot(&mut self, index: &Arc<Index>, slot: &[u8], meta: &RecvMeta) {
         let received = slot.get(..meta.len).unwrap_or(slot);
         if received.is_empty() {
-            return self.serve_datagram(received, meta);
+            return self.serve_datagram(index, received, meta);
         }
         for datagram in received.chunks(meta.stride.max(1)) {
-            self.serve_datagram(datagram, meta);
+            self.serve_datagram(index, datagram, meta);
         }
     }
 
-    fn serve_datagram(&mut self, datagram: &[u8], meta: &RecvMeta) {
+    fn serve_datagram(&mut self, index: &Arc<Index>, datagram: &[u8], meta: &RecvMeta) {
         if !may_be_answered(meta.addr) {
-            return tally::dropped(&self.metrics, DnsTransport::Udp, DnsDrop::Source);
+            return self.tally.dropped(DnsDrop::Source);
         }
-        let started = self.sample();
-        let index = self.index.load();
         let verdict = self
             .responder
             .answer(index, datagram, DnsTransport::Udp, &mut self.reply);
-        tally::arrived(&self.metrics, DnsTransport::Udp, verdict);
-        let Verdict::Answered(answered) = verdict else {
-            return;
-        };
-        match self.send(meta) {
-            Ok(()) => tally::delivered(&self.metrics, DnsTransport::Udp, answered),
-            Err(error) => self.metrics.shed(DnsTransport::Udp, shed_reason(&error)),
-        }
-        if let Some(started) = started {
-            self.metrics.took(started.elapsed());
+        match verdict {
+            Verdict::Answered(answered) => {
+                self.tally.received(answered.qtype);
+                let reply = Reply::new(meta, answered);
+                if self.outgoing.push(&self.reply, reply) {
+                    self.outgoing.flush(&self.listener, &mut self.tally);
+                }
+            }
+            Verdict::Dropped(reason) => self.tally.dropped(reason),
+            Verdict::Upstream(upstream) => self.forward(index, datagram, meta, upstream),
         }
     }
 
-    /// Sends at once or not at all. tokio's readiness is left aside: a worker never waits to send.
-    fn send(&self, meta: &RecvMeta) -> io::Result<()> {
-        let transmit = Transmit {
-            destination: meta.addr,
-            ecn: None,
-            contents: &self.reply,
-            segment_size: None,
-            src_ip: meta.dst_ip,
+    /// Has another server asked, in a task of its own: this loop waits for nobody. Beyond the bound the question is dropped;
+    /// a client asks again.
+    fn forward(
+        &mut self,
+        index: &Arc<Index>,
+        datagram: &[u8],
+        meta: &RecvMeta,
+        upstream: Upstream,
+    ) {
+        self.tally.received(crate::answer::asked_type(datagram));
+        let Some(place) = self.context.forwarder.place() else {
+            return self.tally.shed(DnsShed::UpstreamFull);
         };
-        let UdpListener { socket, state } = &self.listener;
-        state.try_send(UdpSockRef::from(&**socket), &transmit)
+        let (listener, context, index) =
+            (self.listener.clone(), self.context.clone(), index.clone());
+        let (request, meta) = (datagram.to_vec(), *meta);
+        let mut responder = Responder::new(&self.config).on(&self.config, listener.bound);
+        let task = async move {
+            let _place = place;
+            let asked = context.forwarder.finish(
+                &index,
+                &mut responder,
+                &request,
+                DnsTransport::Udp,
+                upstream,
+            );
+            let finished = tokio::select! {
+                () = context.stop.cancelled() => None,
+                finished = asked => finished,
+            };
+            let mut tally = Tally::new(DnsTransport::Udp);
+            match finished {
+                Some(finished) => {
+                    let reply = Reply::new(&meta, finished.answered);
+                    let mut outgoing = Outgoing::default();
+                    outgoing.push(&finished.bytes, reply);
+                    outgoing.flush(&listener, &mut tally);
+                }
+                None => tally.shed(DnsShed::SendFailed),
+            }
+            tally.hand_over(&context.metrics);
+        };
+        self.context.tasks.spawn(task);
     }
 
     fn sample(&mut self) -> Option<Instant> {
@@ -193,19 +252,12 @@ fn may_be_answered(source: SocketAddr) -> bool {
         && address != IpAddr::V4(Ipv4Addr::BROADCAST)
 }
 
-fn shed_reason(error: &io::Error) -> DnsShed {
-    match error.kind() {
-        ErrorKind::WouldBlock => DnsShed::SendBlocked,
-        _ => DnsShed::SendFailed,
-    }
-}
-
-/// Datagrams received with one system call. More gain nothing measurable.
-const BATCH: usize = 16;
+/// Datagrams received with one system call: what quinn-udp takes at most.
+const BATCH: usize = quinn_udp::BATCH_SIZE;
 /// What the system joins at most. Pages that are never written cost no memory.
 const SLOT_BYTES: usize = 64 * 1024;
-/// About 250 µs of work before other tasks get their turn.
-const BATCHES_MAX: usize = 4;
+/// About 1 ms of work before other tasks get their turn.
+const BATCHES_MAX: usize = 8;
 /// Reading the clock and the histogram's lock cost as much as an answer.
 const SAMPLE_EVERY: u32 = 64;
 /// A socket that fails at once would otherwise take a whole core.
