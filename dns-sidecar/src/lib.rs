@@ -31,6 +31,7 @@
 //! A service is called by its annotation `zonal.dev/consul-name`, else `<name>-<namespace>`, and in the namespace `default`
 //! also `<name>`.
 
+mod access;
 mod answer;
 pub mod catalog;
 pub mod client;
@@ -42,6 +43,7 @@ mod index;
 mod names;
 mod order;
 mod prepare;
+mod rate;
 mod records;
 mod server;
 mod tally;
@@ -49,6 +51,7 @@ mod tcp;
 mod udp;
 mod wire;
 
+pub use access::Network;
 pub use answer::{Answered, HostNames, Responder, Upstream, Verdict};
 pub use config::{Config, ConfigError, DnsConfig, PreparedQuery, Profile, Strategy};
 pub use index::{Index, IndexBuilder, Unnamed};

@@ -6,6 +6,7 @@
 
 use crate::{
     Config, Index, IndexBuilder, Unnamed,
+    access::Access,
     catalog::Catalog,
     forward::Forwarder,
     tcp::{TcpContext, accept_all},
@@ -193,6 +194,7 @@ impl DnsServer {
         };
         let context = Arc::new(TcpContext {
             forwarder,
+            access: Access::new(&self.config.allow),
             places: Arc::new(Semaphore::new(self.config.connections_max())),
             config: self.config,
             index: self.status.index.clone(),

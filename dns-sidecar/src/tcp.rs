@@ -5,12 +5,14 @@
 //! limit for a bounded time, and UDP nothing.
 
 use crate::{
-    Config, Index, Responder, Verdict, answer::Answered, failures::Failures, forward::Forwarder,
-    tally::Tally,
+    Config, Index, Responder, Verdict, access::Access, answer::Answered, failures::Failures,
+    forward::Forwarder, tally::Tally,
 };
 use arc_swap::{ArcSwap, Cache};
 use bytes::{Buf, BytesMut};
-use discovery_core::telemetry::{DnsDrop, DnsMetrics, DnsPause, DnsShed, DnsTransport};
+use discovery_core::telemetry::{
+    DnsDrop, DnsMetrics, DnsPause, DnsQueryType, DnsShed, DnsTransport,
+};
 use std::{io, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -27,6 +29,7 @@ pub(crate) struct TcpContext {
     pub(crate) index: Arc<ArcSwap<Index>>,
     pub(crate) metrics: Arc<DnsMetrics>,
     pub(crate) forwarder: Forwarder,
+    pub(crate) access: Access,
     pub(crate) places: Arc<Semaphore>,
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
@@ -53,6 +56,12 @@ async fn accept_forever(listener: TcpListener, context: Arc<TcpContext>) {
     // A place first: who has to wait, waits in the system's queue and costs no descriptor.
     while let Some(place) = take_place(&context).await {
         match listener.accept().await {
+            Ok((_, client)) if !context.access.allows(client.ip()) => {
+                context
+                    .metrics
+                    .received(DnsTransport::Tcp, DnsQueryType::Unread);
+                context.metrics.dropped(DnsTransport::Tcp, DnsDrop::Denied);
+            }
             Ok((stream, _)) => {
                 pause = PAUSE_MIN;
                 context.tasks.spawn(serve(stream, context.clone(), place));

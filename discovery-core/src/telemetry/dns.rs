@@ -121,6 +121,10 @@ labels! {
         Response => "response",
         /// From port 0, an unspecified, a broadcast or a multicast address.
         Source => "source",
+        /// From a network that is not to be answered.
+        Denied => "denied",
+        /// From a network that asks more than it may.
+        Rate => "rate",
     }
 }
 

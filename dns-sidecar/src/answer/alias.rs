@@ -23,6 +23,31 @@ enum Behind<'i> {
     Nothing,
 }
 
+/// Where a chain of aliases is written, and how.
+#[derive(Clone, Copy)]
+pub(super) struct Chain {
+    pub(super) section: Section,
+    /// How long all of it may be kept.
+    pub(super) ttl: u32,
+    /// How many aliases were written.
+    pub(super) depth: usize,
+    /// How many answers there may be.
+    pub(super) limit: usize,
+}
+
+impl Chain {
+    fn is_answer(self) -> bool {
+        matches!(self.section, Section::Answer)
+    }
+
+    fn deeper(self) -> Self {
+        Self {
+            depth: self.depth + 1,
+            ..self
+        }
+    }
+}
+
 impl<'a> Asker<'a> {
     /// One of the aliases and what stands behind it; whether there is any.
     pub(super) fn push_alias(
@@ -39,15 +64,13 @@ impl<'a> Asker<'a> {
         } else {
             usize::MAX
         };
-        let follows = self.follow(
-            reply,
-            Section::Answer,
-            OwnerAt::QUESTION,
-            alias,
+        let chain = Chain {
+            section: Section::Answer,
             ttl,
-            1,
+            depth: 0,
             limit,
-        );
+        };
+        let follows = self.follow(reply, OwnerAt::QUESTION, alias, chain);
         if !follows && !self.is_compat() {
             // RFC 2308 2.2: the alias exists, and what it leads to does not have the type.
             self.push_soa(reply, Section::Authority);
@@ -71,63 +94,53 @@ impl<'a> Asker<'a> {
     fn follow(
         &mut self,
         reply: &mut Reply<'_>,
-        section: Section,
         owner: OwnerAt,
         alias: &WireName,
-        ttl: u32,
-        depth: usize,
-        limit: usize,
+        chain: Chain,
     ) -> bool {
-        if matches!(section, Section::Answer) && reply.writer.answers() >= limit {
+        if chain.is_answer() && reply.writer.answers() >= chain.limit {
             reply.is_cut = true;
             return true;
         }
         let name = alias.as_bytes();
-        let head = head(
-            rtype::CNAME,
-            ttl,
-            u16::try_from(name.len() + 1).unwrap_or(0),
-        );
+        let length = u16::try_from(name.len() + 1).unwrap_or(0);
+        let head = head(rtype::CNAME, chain.ttl, length);
         let rest = [&head[..], name, &[0]].concat();
-        if !reply.push_at(section, owner, &rest, None) {
-            reply.is_cut |= matches!(section, Section::Answer);
+        if !reply.push_at(chain.section, owner, &rest, None) {
+            reply.is_cut |= chain.is_answer();
             return true;
         }
-        if depth == ALIASES_MAX {
+        let chain = chain.deeper();
+        if chain.depth == ALIASES_MAX {
             return true;
         }
         let owner = OwnerAt(reply.writer.position() - name.len() - 1);
-        self.push_behind(reply, section, owner, alias, ttl, depth, limit)
+        self.push_behind(reply, owner, alias, chain)
     }
 
     /// Appends what stands behind a host name; whether that may be an address.
     pub(super) fn push_behind(
         &mut self,
         reply: &mut Reply<'_>,
-        section: Section,
         owner: OwnerAt,
         host: &WireName,
-        ttl: u32,
-        depth: usize,
-        limit: usize,
+        chain: Chain,
     ) -> bool {
         match self.behind(host) {
-            Behind::Alias(alias) => {
-                self.follow(reply, section, owner, alias, ttl, depth + 1, limit)
-            }
-            Behind::Addresses(addresses) if matches!(section, Section::Answer) => {
+            Behind::Alias(alias) => self.follow(reply, owner, alias, chain),
+            Behind::Addresses(addresses) if chain.is_answer() => {
                 let families = self.families_behind(addresses);
-                self.push_families(reply, families, owner, Some(ttl), depth);
+                self.push_families(reply, families, owner, Some(chain.ttl), chain.depth);
                 !(families.0.is_empty() && families.1.is_empty())
             }
             Behind::Addresses(addresses) => {
                 for record in addresses.without_owners() {
-                    reply.push_at(section, owner, record, Some(ttl));
+                    reply.push_at(chain.section, owner, record, Some(chain.ttl));
                 }
                 true
             }
             Behind::Outside => {
-                self.push_outside(reply, section, owner, host, ttl, limit);
+                self.push_outside(reply, owner, host, chain);
                 true
             }
             Behind::Nothing => false,
@@ -173,11 +186,9 @@ impl<'a> Asker<'a> {
     fn push_outside(
         &mut self,
         reply: &mut Reply<'_>,
-        section: Section,
         owner: OwnerAt,
         host: &WireName,
-        ttl: u32,
-        limit: usize,
+        chain: Chain,
     ) {
         let Some(resolved) = self.resolved else {
             if self.index.config.is_forwarding() && self.responder.wanted.len() < HOSTS_MAX {
@@ -193,25 +204,25 @@ impl<'a> Asker<'a> {
             if !matches!(record.rtype, rtype::A | rtype::AAAA | rtype::CNAME) {
                 continue;
             }
-            if matches!(section, Section::Answer) && reply.writer.answers() >= limit {
+            if chain.is_answer() && reply.writer.answers() >= chain.limit {
                 reply.is_cut = true;
                 return;
             }
             let length = u16::try_from(record.data.len()).unwrap_or(0);
             // A chain is kept no longer than its weakest link, and 1.8.7 writes its own TTL over it.
             let ttl = if self.is_compat() {
-                ttl
+                chain.ttl
             } else {
-                ttl.min(record.ttl_seconds)
+                chain.ttl.min(record.ttl_seconds)
             };
             let rest = [&head(record.rtype, ttl, length)[..], &record.data].concat();
             let fits = if record.owner.to_lower() == host.to_lower() {
-                reply.push_at(section, owner, &rest, None)
+                reply.push_at(chain.section, owner, &rest, None)
             } else {
-                reply.push_named(section, record.owner.as_bytes(), &rest, None)
+                reply.push_named(chain.section, record.owner.as_bytes(), &rest, None)
             };
             if !fits {
-                reply.is_cut |= matches!(section, Section::Answer);
+                reply.is_cut |= chain.is_answer();
                 return;
             }
         }

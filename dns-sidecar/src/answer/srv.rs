@@ -6,6 +6,7 @@
 
 use super::{
     Asker,
+    alias::Chain,
     reply::{OwnerAt, Reply},
 };
 use crate::{
@@ -268,7 +269,13 @@ impl Asker<'_> {
             }
             if let Some(host) = srv.host(record) {
                 let ttl = form.ttl.unwrap_or_else(|| ttl_of(srv, *number));
-                self.push_behind(reply, Section::Additional, target, host, ttl, 0, usize::MAX);
+                let chain = Chain {
+                    section: Section::Additional,
+                    ttl,
+                    depth: 0,
+                    limit: usize::MAX,
+                };
+                self.push_behind(reply, target, host, chain);
             }
             if !with_texts {
                 continue;

@@ -13,11 +13,11 @@ pub use profile::Profile;
 pub use query::PreparedQuery;
 pub(crate) use ttl::ServiceTtls;
 
-use crate::wire::WireName;
+use crate::{Network, wire::WireName};
 use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    num::NonZeroUsize,
+    num::{NonZeroU32, NonZeroUsize},
     time::Duration,
 };
 
@@ -97,6 +97,8 @@ pub struct Config {
     pub(crate) node_meta_labels: Vec<(String, String)>,
     pub(crate) is_denied: bool,
     pub(crate) stale_after: Duration,
+    pub(crate) allow: Vec<Network>,
+    pub(crate) rate_per_second: u32,
     notices: Vec<String>,
     max_udp_payload: Option<u16>,
     udp_workers: NonZeroUsize,
@@ -209,6 +211,22 @@ impl Config {
     pub fn node_meta_labels(mut self, labels: &[(&str, &str)]) -> Self {
         let own = |(label, key): &(&str, &str)| ((*label).to_owned(), (*key).to_owned());
         self.node_meta_labels = labels.iter().map(own).collect();
+        self
+    }
+
+    /// The networks whose hosts are answered; default this host and private networks. Others get no byte.
+    #[must_use]
+    pub fn allow(mut self, networks: Vec<Network>) -> Self {
+        self.allow = networks;
+        self
+    }
+
+    /// How many datagrams of one network (/24, /56) are answered a second, with bursts of twice as many; default 2,000, and no
+    /// limit where only this host can ask. A reply that is no answer costs two. Over the rate every second reply is cut to
+    /// nothing, which makes a real client come back over TCP, and the others are dropped and counted.
+    #[must_use]
+    pub fn rate_per_second(mut self, datagrams: NonZeroU32) -> Self {
+        self.rate_per_second = datagrams.get();
         self
     }
 
@@ -388,6 +406,8 @@ impl Default for Config {
             node_meta_labels: Vec::new(),
             is_denied: false,
             stale_after: STALE_AFTER,
+            allow: Vec::new(),
+            rate_per_second: RATE_PER_SECOND,
             notices: Vec::new(),
             max_udp_payload: None,
             udp_workers: cores.min(UDP_WORKERS),
@@ -425,6 +445,8 @@ const TTL_SECONDS_MAX: u32 = i32::MAX as u32;
 const UDP_PAYLOAD_BYTES: u16 = 1232;
 /// What resolvers ask for at most in practice.
 const UDP_PAYLOAD_BYTES_MAX: u16 = 4096;
+/// A site's own callers ask hundreds.
+const RATE_PER_SECOND: u32 = 2_000;
 /// A cut that a restart of a router explains is not worth a word.
 const STALE_AFTER: Duration = Duration::from_secs(60);
 /// About 2 MB of questions and sockets.

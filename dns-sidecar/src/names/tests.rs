@@ -165,8 +165,6 @@ fn stems_exist_in_modern_and_other_names_do_not() {
         "mall-1.consul",
         "dc.consul",
         "mall-1.dc.consul",
-        "_tcp.consul",
-        "_tcp.mall-1.dc.consul",
     ] {
         assert_eq!(read(name), "stem", "{name}");
         assert_eq!(read_as(&compat, name, rtype::A), "nothing", "{name}");

@@ -8,11 +8,17 @@
 mod send;
 
 use crate::{
-    Config, Index, Responder, Verdict, answer::Upstream, failures::Failures, forward::Forwarder,
+    Config, Index, Responder, Verdict,
+    access::Access,
+    answer::{Answered, Upstream},
+    failures::Failures,
+    forward::Forwarder,
+    rate::{Limiter, Rate},
     tally::Tally,
+    wire::cut_to_question,
 };
 use arc_swap::{ArcSwap, Cache};
-use discovery_core::telemetry::{DnsDrop, DnsMetrics, DnsShed, DnsTransport};
+use discovery_core::telemetry::{DnsDrop, DnsMetrics, DnsRcode, DnsShed, DnsTransport};
 use quinn_udp::{RecvMeta, UdpSockRef, UdpSocketState};
 use send::{Outgoing, Reply};
 use std::{
@@ -68,6 +74,10 @@ pub(crate) struct UdpWorker {
     received: Vec<u8>,
     reply: Vec<u8>,
     outgoing: Outgoing,
+    access: Access,
+    /// None where only this host asks.
+    limiter: Option<Limiter>,
+    started: Instant,
     tally: Tally,
     /// Batches until the next one that is timed.
     until_sample: u32,
@@ -75,8 +85,11 @@ pub(crate) struct UdpWorker {
 
 impl UdpWorker {
     pub(crate) fn new(listener: UdpListener, config: &Config, context: UdpContext) -> Self {
+        let bound = listener.bound;
+        // The workers of a socket share what it lets through.
+        let workers = u32::try_from(config.workers()).unwrap_or(1);
         Self {
-            responder: Responder::new(config).on(config, listener.bound),
+            responder: Responder::new(config).on(config, bound),
             listener,
             config: config.clone(),
             index: Cache::new(context.index.clone()),
@@ -84,6 +97,12 @@ impl UdpWorker {
             received: vec![0; BATCH * SLOT_BYTES],
             reply: Vec::new(),
             outgoing: Outgoing::default(),
+            access: Access::new(&config.allow),
+            limiter: (!bound.is_loopback()).then(|| {
+                let rate = config.rate_per_second.div_ceil(workers);
+                Limiter::new(rate, rate.saturating_mul(2), fastrand::u64(..))
+            }),
+            started: Instant::now(),
             tally: Tally::new(DnsTransport::Udp),
             until_sample: 0,
         }
@@ -171,11 +190,19 @@ impl UdpWorker {
         if !may_be_answered(meta.addr) {
             return self.tally.dropped(DnsDrop::Source);
         }
+        if !self.access.allows(meta.addr.ip()) {
+            return self.tally.dropped(DnsDrop::Denied);
+        }
         let verdict = self
             .responder
             .answer(index, datagram, DnsTransport::Udp, &mut self.reply);
         match verdict {
             Verdict::Answered(answered) => {
+                match self.rate(meta.addr.ip(), answered) {
+                    Rate::Within => {}
+                    Rate::Cut => cut_to_question(&mut self.reply),
+                    Rate::Over => return self.tally.dropped(DnsDrop::Rate),
+                }
                 self.tally.received(answered.qtype);
                 let reply = Reply::new(meta, answered);
                 if self.outgoing.push(&self.reply, reply) {
@@ -230,6 +257,22 @@ impl UdpWorker {
             tally.hand_over(&context.metrics);
         };
         self.context.tasks.spawn(task);
+    }
+
+    /// Whether the source's network may have the reply. A "no" costs more: it is what floods ask for.
+    fn rate(&mut self, source: IpAddr, answered: Answered) -> Rate {
+        let Some(limiter) = &mut self.limiter else {
+            return Rate::Within;
+        };
+        let cost = if answered.rcode == DnsRcode::NoError {
+            1
+        } else {
+            2
+        };
+        // Wraps after 49 days, as the limiter expects.
+        let elapsed = self.started.elapsed().as_millis() & u128::from(u32::MAX);
+        let milliseconds = u32::try_from(elapsed).unwrap_or(0);
+        limiter.take(source, cost, milliseconds)
     }
 
     fn sample(&mut self) -> Option<Instant> {

@@ -8,6 +8,7 @@ use discovery_core::telemetry::DnsShed;
 use quinn_udp::{RecvMeta, Transmit, UdpSockRef};
 use rustix::net::{MMsgHdr, SendAncillaryBuffer, SendFlags, SocketAddrAny};
 use std::{
+    array,
     io::{self, ErrorKind, IoSlice},
     net::{IpAddr, SocketAddr},
     ops::Range,
@@ -99,34 +100,29 @@ impl Outgoing {
         state.try_send(UdpSockRef::from(&**socket), &transmit)
     }
 
+    /// One system call for many replies. Everything that it is told stands on the stack: nothing is allocated.
     fn send_together(&self, listener: &UdpListener, waiting: &[Reply]) -> io::Result<usize> {
-        let addresses: Vec<SocketAddrAny> = waiting
-            .iter()
-            .map(|reply| reply.destination.into())
-            .collect();
-        let slices: Vec<[IoSlice<'_>; 1]> = waiting
-            .iter()
-            .map(|reply| {
-                [IoSlice::new(
-                    self.bytes.get(reply.bytes.clone()).unwrap_or_default(),
-                )]
-            })
-            .collect();
-        let mut controls: Vec<SendAncillaryBuffer<'_, '_, '_>> = waiting
-            .iter()
-            .map(|_| SendAncillaryBuffer::default())
-            .collect();
-        let mut messages: Vec<MMsgHdr<'_>> = addresses
-            .iter()
-            .zip(&slices)
-            .zip(&mut controls)
-            .map(|((address, slice), control)| MMsgHdr::new_with_addr(address, slice, control))
-            .collect();
-        Ok(rustix::net::sendmmsg(
+        let count = waiting.len().min(TOGETHER_MAX);
+        let reply = |at: usize| &waiting[at.min(count - 1)];
+        let addresses: [SocketAddrAny; TOGETHER_MAX] =
+            array::from_fn(|at| reply(at).destination.into());
+        let slices: [[IoSlice<'_>; 1]; TOGETHER_MAX] = array::from_fn(|at| {
+            let bytes = self.bytes.get(reply(at).bytes.clone());
+            [IoSlice::new(bytes.unwrap_or_default())]
+        });
+        let mut controls: [SendAncillaryBuffer<'_, '_, '_>; TOGETHER_MAX] =
+            array::from_fn(|_| SendAncillaryBuffer::default());
+        let mut controls = controls.iter_mut();
+        let mut messages: [MMsgHdr<'_>; TOGETHER_MAX] = array::from_fn(|at| {
+            let control = controls.next().expect("as many as there are messages");
+            MMsgHdr::new_with_addr(&addresses[at], &slices[at], control)
+        });
+        let sent = rustix::net::sendmmsg(
             &*listener.socket,
-            &mut messages,
+            &mut messages[..count],
             SendFlags::DONTWAIT,
-        )?)
+        );
+        Ok(sent?)
     }
 }
 
@@ -138,4 +134,4 @@ fn shed_reason(error: &io::Error) -> DnsShed {
 }
 
 /// Replies sent with one system call.
-const TOGETHER_MAX: usize = 64;
+const TOGETHER_MAX: usize = 32;

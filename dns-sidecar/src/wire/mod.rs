@@ -11,7 +11,8 @@ mod upstream;
 
 pub(crate) use name::{LABEL_BYTES_MAX, LowerName, WireName};
 pub(crate) use reply::{
-    EDNS_VERSION, Options, ReplyWriter, Section, Status, pointer, write_header_only,
+    EDNS_VERSION, Options, ReplyWriter, Section, Status, cut_to_question, pointer,
+    write_header_only,
 };
 pub(crate) use request::{ClientSubnet, Edns, Header, Request};
 pub(crate) use upstream::{UpstreamRecord, read_answers};

@@ -186,6 +186,20 @@ pub(crate) fn write_header_only(out: &mut Vec<u8>, header: Header, rcode: DnsRco
     write_header(out, header, Status::of(rcode), [0; 4]);
 }
 
+/// Leaves a finished reply nothing but its question, and says that it was cut.
+pub(crate) fn cut_to_question(reply: &mut Vec<u8>) {
+    let questions = reply.get(5).copied().unwrap_or(0);
+    let end = match questions {
+        0 => HEADER_BYTES,
+        _ => name_end(reply, HEADER_BYTES) + 4,
+    };
+    reply.truncate(end);
+    if let Some([flags, _, _, _, counts @ ..]) = reply.get_mut(2..HEADER_BYTES) {
+        *flags |= 0x02;
+        counts.fill(0);
+    }
+}
+
 /// A compression pointer to a position of the message (RFC 1035 4.1.4); none beyond its 14 bits.
 pub(crate) fn pointer(position: usize) -> Option<[u8; 2]> {
     let position = u16::try_from(position)
@@ -333,6 +347,17 @@ mod tests {
             ..Status::of(DnsRcode::ServFail)
         };
         assert!(reply(512, status, |_| {}).ends_with(&[0, 6, 0, 15, 0, 2, 0, 14]));
+    }
+
+    #[test]
+    fn a_reply_that_is_cut_to_its_question_says_so() {
+        let mut bytes = reply(512, Status::of(DnsRcode::NoError), |writer| {
+            assert!(writer.push(Section::Answer, &[RECORD]));
+        });
+        cut_to_question(&mut bytes);
+        let message = Message::from_vec(&bytes).unwrap();
+        assert!(message.metadata.truncation && message.answers.is_empty());
+        assert_eq!(message.queries.len(), 1);
     }
 
     #[test]

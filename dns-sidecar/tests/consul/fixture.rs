@@ -18,6 +18,7 @@ pub(crate) fn fixture() -> Value {
 /// What the calls left behind.
 #[derive(Default)]
 struct Loader {
+    agent: String,
     nodes: BTreeMap<String, CatalogNode>,
     node_checks: BTreeMap<(String, String), String>,
     services: BTreeMap<(String, String), Value>,
@@ -28,11 +29,21 @@ struct Loader {
 
 /// The catalogue after all calls, and its prepared queries.
 pub(crate) fn catalog() -> (Catalog, Vec<PreparedQuery>) {
-    let mut loader = Loader::default();
-    let own = json!({ "Node": "agent-1", "Address": "127.0.0.1", "NodeMeta": { "consul-network-segment": "" },
-        "Service": { "Service": "consul", "Port": 18300 },
-        "Checks": [{ "CheckID": "serfHealth", "Status": "passing" }] });
-    loader.register(&own);
+    let own = json!({ "Node": { "Meta": { "consul-network-segment": "" } }, "Services": { "consul": { "Port": 18300 } } });
+    catalog_of("agent-1", &own)
+}
+
+/// The same of an agent of another name, which says of itself what `/v1/catalog/node/<name>` tells.
+pub(crate) fn catalog_of(agent: &str, own: &Value) -> (Catalog, Vec<PreparedQuery>) {
+    let mut loader = Loader {
+        agent: agent.to_owned(),
+        ..Loader::default()
+    };
+    loader.register(
+        &json!({ "Node": agent, "Address": "127.0.0.1", "NodeMeta": own["Node"]["Meta"],
+        "Service": { "Service": "consul", "Port": own["Services"]["consul"]["Port"] },
+        "Checks": [{ "CheckID": "serfHealth", "Status": "passing" }] }),
+    );
     for call in fixture()["calls"].as_array().unwrap() {
         loader.call(call["path"].as_str().unwrap(), &call["body"]);
     }
@@ -48,7 +59,7 @@ impl Loader {
                 service["Service"] = body["Name"].clone();
                 let status = body["Check"]["Status"].as_str().unwrap_or("critical");
                 self.register(
-                    &json!({ "Node": "agent-1", "SkipNodeUpdate": true, "Service": service,
+                    &json!({ "Node": self.agent.clone(), "SkipNodeUpdate": true, "Service": service,
                     "Checks": [{ "CheckID": "ttl", "Status": status, "ServiceID": body["ID"] }] }),
                 );
             }

@@ -9,7 +9,7 @@ use crate::{
 };
 use dns_sidecar::{
     DnsServer, Profile,
-    catalog::{Catalog, InstanceAddress},
+    catalog::{Catalog, InstanceAddress, LanAddresses},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -208,8 +208,9 @@ async fn the_cases_of_each_variant_differ_from_the_base_configuration() {
     let all = cases::all();
     let site = Site::start("base", Profile::Compat, &catalog).await;
     for (variant, cases) in by_variant(&all) {
-        // Consul's own switches for what we have not: other datacenters, and asking servers.
-        if matches!(variant, "base" | "wan" | "cache") {
+        // Consul's own switches for what we have not: other datacenters, and asking servers. The one case with a domain inside
+        // the other asks a name of the outer one.
+        if matches!(variant, "base" | "wan" | "cache" | "overlapdomain") {
             continue;
         }
         let mut differing = 0;
@@ -229,6 +230,7 @@ async fn the_cases_of_each_variant_notice_a_changed_catalogue() {
     for service in catalog.services.values_mut() {
         for instance in &mut service.instances {
             instance.address = Some(InstanceAddress::Ip("192.0.2.7".parse().unwrap()));
+            instance.lan = LanAddresses::default();
         }
     }
     catalog.nodes.clear();

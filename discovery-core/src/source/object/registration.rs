@@ -26,7 +26,7 @@ fn take(wishes: &mut Registration, wish: &str, text: &str) -> Result<(), String>
         "consul-tags" => wishes.tags = list(text, is_tag)?,
         "consul-register" => wishes.is_registered = Some(parse(text, "true or false")?),
         "consul-weight" => {
-            wishes.weight = Some(parse::<NonZeroU16>(text, "a weight of 1 to 65535")?)
+            wishes.weight = Some(parse::<NonZeroU16>(text, "a weight of 1 to 65535")?);
         }
         "dns-ttl" => {
             let seconds: u32 = parse(text, "a number of seconds")?;
