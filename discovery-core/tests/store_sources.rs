@@ -192,14 +192,14 @@ fn of_two_sources_the_first_is_in_force_and_the_other_is_told_of() {
         problems(&reader),
         [
             "Service default/web at source consul: kube states it too and is in force by precedence; \
-          what consul says is held back"
+          what consul says is overruled"
         ]
     );
-    assert_eq!(reader.load().held_back().len(), 1);
+    assert_eq!(reader.load().overruled().len(), 1);
 }
 
 #[test]
-fn the_one_held_back_takes_the_place_of_one_that_is_gone() {
+fn the_overruled_one_takes_the_place_of_one_that_is_gone() {
     let (mut writer, reader) = start(config());
     apply(&mut writer, [by_kube(), by_consul()]);
     // A list under way proves nothing yet; a source that is away never completes it.
@@ -208,7 +208,7 @@ fn the_one_held_back_takes_the_place_of_one_that_is_gone() {
     apply(&mut writer, [Update::Synced(Kube, Kind::Slices)]);
     assert_eq!(addresses(&reader, "web"), Some(vec!["10.9.0.1:80".into()]));
     assert_eq!(problems(&reader), [""; 0]);
-    assert!(reader.load().held_back().is_empty());
+    assert!(reader.load().overruled().is_empty());
 }
 
 #[test]

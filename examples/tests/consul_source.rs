@@ -287,7 +287,7 @@ async fn two_sources(consul: &Consul) -> anyhow::Result<()> {
         "{text}"
     );
     ensure!(
-        text.contains("SOURCE consul") && text.contains("1 services held back"),
+        text.contains("SOURCE consul") && text.contains("1 services overruled"),
         "{text}"
     );
 
@@ -304,12 +304,12 @@ async fn two_sources(consul: &Consul) -> anyhow::Result<()> {
         "a union is no conflict"
     );
 
-    // The one in force says that it has the service no more; the one held back takes its place.
+    // The one in force says that it has the service no more; the overruled one takes its place.
     fs::write(&path, manifest(false))?;
     agent.answers("web.service.consul", &["10.2.0.1"]).await?;
     ensure!(
         agent.status().is_some_and(|s| s["problems"] == json!([])),
-        "nothing is held back"
+        "nothing is overruled"
     );
     Ok(())
 }

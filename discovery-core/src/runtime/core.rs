@@ -2,25 +2,23 @@
 //! The handle on everything that runs: one writer, its sources, the disk, and the counters.
 
 use super::{
-    Readiness, Status, persister::Persister, prepared::PreparedSource, publisher::Publisher,
+    Readiness, RuntimeConfig, StartError, Status,
+    persister::Persister,
+    prepared::PreparedSource,
+    publisher::Publisher,
+    restore::{load, owner, restore},
     status::StatusContext,
 };
 use crate::{
     clock::{Clock, SystemClock},
-    model::{NodeName, Zone, ZoneKeys},
-    source::{
-        ConsulConfig, ConsulSourceError, KubeSourceError, ManifestError, Selection, SourceStatus,
-    },
-    store::{
-        Reader, SourceId, StateConfig, Update, Writer, channel,
-        persist::{Owner, Restored, Shelf, ShelfError},
-    },
+    model::NodeName,
+    source::SourceStatus,
+    store::{Reader, Writer, channel, persist::Shelf},
     telemetry::Metrics,
 };
 use std::{
     collections::BTreeMap,
     fmt,
-    path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -32,139 +30,6 @@ use tokio::{
     task::JoinHandle,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-
-/// Where the facts come from.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub enum SourceConfig {
-    /// A Kubernetes API server.
-    Kube {
-        /// The kubeconfig file; none means in-cluster, `KUBECONFIG`, or `~/.kube/config`.
-        kubeconfig: Option<PathBuf>,
-        /// Which services and slices are read.
-        selection: Selection,
-    },
-    /// A manifest file.
-    Manifest {
-        /// The file.
-        path: PathBuf,
-    },
-    /// A Consul agent. Where it is the only source and no zone is configured, it tells our own node.
-    Consul(Box<ConsulConfig>),
-}
-
-impl SourceConfig {
-    /// Which source it is.
-    pub fn id(&self) -> SourceId {
-        match self {
-            Self::Kube { .. } => SourceId::Kube,
-            Self::Manifest { .. } => SourceId::Manifest,
-            Self::Consul(_) => SourceId::Consul,
-        }
-    }
-}
-
-/// What a runtime needs to start.
-#[derive(Clone, Debug)]
-pub struct RuntimeConfig {
-    pub(super) node: NodeName,
-    pub(super) zone: Option<Zone>,
-    pod_zone: Option<Zone>,
-    pub(super) zone_keys: ZoneKeys,
-    state: StateConfig,
-    sources: Vec<SourceConfig>,
-    snapshot_folder: Option<PathBuf>,
-}
-
-impl RuntimeConfig {
-    /// A runtime for the node with the given source; no snapshot on disk.
-    pub fn new(node: NodeName, source: SourceConfig) -> Self {
-        Self {
-            state: StateConfig::new(node.clone()),
-            node,
-            zone: None,
-            pod_zone: None,
-            zone_keys: ZoneKeys::default(),
-            sources: vec![source],
-            snapshot_folder: None,
-        }
-    }
-
-    /// Adds a source beside those that are there; what is done where both state one service is a matter of the state
-    /// ([`StateConfig::merge`]).
-    #[must_use]
-    pub fn and_source(mut self, source: SourceConfig) -> Self {
-        self.sources.push(source);
-        self
-    }
-
-    /// The zone by configuration instead of by label.
-    #[must_use]
-    pub fn zone(mut self, zone: Option<Zone>) -> Self {
-        self.state = self.state.zone(zone.clone());
-        self.zone = zone;
-        self
-    }
-
-    /// The zone by the label of our own pod ([`StateConfig::pod_zone`]).
-    #[must_use]
-    pub fn pod_zone(mut self, zone: Option<Zone>) -> Self {
-        self.state = self.state.pod_zone(zone.clone());
-        self.pod_zone = zone;
-        self
-    }
-
-    /// The node labels that may name the zone.
-    #[must_use]
-    pub fn zone_keys(mut self, keys: ZoneKeys) -> Self {
-        self.state = self.state.zone_keys(keys.clone());
-        self.zone_keys = keys;
-        self
-    }
-
-    /// The zone that needs no node to tell it.
-    pub(super) fn given_zone(&self) -> Option<Zone> {
-        let pod = self.pod_zone.clone();
-        self.zone
-            .clone()
-            .or_else(|| pod.filter(|_| self.zone_keys.is_standard()))
-    }
-
-    /// Changes how the state judges: default policy, addresses.
-    #[must_use]
-    pub fn state(mut self, change: impl FnOnce(StateConfig) -> StateConfig) -> Self {
-        self.state = change(self.state);
-        self
-    }
-
-    /// Keeps the last good snapshot in this folder, and starts from it when no source answers.
-    #[must_use]
-    pub fn snapshot_folder(mut self, folder: Option<PathBuf>) -> Self {
-        self.snapshot_folder = folder;
-        self
-    }
-}
-
-/// Why a runtime did not start.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StartError {
-    /// The manifest cannot be read.
-    #[error("the manifest cannot be used")]
-    Manifest(#[source] ManifestError),
-    /// There is no usable configuration for an API server.
-    #[error("there is no usable Kubernetes configuration")]
-    Kube(#[source] KubeSourceError),
-    /// There is no usable configuration for a Consul agent.
-    #[error("the configuration for Consul cannot be used")]
-    Consul(#[source] ConsulSourceError),
-    /// A source is configured twice.
-    #[error("{source_id} is configured twice as a source")]
-    Twice {
-        /// The source.
-        source_id: SourceId,
-    },
-}
 
 /// The running core. Clones share it.
 #[derive(Clone)]
@@ -265,6 +130,7 @@ impl Runtime {
                     reader,
                     saves: ask_save,
                     sources: shared.sources.clone(),
+                    metrics: shared.metrics.clone(),
                     clock,
                 }
                 .run(shared.stop.clone()),
@@ -379,55 +245,6 @@ impl fmt::Debug for Runtime {
             .field("node", &self.shared.node)
             .finish_non_exhaustive()
     }
-}
-
-/// The first source names what the disk belongs to: its objects are most of it, and another one may come and go.
-fn owner(config: &RuntimeConfig, sources: &[PreparedSource]) -> Owner {
-    Owner {
-        cluster: sources[0].cluster.clone(),
-        node: config.node.clone(),
-        zone: config.zone.clone(),
-    }
-}
-
-fn load(shelf: &Shelf) -> Option<Restored> {
-    match shelf.load() {
-        Ok(restored) => return Some(restored),
-        Err(ShelfError::Missing { .. }) => tracing::info!("No snapshot on disk yet"),
-        Err(error) => tracing::warn!(%error, "Snapshot on disk refused"),
-    }
-    None
-}
-
-/// Serves from disk until a source has spoken. What a source stated that is none any more is passed over; the others go on
-/// where they ended.
-fn restore(
-    restored: &Restored,
-    sources: Vec<PreparedSource>,
-    writer: &mut Writer,
-    now: SystemTime,
-) -> Vec<PreparedSource> {
-    let is_source = |id: SourceId| sources.iter().any(|source| source.status.source() == id);
-    for update in &restored.updates {
-        match update {
-            Update::Upsert(source, _) if !is_source(*source) => {}
-            update => drop(writer.apply(update.clone())),
-        }
-    }
-    writer.publish();
-    let recall = |source: PreparedSource| {
-        let id = source.status.source();
-        match restored.facts.get(&id).zip(restored.age(id, now)) {
-            Some((facts, age)) => source.recall(facts, age),
-            None => source,
-        }
-    };
-    tracing::info!(
-        age_seconds = restored.saved_age(now).as_secs(),
-        passed_over = restored.passed_over,
-        "Serving from the snapshot on disk"
-    );
-    sources.into_iter().map(recall).collect()
 }
 
 /// Updates on their way to the writer; a source waits when it is that far ahead. A slice of 100 endpoints takes 25 KB

@@ -2,6 +2,7 @@
 //! Joins sources, writer, disk and admin into one handle with a life cycle: start, ready, drain, stop.
 
 mod admin;
+mod config;
 mod core;
 mod explain;
 pub mod http;
@@ -9,10 +10,12 @@ mod kind_report;
 mod persister;
 mod prepared;
 mod publisher;
+mod restore;
 mod status;
 
-pub use self::core::{Runtime, RuntimeConfig, SourceConfig, StartError};
+pub use self::core::Runtime;
 pub use admin::{admin_routes, admin_write_routes, probe_routes};
+pub use config::{RuntimeConfig, SourceConfig, StartError};
 pub use explain::{ExplainedEndpoint, Explanation, explain};
 pub use kind_report::KindReport;
 pub use status::{Freshness, Readiness, ServiceReport, SourceReport, Status};

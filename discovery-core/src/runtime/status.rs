@@ -5,7 +5,7 @@ use super::kind_report::KindReport;
 use crate::{
     clock::Clock,
     source::SourceStatus,
-    store::{Coverage, HeldBack, Kind, ServiceView, Snapshot, Tier},
+    store::{Coverage, Kind, Overruled, ServiceView, Snapshot, Tier},
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -135,8 +135,8 @@ pub struct SourceReport {
     pub live: bool,
     /// Seconds since it was last heard: of its lists the one heard of longest ago; none when it never was.
     pub age_seconds: Option<f64>,
-    /// Services that it states and that are held back because another source is in force for them.
-    pub held_back: usize,
+    /// Services that it states and that are overruled because another source is in force for them.
+    pub overruled: usize,
     /// For how many seconds the figures of the kinds have been counted.
     #[serde(default)]
     pub observed_seconds: f64,
@@ -157,13 +157,14 @@ pub struct SourceReport {
 impl SourceReport {
     fn of(source: &SourceStatus, snapshot: &Snapshot) -> Self {
         let (age, selection) = (source.age(), source.selection());
-        let held = |held: &&HeldBack| held.choice.held_back.contains(&source.source());
+        let is_of_source =
+            |service: &&Overruled| service.choice.overruled.contains(&source.source());
         Self {
             source: source.source().to_string(),
             connected: source.is_connected(),
             live: is_live(source),
             age_seconds: age.map(|age| age.as_secs_f64()),
-            held_back: snapshot.held_back().iter().filter(held).count(),
+            overruled: snapshot.overruled().iter().filter(is_of_source).count(),
             observed_seconds: source.observed().as_secs_f64(),
             slice_api: source.slice_api().map(|api| api.to_string()),
             selector: selection.selector.map(|selector| selector.to_string()),
@@ -184,6 +185,12 @@ pub struct Status {
     pub zone: Option<String>,
     /// The zone in words, with the reason when it is unknown.
     pub zone_status: String,
+    /// The zone in a word: `known`, `unknown`, `no-label`, `no-node`.
+    #[serde(default)]
+    pub zone_state: String,
+    /// Whether zones are those that slices state, because nodes may not be read.
+    #[serde(default)]
+    pub is_degraded: bool,
     /// How fresh the view is.
     pub freshness: Freshness,
     /// Seconds since the source was last heard, of several the one heard of longest ago; none when one never was.
@@ -251,6 +258,8 @@ impl StatusContext<'_> {
             node: self.node.to_owned(),
             zone: snapshot.zone().zone().map(ToString::to_string),
             zone_status: snapshot.zone().to_string(),
+            zone_state: snapshot.zone().word().to_owned(),
+            is_degraded: snapshot.is_degraded(),
             freshness,
             age_seconds: age.map(|age| age.as_secs_f64()),
             saved_seconds: saved_age.map(|age| age.as_secs_f64()),

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Which source's statement about a service is in force when several state it.
 //!
-//! In: the service and the sources that state it. Out: those in force and those held back. A pure function of what is
+//! In: the service and the sources that state it. Out: those in force and those overruled. A pure function of what is
 //! stated, so that neither the order of events nor a source that is away changes the outcome: a source that breaks takes
 //! nothing back and stays in force; one that says that it has the service no more makes room for the next.
 
@@ -12,7 +12,7 @@ use std::{fmt, str::FromStr};
 /// What is done where several sources state one service.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum MergePolicy {
-    /// The first source of the precedence is in force, the others are held back. The default.
+    /// The first source of the precedence is in force, the others are overruled. The default.
     #[default]
     PreferFirst,
     /// The endpoints of all sources count; what the service asks for is read from the first.
@@ -52,7 +52,7 @@ pub struct MergeRule {
 /// let migrated = MergeRule { precedence: vec![Consul, Kube], ..MergeRule::default() };
 /// let rules = MergeRules::default().service("shop/pay-*".parse().unwrap(), migrated);
 /// let web = rules.choose(&"shop/web".parse().unwrap(), &[Kube, Consul]);
-/// assert_eq!((web.in_force, web.held_back), (vec![Kube], vec![Consul]));
+/// assert_eq!((web.in_force, web.overruled), (vec![Kube], vec![Consul]));
 /// let pay = rules.choose(&"shop/pay-card".parse().unwrap(), &[Kube, Consul]);
 /// assert_eq!(pay.in_force, [Consul]);
 /// ```
@@ -77,18 +77,18 @@ impl MergeRules {
         self
     }
 
-    /// Sorts the sources that state the service into those in force and those held back.
+    /// Sorts the sources that state the service into those in force and those overruled.
     pub fn choose(&self, service: &ServiceName, stated_by: &[SourceId]) -> Choice {
         let rule = self.rule(service);
         let mut in_force = stated_by.to_vec();
         in_force.sort_by_key(|source| rule.rank(*source));
-        let held_back = match rule.policy {
+        let overruled = match rule.policy {
             MergePolicy::PreferFirst => in_force.split_off(in_force.len().min(1)),
             MergePolicy::Union => Vec::new(),
         };
         Choice {
             in_force,
-            held_back,
+            overruled,
         }
     }
 
@@ -118,29 +118,29 @@ impl MergeRule {
 pub struct Choice {
     /// Those whose statements count, in the order of the precedence.
     pub in_force: Vec<SourceId>,
-    /// Those that are passed over, in the order of the precedence.
-    pub held_back: Vec<SourceId>,
+    /// Those that are overruled, in the order of the precedence.
+    pub overruled: Vec<SourceId>,
 }
 
 /// A service that more than one source states, some of them in vain.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct HeldBack {
+pub struct Overruled {
     /// The service.
     pub service: ServiceName,
     /// Who states it.
     pub choice: Choice,
 }
 
-impl HeldBack {
+impl Overruled {
     /// The same for a person to decide on.
     pub(super) fn problem(&self) -> Problem {
-        let (held, in_force) = (list(&self.choice.held_back), list(&self.choice.in_force));
+        let (overruled, in_force) = (list(&self.choice.overruled), list(&self.choice.in_force));
         Problem {
             kind: Kind::Services,
             object: format!("Service {}", self.service),
-            place: format!("source {held}"),
+            place: format!("source {overruled}"),
             reason: format!(
-                "{in_force} states it too and is in force by precedence; what {held} says is held back"
+                "{in_force} states it too and is in force by precedence; what {overruled} says is overruled"
             ),
         }
     }
@@ -234,7 +234,7 @@ mod tests {
         });
         let choice = rules.choose(&web(), &[Kube, Manifest, Consul]);
         assert_eq!(choice.in_force, [Consul]);
-        assert_eq!(choice.held_back, [Kube, Manifest]);
+        assert_eq!(choice.overruled, [Kube, Manifest]);
     }
 
     #[test]
@@ -244,7 +244,7 @@ mod tests {
             policy: MergePolicy::PreferFirst,
         });
         let choice = rules.choose(&web(), &[Consul]);
-        assert_eq!((choice.in_force, choice.held_back), (vec![Consul], vec![]));
+        assert_eq!((choice.in_force, choice.overruled), (vec![Consul], vec![]));
         assert_eq!(rules.choose(&web(), &[]).in_force, []);
     }
 
@@ -260,7 +260,7 @@ mod tests {
             [Consul, Kube]
         );
         let other = "api".parse().unwrap();
-        assert_eq!(rules.choose(&other, &[Kube, Consul]).held_back, [Consul]);
+        assert_eq!(rules.choose(&other, &[Kube, Consul]).overruled, [Consul]);
     }
 
     #[test]

@@ -22,8 +22,9 @@ mod view;
 mod writer;
 
 pub use hold::{Held, HoldReason, HoldRule};
+#[cfg(feature = "consul")]
 pub(crate) use merge::fits_stars;
-pub use merge::{Choice, HeldBack, MergePolicy, MergeRule, MergeRules, ServicePattern};
+pub use merge::{Choice, MergePolicy, MergeRule, MergeRules, Overruled, ServicePattern};
 pub use reader::Reader;
 pub use snapshot::{Coverage, Generation, MissingList, Snapshot, ZoneStatus};
 pub use state::{Change, State, StateConfig};

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The published, immutable view of one moment.
 
-use super::{Held, HeldBack, Kind, Problem, ServiceView, SourceId};
+use super::{Held, Kind, Overruled, Problem, ServiceView, SourceId};
 use crate::model::{Node, NodeName, ServiceName, Zone, ZoneKeys};
 use std::{collections::HashMap, fmt, sync::Arc};
 
@@ -43,6 +43,16 @@ impl ZoneStatus {
         match self {
             Self::Known(zone) => Some(zone),
             _ => None,
+        }
+    }
+
+    /// The state in a word, for programs: `known`, `unknown`, `no-label`, `no-node`.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Known(_) => "known",
+            Self::Unknown => "unknown",
+            Self::NoLabel { .. } => "no-label",
+            Self::NoNode { .. } => "no-node",
         }
     }
 }
@@ -103,7 +113,7 @@ pub struct Snapshot {
     pub(super) nodes: Arc<[Node]>,
     pub(super) held: Arc<[Held]>,
     pub(super) problems: Arc<[Problem]>,
-    pub(super) held_back: Arc<[HeldBack]>,
+    pub(super) overruled: Arc<[Overruled]>,
     pub(super) is_degraded: bool,
     pub(super) moving_to: Option<Zone>,
 }
@@ -122,7 +132,7 @@ impl Snapshot {
             nodes: Arc::new([]),
             held: Arc::new([]),
             problems: Arc::new([]),
-            held_back: Arc::new([]),
+            overruled: Arc::new([]),
             is_degraded: false,
             moving_to: None,
         }
@@ -190,8 +200,8 @@ impl Snapshot {
         &self.problems
     }
 
-    /// Services that several sources state, with those whose statements are held back, by name.
-    pub fn held_back(&self) -> &[HeldBack] {
-        &self.held_back
+    /// Services that several sources state, with those whose statements are overruled, by name.
+    pub fn overruled(&self) -> &[Overruled] {
+        &self.overruled
     }
 }

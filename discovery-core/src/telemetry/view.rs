@@ -4,7 +4,7 @@
 use super::watch;
 use crate::{
     source::{FailureReason, SourceStatus},
-    store::{HeldBack, Kind, Reader, Snapshot, Tier},
+    store::{Kind, Overruled, Reader, Snapshot, Tier},
 };
 use prometheus_client::{
     collector::Collector,
@@ -102,13 +102,15 @@ impl ViewCollector {
                 age.encode(family.encode_family(&label(source))?)?;
             }
         }
-        let help = "Services of the source that are held back because another one is in force";
+        let help = "Services of the source that are overruled because another one is in force";
         let mut family =
-            encoder.encode_descriptor("view_services_held_back", help, None, MetricType::Gauge)?;
+            encoder.encode_descriptor("view_services_overruled", help, None, MetricType::Gauge)?;
         for source in &self.sources {
-            let held = |held: &&HeldBack| held.choice.held_back.contains(&source.source());
-            let held = snapshot.held_back().iter().filter(held).count();
-            ConstGauge::new(count(held as u64)).encode(family.encode_family(&label(source))?)?;
+            let is_of_source =
+                |service: &&Overruled| service.choice.overruled.contains(&source.source());
+            let overruled = snapshot.overruled().iter().filter(is_of_source).count();
+            ConstGauge::new(count(overruled as u64))
+                .encode(family.encode_family(&label(source))?)?;
         }
         self.source_counters(encoder)
     }

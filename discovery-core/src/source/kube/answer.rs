@@ -2,7 +2,7 @@
 //! The body of an answer, piece by piece: decompressed, counted as it came over the wire and as it reads.
 
 use super::{
-    engine::Failure,
+    failure::Failure,
     gunzip::{Gunzip, PIECE_BYTES},
     pace::Pace,
 };

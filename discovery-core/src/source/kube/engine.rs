@@ -7,7 +7,7 @@
 //! answering but empty cache would be asked without pause. When to ask again is said here for what is wrong with this
 //! list, and by the [gate](super::gate) for what is wrong with the server. Pure: no I/O, no clock, randomness is seeded.
 
-use super::gate;
+use super::{failure::Failure, gate};
 use crate::source::{Backoff, BackoffRule, FailureReason};
 use std::{
     cmp::Ordering,
@@ -33,45 +33,6 @@ pub(super) enum Action {
     Watch { version: String, timeout: Duration },
     /// Ask for the server's present version, because the watch has been quiet for very long.
     Probe,
-}
-
-/// How a request failed.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Failure {
-    pub(super) reason: FailureReason,
-    /// How long the server asks us to stay away.
-    pub(super) retry_after: Option<Duration>,
-    /// Whether it speaks of the server, whatever was asked for.
-    pub(super) is_of_server: bool,
-    /// Whether the gate says when to ask again.
-    pub(super) is_governed: bool,
-    /// Whether the server had the request: then asking again costs it something.
-    pub(super) was_asked: bool,
-    /// In words.
-    pub(super) text: String,
-}
-
-impl Failure {
-    pub(super) fn new(reason: FailureReason, text: impl Into<String>) -> Self {
-        Self {
-            reason,
-            retry_after: None,
-            is_of_server: false,
-            is_governed: false,
-            was_asked: reason != FailureReason::Connection,
-            text: text.into(),
-        }
-    }
-
-    pub(super) fn asked(mut self) -> Self {
-        self.was_asked = true;
-        self
-    }
-
-    pub(super) fn of_server(mut self) -> Self {
-        self.is_of_server = true;
-        self
-    }
 }
 
 /// What a page did for its list.

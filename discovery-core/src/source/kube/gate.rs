@@ -6,7 +6,7 @@
 //! others are held until it was answered; then they go, each after a short draw. Connections that never come about
 //! cost a server nothing and are tried again sooner than requests that it had. Pure: no I/O, no clock, randomness is seeded.
 
-use super::engine::Failure;
+use super::failure::Failure;
 use crate::source::{Backoff, BackoffRule};
 use std::{
     collections::BTreeMap,

@@ -2,7 +2,7 @@
 //! A feed's place at the gate: waits until it may ask, and tells what came of it.
 
 use super::{
-    engine::Failure,
+    failure::Failure,
     gate::{Admission, Gate, SeatId},
 };
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

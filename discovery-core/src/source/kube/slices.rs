@@ -7,13 +7,13 @@
 
 use super::{
     config::KubeConfig,
-    engine::Failure,
+    failure::Failure,
+    groups::{GROUP_PATH, GROUPS_PATH, of_group, of_groups},
     request::{Asked, Asker},
     seat::{Seat, SharedGate},
-    slice_api::{GROUP_PATH, GROUPS_PATH, SliceApi, of_group, of_groups},
 };
 use crate::{
-    source::{Backoff, BackoffRule, FailureReason, SourceStatus, WatchState},
+    source::{Backoff, BackoffRule, FailureReason, SliceApi, SourceStatus, WatchState},
     store::Kind,
 };
 use std::{sync::Arc, time::Duration};

@@ -1,12 +1,29 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Our own node: the zone that it tells, and the move into another one, which ends when the nodes of that zone are known.
 
-use super::{Change, NextOwn, OwnNode, State, known_own_node};
+use super::{Change, State};
 use crate::{
     model::{Node, NodeName},
-    store::{Kind, SourceId, places::Whereabouts},
+    store::{Kind, SourceId, hold::Holds, places::Whereabouts},
 };
 use std::time::{Duration, Instant};
+
+/// Our node in another zone than the one that is served.
+#[derive(Debug)]
+pub(super) struct NextOwn {
+    pub(super) source: SourceId,
+    pub(super) node: Node,
+    /// When the new zone is taken as it is; set by the first tick.
+    pub(super) until: Option<Instant>,
+}
+
+#[derive(Debug, Default)]
+pub(super) enum OwnNode {
+    #[default]
+    Unknown,
+    Absent,
+    Known(SourceId, Node),
+}
 
 impl State {
     pub(super) fn upsert_own_node(&mut self, source: SourceId, node: Node) -> Change {
@@ -100,6 +117,18 @@ impl State {
             self.place_again(&own, source);
         }
     }
+}
+
+/// Our own node as it is, or as it was when its zone is held.
+pub(super) fn known_own_node<'s>(
+    holds: &'s Holds,
+    own: &'s OwnNode,
+) -> Option<(SourceId, &'s Node)> {
+    let known = match own {
+        OwnNode::Known(source, node) => Some((*source, node)),
+        _ => None,
+    };
+    holds.own_node().or(known)
 }
 
 /// A list of a zone's nodes takes seconds over the thinnest link; a source that has none of our own node never says.

@@ -6,7 +6,7 @@ use crate::{
     model::{NodeLabels, Zone, ZoneKey, ZoneKeys},
     source::{
         FailureReason, SourceStatus, UpdateSender, WatchState,
-        kube::{engine::Failure, parts::Part, wishes::Wishes},
+        kube::{failure::Failure, parts::Part, wishes::Wishes},
     },
     store::{Kind, Problem, Update},
 };
@@ -113,9 +113,9 @@ impl Out {
         }
     }
 
-    /// A list is complete; only one that is news is a sign that the server itself spoke.
-    pub(super) fn synced(&self, is_news: bool) {
-        self.part.synced();
+    /// A list of so many objects is complete; only one that is news is a sign that the server itself spoke.
+    pub(super) fn synced(&self, is_news: bool, objects: usize) {
+        self.part.synced(objects);
         if is_news {
             self.heard();
         }

@@ -5,10 +5,7 @@ use super::{Closed, Feed, OwnNode, now};
 use crate::source::{
     FailureReason,
     kube::{
-        answer::Answer,
-        decode::Event,
-        engine::{Failure, SHORT_STREAM},
-        framing::Lines,
+        answer::Answer, decode::Event, engine::SHORT_STREAM, failure::Failure, framing::Lines,
         request::Asked,
     },
 };

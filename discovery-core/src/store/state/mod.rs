@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The writer's working set: updates in, snapshots out. Pure: no I/O, no clock, no lock.
+//!
+//! What the sources stated is kept unfiltered; the zone's view is computed from it, so that events may come in any order
+//! (a slice before its node, a node before the zone is known) and still end in the same snapshot. What each source states
+//! is kept apart: a full list takes back what its own source stated and nothing else, an endpoint is joined with the nodes
+//! of its own source, and which source is in force for a service is decided when its view is built ([`MergeRules`]).
+
+mod apply;
+mod choice;
+mod config;
+mod keep;
+mod lists;
+mod own_node;
+mod slices;
+mod views;
+mod zone;
+
+pub use config::StateConfig;
+
+use super::{
+    Choice, Coverage, Generation, Kind, ObjectKey, Overruled, Problem, Snapshot, SourceId, Update,
+    hold::Holds, packed::PackedSlice, places::Names,
+};
+use crate::model::{Node, NodeName, Service, ServiceName, SliceKey};
+use apply::PROBLEMS_MAX;
+use lists::List;
+use own_node::{NextOwn, OwnNode};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    sync::Arc,
+    time::Instant,
+};
+
+/// What an update did, and thus how soon it should be published.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Change {
+    /// Nothing that anybody sees.
+    Nothing,
+    /// Something was gained: may wait for more to come.
+    Gained,
+    /// Something may have been lost: publish at once.
+    Lost,
+}
+
+/// The working set of the one writer.
+#[derive(Debug)]
+pub struct State {
+    config: StateConfig,
+    own_node: OwnNode,
+    /// Our node as it is stated now, while its new zone is not all known and the old one still serves.
+    next_own: Option<NextOwn>,
+    nodes: BTreeMap<(NodeName, SourceId), Node>,
+    services: BTreeMap<(ServiceName, SourceId), Arc<Service>>,
+    slices: BTreeMap<(SliceKey, SourceId), PackedSlice>,
+    names: Names,
+    denied: BTreeSet<Kind>,
+    slices_of: HashMap<ServiceName, BTreeSet<(SliceKey, SourceId)>>,
+    /// The sources that have stated a service or slice so far.
+    speakers: BTreeSet<SourceId>,
+    overruled: BTreeMap<ServiceName, Choice>,
+    lists: HashMap<(SourceId, Kind), List>,
+    holds: Holds,
+    problems: BTreeSet<(SourceId, Problem)>,
+    touched: Touched,
+}
+
+/// What the next snapshot has to look at again.
+#[derive(Debug, Default)]
+struct Touched {
+    everything: bool,
+    services: HashSet<ServiceName>,
+}
+
+impl State {
+    /// The state before anything was read.
+    pub fn new(config: StateConfig) -> Self {
+        Self {
+            holds: Holds::new(config.holds),
+            config,
+            own_node: OwnNode::default(),
+            next_own: None,
+            nodes: BTreeMap::new(),
+            services: BTreeMap::new(),
+            slices: BTreeMap::new(),
+            names: Names::default(),
+            denied: BTreeSet::new(),
+            slices_of: HashMap::new(),
+            speakers: BTreeSet::new(),
+            overruled: BTreeMap::new(),
+            lists: HashMap::new(),
+            problems: BTreeSet::new(),
+            touched: Touched::default(),
+        }
+    }
+
+    /// Takes one statement in. Costs O(log n) plus the size of the object; a finished list costs O(n).
+    pub fn apply(&mut self, update: Update) -> Change {
+        match update {
+            Update::Reset(source, kind) => self.reset(source, kind),
+            Update::Upsert(source, object) => self.upsert(source, object),
+            Update::Kept(source, key) => self.kept(source, key),
+            Update::Remove(source, key) | Update::Absent(source, key) => self.remove(source, &key),
+            Update::WentBack(source, kind) => self.went_back(source, kind),
+            Update::Denied(_, kind) => self.deny(kind),
+            Update::Synced(source, kind) => self.synced(source, kind),
+            Update::Reject(source, problem) => self.reject(source, problem),
+        }
+    }
+
+    /// Gives up what was held back for long enough. Holds begin with the first call after them.
+    pub fn tick(&mut self, now: Instant) -> Change {
+        let (gone, zone_is_gone) = self.holds.tick(now);
+        let released = self.release(&gone, zone_is_gone);
+        released.max(self.tick_move(now))
+    }
+
+    /// When the next call of [`State::tick`] has something to give up.
+    pub fn due(&self) -> Option<Instant> {
+        let moves_at = self.next_own.as_ref().and_then(|next| next.until);
+        self.holds.due().into_iter().chain(moves_at).min()
+    }
+
+    /// Gives up everything that is held back, because a person says that the sources are right.
+    pub fn accept(&mut self) -> Change {
+        let zone_was_held = self.holds.node().is_some();
+        let gone = self.holds.accept();
+        self.release(&gone, zone_was_held)
+    }
+
+    /// The snapshot that follows `previous`, or none when it would say the same.
+    ///
+    /// Costs O(services) pointer copies plus the rebuild of the services that were touched; all of them when the zone or
+    /// its nodes changed.
+    pub fn snapshot(&mut self, previous: &Snapshot) -> Option<Snapshot> {
+        let zone = self.zone();
+        let (coverage, missing) = self.coverage();
+        let serves = coverage != Coverage::Partial;
+        let served_before = previous.coverage != Coverage::Partial;
+        let touched = std::mem::take(&mut self.touched);
+        let is_degraded = self.is_degraded();
+        let moving_to = self.next_own.as_ref();
+        let moving_to = moving_to.and_then(|next| next.node.zone.clone());
+        let everything = touched.everything || zone != previous.zone || serves != served_before;
+        if everything {
+            self.place_own();
+        }
+        self.note_overruled(&touched.services);
+        let (services, services_changed) = match zone.zone() {
+            Some(zone) if serves && everything => self.build_all(zone, previous),
+            Some(zone) if serves => self.build_touched(zone, previous, &touched.services),
+            // Fail closed: without a zone, or with half a list, nothing is served.
+            _ => (HashMap::new(), !previous.services.is_empty()),
+        };
+        let nodes = self.zone_nodes(zone.zone());
+        let held = self.holds.report();
+        let overruled = self.overruled();
+        let stated = self.problems.iter().map(|(_, problem)| problem.clone());
+        let problems: Vec<_> = stated
+            .chain(overruled.iter().map(Overruled::problem))
+            .take(PROBLEMS_MAX)
+            .collect();
+        let changed = services_changed
+            || zone != previous.zone
+            || coverage != previous.coverage
+            || is_degraded != previous.is_degraded
+            || moving_to != previous.moving_to
+            || missing[..] != previous.missing[..]
+            || nodes[..] != previous.nodes[..]
+            || held[..] != previous.held[..]
+            || overruled[..] != previous.overruled[..]
+            || problems[..] != previous.problems[..];
+        changed.then(|| Snapshot {
+            generation: Generation(previous.generation.0 + 1),
+            zone,
+            coverage,
+            missing: missing.into(),
+            services,
+            nodes: nodes.into(),
+            held: held.into(),
+            problems: problems.into(),
+            overruled: overruled.into(),
+            is_degraded,
+            moving_to,
+        })
+    }
+
+    fn release(&mut self, gone: &[(SourceId, ObjectKey)], zone_is_gone: bool) -> Change {
+        let objects = gone
+            .iter()
+            .map(|(source, key)| self.drop_object(*source, key));
+        let objects = objects.max();
+        let zone = zone_is_gone.then(|| self.touch_everything());
+        objects.max(zone).unwrap_or(Change::Nothing)
+    }
+
+    fn touch_everything(&mut self) -> Change {
+        self.touched.everything = true;
+        Change::Lost
+    }
+}

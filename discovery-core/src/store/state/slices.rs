@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A slice taken in: packed, compared with the one before, and what the difference means to callers.
+
+use super::{Change, State};
+use crate::{
+    model::{ServiceName, Slice, SliceKey, ZonePolicy},
+    store::{
+        Kind, SourceId, ZoneStatus,
+        near::Near,
+        packed::{EndpointRef, PackedSlice},
+    },
+};
+use std::collections::HashSet;
+
+impl State {
+    pub(super) fn upsert_slice(&mut self, source: SourceId, slice: Slice) -> Change {
+        let (key, service) = ((slice.key.clone(), source), slice.service.clone());
+        if self.is_late(source, &slice) {
+            return Change::Nothing;
+        }
+        let siblings = self.slices_of.get(&service);
+        let like = siblings.and_then(|keys| self.slices.get(keys.first()?));
+        let now = PackedSlice::pack(slice, source, &mut self.names, like);
+        let before = self.slices.get(&key);
+        let change = match before {
+            Some(before) if *before == now => return Change::Nothing,
+            Some(before) if self.is_same_to_callers(before, &now) => {
+                self.slices.insert(key, now);
+                return Change::Nothing;
+            }
+            Some(before) if self.loses(before, &now) => Change::Lost,
+            _ => Change::Gained,
+        };
+        let before = self.slices.insert(key.clone(), now);
+        if let Some(before) = before.filter(|before| before.service != service) {
+            self.unlink_slice(&key, &before.service);
+        }
+        self.speakers.insert(source);
+        self.slices_of
+            .entry(service.clone())
+            .or_default()
+            .insert(key);
+        self.touched.services.insert(service);
+        if self.names.wants_sweep() {
+            self.names.sweep(self.slices.values());
+        }
+        change
+    }
+
+    pub(super) fn unlink_slice(&mut self, key: &(SliceKey, SourceId), service: &ServiceName) {
+        if let Some(keys) = self.slices_of.get_mut(service) {
+            keys.remove(key);
+            if keys.is_empty() {
+                self.slices_of.remove(service);
+            }
+        }
+        self.touched.services.insert(service.clone());
+    }
+
+    /// Whether the endpoint is near, or on no node, so that it depends.
+    pub(super) fn may_be_near(&self, near: &Near<'_>, endpoint: &EndpointRef<'_>) -> bool {
+        let place = endpoint.place.and_then(|place| self.names.place(place));
+        let stated = endpoint.zone.and_then(|zone| self.names.zone(zone));
+        place.is_none_or(|place| near.locate(place, stated).is_near)
+    }
+
+    /// Whether a later version of the slice is here already. A list may go back in time, since it is a new beginning; a
+    /// single event may not.
+    fn is_late(&self, source: SourceId, slice: &Slice) -> bool {
+        let list = self.lists.get(&(source, Kind::Slices));
+        let is_listing = list.is_some_and(|list| list.open.is_some());
+        let known = self.slices.get(&(slice.key.clone(), source));
+        !is_listing && slice.version != 0 && known.is_some_and(|k| k.version > slice.version)
+    }
+
+    /// Whether the change is one of conditions in other zones alone. In a big cluster nearly all are, and a service of
+    /// thousands of endpoints is not to be built anew for each: of what is far, `strict` looks at no condition.
+    fn is_same_to_callers(&self, before: &PackedSlice, now: &PackedSlice) -> bool {
+        let ZoneStatus::Known(zone) = self.zone() else {
+            return false;
+        };
+        let is_alike = before.ports == now.ports
+            && before.service == now.service
+            && before.zone == now.zone
+            && before.len() == now.len();
+        if !is_alike || self.policy_of(&now.service) != ZonePolicy::Strict {
+            return false;
+        }
+        let choice = self.choice(&now.service);
+        let near = self.near(&zone, self.spec_of(&now.service, &choice));
+        let mut pairs = before.endpoints().zip(now.endpoints());
+        pairs.all(|(old, new)| {
+            old.is_same_but_for_conditions(&new) && !self.may_be_near(&near, &new)
+        })
+    }
+
+    /// Whether a caller of the old slice could have been given an endpoint that the new one takes away.
+    fn loses(&self, before: &PackedSlice, now: &PackedSlice) -> bool {
+        let ZoneStatus::Known(zone) = self.zone() else {
+            return true;
+        };
+        if before.ports != now.ports || before.service != now.service || before.zone != now.zone {
+            return true;
+        }
+        let choice = self.choice(&before.service);
+        let near = self.near(&zone, self.spec_of(&before.service, &choice));
+        let is_strict = self.policy_of(&before.service) == ZonePolicy::Strict;
+        let kept: HashSet<EndpointRef<'_>> = now.endpoints().collect();
+        let mut gone = before.endpoints().filter(|old| !kept.contains(old));
+        gone.any(|old| !is_strict || self.may_be_near(&near, &old))
+    }
+}
