@@ -182,25 +182,23 @@ impl<'s> Preparer<'s> {
         let mut numbers = Vec::with_capacity(chosen.len());
         for ((instance, port), place) in chosen.iter().zip(places) {
             let key = (&instance.node.name, &instance.address, *port);
-            let number = match seen.get(&key) {
-                Some(number) => *number,
-                None => {
-                    let Some((target, kind)) = self.target(instance, place) else {
-                        numbers.push(u32::MAX);
-                        continue;
-                    };
-                    instances.push(Instance {
-                        target,
-                        kind,
-                        port: *port,
-                        weight: instance.weight(),
-                        texts: self.texts(&instance.node),
-                    });
-                    let number = u32::try_from(instances.len() - 1).unwrap_or(u32::MAX);
-                    seen.insert(key, number);
-                    number
-                }
+            if let Some(number) = seen.get(&key) {
+                numbers.push(*number);
+                continue;
+            }
+            let Some((target, kind)) = self.target(instance, place) else {
+                numbers.push(u32::MAX);
+                continue;
             };
+            let number = u32::try_from(instances.len()).unwrap_or(u32::MAX);
+            instances.push(Instance {
+                target,
+                kind,
+                port: *port,
+                weight: instance.weight(),
+                texts: self.texts(&instance.node),
+            });
+            seen.insert(key, number);
             numbers.push(number);
         }
         (SrvRecords::new(&instances, ttl), numbers)
@@ -258,9 +256,12 @@ impl<'s> Preparer<'s> {
 /// The numbers of the offered instances, among all.
 fn spread(instances: &[CatalogInstance], only_passing: bool, numbers: Vec<u32>) -> Vec<u32> {
     let mut numbers = numbers.into_iter();
-    let mut next = |instance: &CatalogInstance| match instance.is_offered(only_passing) {
-        true => numbers.next().unwrap_or(u32::MAX),
-        false => u32::MAX,
+    let mut next = |instance: &CatalogInstance| {
+        let offered = instance.is_offered(only_passing);
+        offered
+            .then(|| numbers.next())
+            .flatten()
+            .unwrap_or(u32::MAX)
     };
     instances.iter().map(&mut next).collect()
 }

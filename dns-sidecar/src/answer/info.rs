@@ -12,7 +12,7 @@ use crate::{
     records::write_text,
     wire::{Section, rtype},
 };
-use discovery_core::store::ServiceView;
+use discovery_core::store::{ServiceView, Tier};
 use std::collections::BTreeMap;
 
 impl Asker<'_> {
@@ -45,7 +45,7 @@ impl Asker<'_> {
 
 /// Name, policy, and how many endpoints are in and out for which reason.
 fn words(view: &ServiceView) -> Vec<String> {
-    let members = view.tiers().iter().flat_map(|tier| tier.members());
+    let members = view.tiers().iter().flat_map(Tier::members);
     let mut reasons: BTreeMap<(bool, &str), usize> = BTreeMap::new();
     for member in members {
         let reason = member.reason();

@@ -13,6 +13,7 @@ use discovery_core::telemetry::{DnsQueryType, DnsRcode};
 use std::net::IpAddr;
 
 /// What is to be done with a request that could be read.
+#[derive(Clone, Copy)]
 pub(super) enum Judgement {
     /// It is looked up.
     Ours(InDomain),

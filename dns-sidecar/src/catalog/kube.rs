@@ -15,7 +15,7 @@ use discovery_core::{
         Node, NodeName, Protocol, Reason, Registration, Service, ServiceKind, Standing, Zone,
         ZoneKey,
     },
-    store::{Endpoint, EndpointPort, ServiceView},
+    store::{Endpoint, EndpointPort, ServiceView, Tier},
 };
 use std::{collections::HashMap, sync::Arc};
 
@@ -95,7 +95,7 @@ pub(crate) fn of_zone<'v>(
     nodes: &'v Nodes,
 ) -> Vec<Located<'v>> {
     let translator = Translator::new(view, nodes);
-    let members = view.tiers().iter().flat_map(|tier| tier.members());
+    let members = view.tiers().iter().flat_map(Tier::members);
     let of_zone: Vec<_> = members
         .filter(|member| member.zone() == Some(zone))
         .collect();

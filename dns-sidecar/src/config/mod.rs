@@ -75,6 +75,10 @@ pub enum ConfigError {
 /// # Ok::<(), dns_sidecar::ConfigError>(())
 /// ```
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a switch of Consul's own, and no two of them make a state"
+)]
 pub struct Config {
     listen: Vec<SocketAddr>,
     domain: WireName,

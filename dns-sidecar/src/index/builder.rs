@@ -17,7 +17,7 @@ use crate::{
 };
 use discovery_core::{
     model::{Node, NodeName, Zone, ZonePolicy},
-    store::{Generation, ServiceView, Snapshot},
+    store::{Generation, ServiceView, Snapshot, Tier},
 };
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
@@ -364,7 +364,7 @@ impl IndexBuilder {
         if view.policy() == ZonePolicy::Strict {
             return sets;
         }
-        let members = view.tiers().iter().flat_map(|tier| tier.members());
+        let members = view.tiers().iter().flat_map(Tier::members);
         let zones: BTreeSet<&str> = members
             .filter_map(|member| Some(member.zone()?.as_str()))
             .collect();

@@ -11,12 +11,15 @@ use std::{
     sync::Arc,
 };
 
+/// A small map; none while it is empty.
+type Place<K, V> = Option<Arc<Shard<K, V>>>;
+
 type Shard<K, V> = HashMap<K, V, BuildHasherDefault<WordHasher>>;
 
 /// A map whose clones share what neither has changed.
 #[derive(Clone, Debug)]
 pub(crate) struct Sharded<K, V> {
-    shards: Box<[Option<Arc<Shard<K, V>>>]>,
+    shards: Box<[Place<K, V>]>,
     len: usize,
 }
 
@@ -70,7 +73,7 @@ fn shard<Q: Hash + ?Sized>(key: &Q) -> usize {
     usize::try_from(hash >> 32).unwrap_or(0) % SHARDS
 }
 
-/// FxHash's step over words of eight bytes, mixed once at the end.
+/// The step of `FxHash` over words of eight bytes, mixed once at the end.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct WordHasher(u64);
 

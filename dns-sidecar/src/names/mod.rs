@@ -166,10 +166,10 @@ impl Naming {
 
     /// The domain in which the name stands.
     pub(crate) fn domain_of(&self, domain: InDomain) -> &WireName {
-        match domain.is_primary {
-            true => self.domain(),
-            false => self.domains.get(1 - self.primary.min(1)).unwrap_or(&EMPTY),
+        if domain.is_primary {
+            return self.domain();
         }
+        self.domains.get(1 - self.primary.min(1)).unwrap_or(&EMPTY)
     }
 
     /// The domain that names which we make stand in.

@@ -179,7 +179,6 @@ fn stems_exist_in_modern_and_other_names_do_not() {
         "0a0001.addr.consul",
         "x.0a000101.addr.consul",
         "+a000101.addr.consul",
-        "_a._b._c.consul",
         "ns.ns.consul",
         "a.node.mall-2.consul",
         "01.0.0.10.in-addr.arpa",

@@ -168,8 +168,11 @@ fn read_additional<'m>(
             payload: record.class,
             version,
             dnssec_ok: flags & 0x80 != 0,
-            client_subnet: read_options(record.rdata)?,
+            client_subnet: None,
         });
+        if let Some(edns) = &mut request.edns {
+            read_options(record.rdata, edns)?;
+        }
     }
     Some(())
 }
@@ -211,21 +214,20 @@ fn skip_name(cursor: &mut Cursor<'_>) -> Option<bool> {
     }
 }
 
-/// The option that we know among those of EDNS; none when one is not as long as it says (RFC 6891 6.1.2).
-fn read_options(rdata: &[u8]) -> Option<Option<ClientSubnet<'_>>> {
+/// Takes the option that we know from among those of EDNS; none when one is not as long as it says (RFC 6891 6.1.2).
+fn read_options<'m>(rdata: &'m [u8], edns: &mut Edns<'m>) -> Option<()> {
     let mut cursor = Cursor {
         message: rdata,
         at: 0,
     };
-    let mut subnet = None;
     while cursor.at < rdata.len() {
         let (code, length) = (cursor.u16()?, cursor.u16()?);
         let data = cursor.take(usize::from(length))?;
         if code == CLIENT_SUBNET {
-            subnet = subnet.or(ClientSubnet::read(data));
+            edns.client_subnet = edns.client_subnet.or(ClientSubnet::read(data));
         }
     }
-    Some(subnet)
+    Some(())
 }
 
 /// RFC 7871 6.

@@ -222,6 +222,16 @@ pub(crate) fn why(question: &Question, ours: &Message, theirs: &Message) -> Opti
         () if matches!(rtype, "NS" | "SOA") && has(theirs, rtype) && !has(ours, rtype) => {
             "SOA and NS are the domain's own, not every name's"
         }
+        () if question.is_of("node")
+            && does_not_exist(ours)
+            && is_empty(theirs)
+            && !does_not_exist(theirs) =>
+        {
+            "a zone that is not ours has no nodes, whatever is asked of them"
+        }
+        () if question.is_of("query") && question.is_of("dc") && does_not_exist(theirs) => {
+            "<zone>.dc follows every kind of name"
+        }
         () if question.name == "consul." && does_not_exist(theirs) => "the domain exists",
         () if question.name.eq_ignore_ascii_case("ns.consul.") && does_not_exist(theirs) => {
             "the name in the SOA record resolves"
