@@ -227,7 +227,7 @@ impl Case {
         {
             differences.push(format!("the answer repeats itself: {answer:?}"));
         }
-        differences.extend(self.unresolved_targets(reply));
+        differences.extend(unresolved_targets(reply));
         // Sizes tell whether names are compressed, and little else.
         if let (Some([least, most]), "nocompress") = (observed.size, &*self.variant)
             && !(least..=most).contains(&reply.bytes)
@@ -244,31 +244,31 @@ impl Case {
         differences
     }
 
-    /// SRV targets without an address beside them; those of others are not ours to tell.
-    fn unresolved_targets(&self, reply: &Message) -> Vec<String> {
-        let owns_address = |target: &str| {
-            reply.sections[2].iter().any(|record| {
-                let mut words = record.split(' ');
-                let owner = words.next().unwrap();
-                let rtype = words.nth(2).unwrap();
-                owner.eq_ignore_ascii_case(target) && matches!(rtype, "A" | "AAAA" | "CNAME")
-            })
-        };
-        let targets = reply.sections[0]
-            .iter()
-            .filter(|record| record.contains(" SRV "));
-        let targets = targets.map(|record| record.rsplit(' ').next().unwrap());
-        targets
-            .filter(|target| !target.ends_with("example.test.") && !owns_address(target))
-            .map(|target| format!("{target} has no address beside it"))
-            .collect()
-    }
-
     /// Whether what is answered is a choice, so that asking often must show all of it.
     pub(crate) fn is_random(&self) -> bool {
         let answer = &self.observed.answer;
         answer.order_varies || !answer.count.has(answer.pool.len())
     }
+}
+
+/// SRV targets without an address beside them; those of others are not ours to tell.
+fn unresolved_targets(reply: &Message) -> Vec<String> {
+    let owns_address = |target: &str| {
+        reply.sections[2].iter().any(|record| {
+            let mut words = record.split(' ');
+            let owner = words.next().unwrap();
+            let rtype = words.nth(2).unwrap();
+            owner.eq_ignore_ascii_case(target) && matches!(rtype, "A" | "AAAA" | "CNAME")
+        })
+    };
+    let targets = reply.sections[0]
+        .iter()
+        .filter(|record| record.contains(" SRV "));
+    let targets = targets.map(|record| record.rsplit(' ').next().unwrap());
+    targets
+        .filter(|target| !target.ends_with("example.test.") && !owns_address(target))
+        .map(|target| format!("{target} has no address beside it"))
+        .collect()
 }
 
 fn unhex(text: &str) -> Vec<u8> {

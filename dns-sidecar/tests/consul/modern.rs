@@ -112,7 +112,7 @@ fn change_of_protocol(case: &mut Case) -> Option<&'static str> {
             "the domain that was asked"
         }
         "M04" => {
-            case.observed.rcode = "FORMERR".to_owned();
+            "FORMERR".clone_into(&mut case.observed.rcode);
             "a question that is not there is a malformed one"
         }
         "M09" => {
@@ -146,13 +146,13 @@ fn section(records: &[&str]) -> Section {
 }
 
 fn yes(case: &mut Case, records: &[&str]) {
-    case.observed.rcode = "NOERROR".to_owned();
+    "NOERROR".clone_into(&mut case.observed.rcode);
     case.observed.answer = section(records);
     case.observed.authority = Section::default();
 }
 
 fn no(case: &mut Case, rcode: &str) {
-    case.observed.rcode = rcode.to_owned();
+    rcode.clone_into(&mut case.observed.rcode);
     case.observed.answer = Section::default();
     case.observed.additional = Section::default();
 }
@@ -165,7 +165,7 @@ fn no_data(case: &mut Case, reason: &'static str) -> &'static str {
 
 fn does_not_exist(case: &mut Case, reason: &'static str) -> &'static str {
     no_data(case, reason);
-    case.observed.rcode = "NXDOMAIN".to_owned();
+    "NXDOMAIN".clone_into(&mut case.observed.rcode);
     reason
 }
 
@@ -193,7 +193,7 @@ fn as_recorded(case: &mut Case, all: &[Case], id: &str, reason: &'static str) ->
             ..section.clone()
         }
     };
-    case.observed.rcode = other.observed.rcode.clone();
+    case.observed.rcode.clone_from(&other.observed.rcode);
     case.observed.answer = rename(&other.observed.answer);
     case.observed.authority = rename(&other.observed.authority);
     case.observed.additional = rename(&other.observed.additional);

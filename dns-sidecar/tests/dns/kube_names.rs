@@ -15,10 +15,10 @@ use std::{num::NonZeroU16, sync::Arc, time::Duration};
 
 const ADMIN: Port = ("admin", Protocol::Tcp, 9000);
 
-fn wishes(change: impl FnOnce(&mut Registration)) -> Option<Arc<Registration>> {
+fn wishes(change: impl FnOnce(&mut Registration)) -> Arc<Registration> {
     let mut wishes = Registration::default();
     change(&mut wishes);
-    Some(Arc::new(wishes))
+    Arc::new(wishes)
 }
 
 /// A mall in which the service has one endpoint, after a change of its object.
@@ -54,7 +54,9 @@ fn add(
 #[test]
 fn an_annotation_names_a_service_and_takes_its_made_names_away() {
     let mut mall = mall_with("default/web", "10.1.0.1", &[HTTP], |service| {
-        service.registration = wishes(|wishes| wishes.names = vec!["Shop".into(), "till".into()]);
+        service.registration = Some(wishes(|wishes| {
+            wishes.names = vec!["Shop".into(), "till".into()];
+        }));
     });
     let mut asker = Asker::new(&mut mall);
     assert_eq!(asker.words("shop.service.consul", A).len(), 1);
@@ -66,7 +68,7 @@ fn an_annotation_names_a_service_and_takes_its_made_names_away() {
 #[test]
 fn a_service_may_have_no_name() {
     let mut mall = mall_with("default/web", "10.1.0.1", &[HTTP], |service| {
-        service.registration = wishes(|wishes| wishes.is_registered = Some(false));
+        service.registration = Some(wishes(|wishes| wishes.is_registered = Some(false)));
     });
     let mut asker = Asker::new(&mut mall);
     assert_eq!(asker.words("web.service.consul", A), ["NXDomain"]);
@@ -76,7 +78,7 @@ fn a_service_may_have_no_name() {
 #[test]
 fn services_that_ask_for_one_name_share_it() {
     let named = |service: &mut Service| {
-        service.registration = wishes(|wishes| wishes.names = vec!["web".into()])
+        service.registration = Some(wishes(|wishes| wishes.names = vec!["web".into()]));
     };
     let mut mall = Mall::empty();
     add(&mut mall, "a/one", "10.1.0.1", &[HTTP], named);
@@ -91,10 +93,10 @@ fn services_that_ask_for_one_name_share_it() {
 fn of_two_that_are_called_alike_the_older_one_has_the_name() {
     let mut mall = Mall::empty();
     add(&mut mall, "b/a-a", "10.1.0.1", &[HTTP], |service| {
-        service.created = Some("2026-02-01T00:00:00Z".into())
+        service.created = Some("2026-02-01T00:00:00Z".into());
     });
     add(&mut mall, "a-b/a", "10.1.0.2", &[HTTP], |service| {
-        service.created = Some("2026-03-01T00:00:00Z".into())
+        service.created = Some("2026-03-01T00:00:00Z".into());
     });
     mall.writer.publish();
     let mut asker = Asker::new(&mut mall);
@@ -112,12 +114,12 @@ fn of_two_that_are_called_alike_the_older_one_has_the_name() {
 #[test]
 fn tags_ports_weights_and_ttls_come_from_annotations() {
     let mut mall = mall_with("default/web", "10.1.0.1", &[HTTP, ADMIN], |service| {
-        service.registration = wishes(|wishes| {
+        service.registration = Some(wishes(|wishes| {
             wishes.tags = vec!["v1".into(), "edge.mall-a".into()];
             wishes.port = Some("admin".into());
             wishes.weight = NonZeroU16::new(10);
             wishes.ttl_seconds = Some(9);
-        });
+        }));
     });
     let mut asker = Asker::new(&mut mall);
     let target = "0a010001.addr.mall-1.consul.";
@@ -149,7 +151,7 @@ fn tags_ports_weights_and_ttls_come_from_annotations() {
 #[test]
 fn an_endpoint_that_ends_has_the_weight_of_a_warning() {
     let mut mall = mall_with("default/web", "10.1.0.1", &[HTTP], |service| {
-        service.registration = wishes(|wishes| wishes.weight = NonZeroU16::new(10));
+        service.registration = Some(wishes(|wishes| wishes.weight = NonZeroU16::new(10)));
     });
     mall.endpoints_as(
         "default/web",
