@@ -276,6 +276,6 @@ pub(crate) fn why(question: &Question, ours: &Message, theirs: &Message) -> Opti
             "an alias without the asked type: SOA says so"
         }
         () if rtype == "SOA" && question.name == "consul." => "the name server of the domain",
-        _ => return None,
+        () => return None,
     })
 }
