@@ -1,49 +1,64 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Every answer of one generation, prepared before it is asked for.
 //!
-//! In: a snapshot. Out: an immutable [`Index`] from name to records, which workers share. What did not change since the
-//! generation before is taken over, so that a change costs the services that it touched and one map. Pure: no I/O, no
-//! clock; what could not be named is returned, for others to tell.
+//! In: names with their records, from [`IndexBuilder`]. Out: an immutable [`Index`] that workers share, and from it what
+//! stands behind a name. Pure: no I/O, no clock, no allocation.
 
 use crate::{
     Config,
-    names::{Asked, Naming},
-    prepare::{PreparedService, Preparer, RecordSet},
+    freshness::Freshness,
+    names::{Asked, AskedService, Choice, InDomain, Naming, Reversed, tag_key},
+    prepare::{RecordSet, RecordSets},
     records::Addresses,
-    wire::{LABEL_BYTES_MAX, LowerName, WireName},
+    wire::{LowerName, WireName},
 };
 use discovery_core::{
-    model::{Node, ServiceName, Zone},
-    store::{Coverage, Generation, Snapshot},
+    model::ServiceName,
+    store::{Coverage, Endpoint, Generation, ServiceView},
 };
 use std::{
-    collections::{HashMap, hash_map::Entry},
+    collections::{BTreeMap, HashMap},
     fmt,
     net::IpAddr,
     sync::Arc,
 };
 
+mod builder;
+mod sharded;
+
+pub use builder::IndexBuilder;
+pub(crate) use sharded::Sharded;
+
 /// The answers of one generation. Immutable; shared behind an `Arc`.
 ///
-/// Memory: about 60 bytes for each endpoint, port name and address, and 200 for each service.
+/// Memory: about 60 bytes for each endpoint, tag and address, and 200 for each service.
 #[derive(Debug)]
 pub struct Index {
+    pub(crate) config: Arc<Config>,
+    pub(crate) freshness: Arc<Freshness>,
     generation: Generation,
+    serial: u32,
     coverage: Option<Coverage>,
     naming: Naming,
-    ttl_seconds: u32,
-    minimum_ttl_seconds: u32,
     name_server: Addresses,
-    services: ServicesByLabel,
-    nodes: NodesByLabels,
-    unnamed: Vec<Unnamed>,
+    servers: Vec<Server>,
+    services: Services,
+    connect: Arc<HashMap<Box<[u8]>, RecordSets>>,
+    ingress: Services,
+    nodes: Arc<HashMap<Box<[u8]>, PreparedNode>>,
+    queries: Arc<Queries>,
+    reverse: Reverse,
+    unnamed: Arc<[Unnamed]>,
 }
+
+/// Services by their label, in lower case.
+pub(crate) type Services = Sharded<Box<[u8]>, Arc<PreparedService>>;
 
 /// A service that could not have a name, and why.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum Unnamed {
-    /// Another service has the name; the smallest `namespace/name` keeps it.
+    /// Another service has the name; the older one keeps it, of two of one age the one with the smaller `namespace/name`.
     Taken {
         /// The service without this name.
         service: ServiceName,
@@ -81,30 +96,145 @@ impl fmt::Display for Unnamed {
     }
 }
 
-/// Services by their label, in lower case.
-type ServicesByLabel = HashMap<Box<[u8]>, Arc<PreparedService>>;
+/// A service, ready to be asked for.
+#[derive(Debug, Default)]
+pub(crate) struct PreparedService {
+    pub(crate) sets: RecordSets,
+    /// The views that it was made from; none for a catalogue.
+    pub(crate) views: Vec<Arc<ServiceView>>,
+    /// The SRV records of each endpoint, by the endpoint's place in memory, ascending.
+    pub(crate) members: Vec<(usize, std::ops::Range<u32>)>,
+    /// The endpoints of other zones that the policy lets be named.
+    pub(crate) zones: BTreeMap<Box<[u8]>, Arc<RecordSet>>,
+    pub(crate) ttl_seconds: u32,
+}
 
-/// Nodes by the labels of their names; a name that only ends other nodes' names has no addresses.
-type NodesByLabels = HashMap<Box<[u8]>, Addresses>;
+impl PreparedService {
+    /// The numbers of an endpoint's SRV records among those of all.
+    pub(crate) fn numbers(&self, endpoint: &Arc<Endpoint>) -> &[u32] {
+        let place = Arc::as_ptr(endpoint) as usize;
+        let at = self
+            .members
+            .binary_search_by_key(&place, |(place, _)| *place);
+        let range = at
+            .ok()
+            .and_then(|at| self.members.get(at))
+            .map(|(_, range)| range);
+        range
+            .and_then(|range| {
+                self.sets
+                    .numbers
+                    .get(range.start as usize..range.end as usize)
+            })
+            .unwrap_or_default()
+    }
+}
 
-/// What stands behind a name of the domain.
+/// A node, ready to be asked for; one that only ends other nodes' names has nothing.
+#[derive(Debug, Default)]
+pub(crate) struct PreparedNode {
+    pub(crate) set: RecordSet,
+    pub(crate) texts: Vec<Vec<u8>>,
+    pub(crate) is_stem: bool,
+}
+
+/// A name server.
+#[derive(Clone, Debug)]
+pub(crate) struct Server {
+    pub(crate) name: WireName,
+    pub(crate) addresses: Addresses,
+}
+
+/// The names under `query`.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Queries {
+    exact: HashMap<Box<[u8]>, Query>,
+    /// The longest prefix first.
+    templates: Vec<(Box<[u8]>, Query)>,
+}
+
+/// Which instances a prepared query stands for.
+#[derive(Clone, Debug)]
+struct Query {
+    /// None in a template: the rest of the name.
+    service: Option<Box<[u8]>>,
+    only_passing: bool,
+    ttl_seconds: Option<u32>,
+}
+
+impl Queries {
+    pub(crate) fn new(config: &Config) -> Self {
+        let mut queries = Self::default();
+        for query in &config.queries {
+            let service = query.service.as_deref().map(str::to_ascii_lowercase);
+            let made = Query {
+                service: service.map(|service| service.into_bytes().into()),
+                only_passing: query.only_passing,
+                ttl_seconds: query.ttl_seconds,
+            };
+            match tag_key(&query.name) {
+                Some(key) if made.service.is_some() => drop(queries.exact.insert(key, made)),
+                Some(key) => queries.templates.push((key, made)),
+                None => {}
+            }
+        }
+        queries
+            .templates
+            .sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
+        queries
+    }
+
+    /// The query of a name, and the service that it asks for.
+    fn get<'q>(&'q self, key: &'q [u8]) -> Option<(&'q Query, &'q [u8])> {
+        if let Some(query) = self.exact.get(key) {
+            return Some((query, query.service.as_deref()?));
+        }
+        let mut templates = self.templates.iter();
+        templates.find_map(|(prefix, query)| Some((query, key.strip_prefix(&**prefix)?)))
+    }
+}
+
+/// The names of addresses.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Reverse {
+    /// By address, ascending, so that a block is looked up as well.
+    pub(crate) nodes: Arc<BTreeMap<IpAddr, WireName>>,
+    pub(crate) instances: Sharded<IpAddr, Arc<[Box<[u8]>]>>,
+}
+
+/// What stands behind a name of ours.
 #[derive(Debug)]
 pub(crate) enum Found<'i> {
     /// There is no such name.
     Absent,
     /// The name exists and has no records.
     Empty,
+    /// Consul 1.8.7 says nothing at all.
+    Blank,
     /// The domain itself, with its SOA and NS records.
     Apex,
-    /// A node or the name server.
-    Addresses(&'i Addresses),
+    /// The name server.
+    NameServer,
+    /// A node.
+    Node(&'i PreparedNode),
     /// The address that the name spells.
     Literal(IpAddr),
     /// Endpoints of a service.
-    Service {
-        records: &'i RecordSet,
+    Records {
+        set: &'i RecordSet,
+        ttl_seconds: Option<u32>,
         is_srv_only: bool,
+        is_query: bool,
     },
+    /// Endpoints of a service in the order of a key's ring; the key by its labels.
+    Keyed {
+        service: &'i PreparedService,
+        at: usize,
+    },
+    /// What is known of a service.
+    Info(&'i PreparedService),
+    /// The name that an address has.
+    Pointer { target: WireName, ttl_seconds: u32 },
 }
 
 impl Index {
@@ -128,17 +258,25 @@ impl Index {
         &self.unnamed
     }
 
-    /// Whether no live source has confirmed what it says.
+    /// The number in the SOA record: the generation, as long as nothing else is set.
+    #[must_use]
+    pub fn with_serial(mut self, serial: u32) -> Self {
+        self.serial = serial;
+        self
+    }
+
+    /// Whether what it says is old: kept from the last run, or of a source that is cut off for longer than it may be.
     pub(crate) fn is_stale(&self) -> bool {
+        self.is_from_disk() || self.freshness.is_stale()
+    }
+
+    /// Whether no live source has confirmed what it says.
+    pub(crate) fn is_from_disk(&self) -> bool {
         self.coverage == Some(Coverage::Disk)
     }
 
-    pub(crate) fn ttl_seconds(&self) -> u32 {
-        self.ttl_seconds
-    }
-
-    pub(crate) fn minimum_ttl_seconds(&self) -> u32 {
-        self.minimum_ttl_seconds
+    pub(crate) fn serial(&self) -> u32 {
+        self.serial
     }
 
     /// The addresses of `ns.<domain>`.
@@ -146,151 +284,194 @@ impl Index {
         &self.name_server
     }
 
-    /// The number of the label at which our domain begins; none for names of others.
-    pub(crate) fn domain_in(&self, name: &LowerName) -> Option<usize> {
-        self.naming.domain_in(name)
+    /// The name servers; none means `ns.<domain>`.
+    pub(crate) fn servers(&self) -> &[Server] {
+        &self.servers
     }
 
-    /// What stands behind a name of the domain. One lookup, no allocation.
-    pub(crate) fn find(&self, name: &LowerName, domain: usize) -> Found<'_> {
-        match self.naming.read(name, domain) {
+    pub(crate) fn naming(&self) -> &Naming {
+        &self.naming
+    }
+
+    /// What stands behind a name of ours. One lookup or two, no allocation but for the name of an address.
+    pub(crate) fn find(&self, name: &LowerName, domain: InDomain, qtype: u16) -> Found<'_> {
+        match self.naming.read(name, domain, qtype) {
             Asked::Apex => Found::Apex,
-            Asked::NameServer => Found::Addresses(&self.name_server),
+            Asked::NameServer => Found::NameServer,
             Asked::Stem => Found::Empty,
             Asked::Nothing => Found::Absent,
+            Asked::NoAddress => Found::Blank,
             Asked::Address(address) => Found::Literal(address),
-            Asked::Node(labels) => self
-                .nodes
-                .get(labels)
-                .map_or(Found::Absent, Found::Addresses),
-            Asked::Service {
-                service,
-                tag,
-                is_srv_only,
-            } => {
-                let prepared = self.services.get(service);
-                match prepared.and_then(|prepared| prepared.records(tag)) {
-                    // As Consul: a service without a usable endpoint does not exist.
-                    Some(records) if !records.is_empty() => Found::Service {
-                        records,
-                        is_srv_only,
-                    },
-                    _ => Found::Absent,
+            Asked::Node(labels) => match self.nodes.get(labels) {
+                Some(node) if node.is_stem => Found::Empty,
+                Some(node) => Found::Node(node),
+                None => Found::Absent,
+            },
+            Asked::Connect(service) => found(self.connect.get(service).map(|sets| &*sets.all)),
+            Asked::Ingress(service) => found(self.ingress.get(service).map(|made| &*made.sets.all)),
+            Asked::Query(labels) => self.find_query(labels),
+            Asked::Reverse(reversed) => self.find_reverse(reversed),
+            Asked::Service(asked) => self.find_service(&asked),
+        }
+    }
+
+    fn find_service(&self, asked: &AskedService<'_>) -> Found<'_> {
+        let is_compat = self.config.profile.is_compat();
+        let Some(service) = self.services.get(asked.service) else {
+            // `_tcp.service`: RFC 2782 names stand below it.
+            let is_stem = asked.service.starts_with(b"_") && asked.choice == Choice::All;
+            return if is_stem && asked.zone.is_none() && !is_compat {
+                Found::Empty
+            } else {
+                Found::Absent
+            };
+        };
+        let all = &service.sets.all;
+        if let Some(zone) = asked.zone {
+            let of_zone = service
+                .zones
+                .get(zone)
+                .filter(|_| asked.choice == Choice::All);
+            return found(of_zone.map(AsRef::as_ref));
+        }
+        let of_zone = |zone: &[u8]| {
+            if self.naming.is_ours(zone) {
+                Some(&**all)
+            } else {
+                service.zones.get(zone).map(AsRef::as_ref)
+            }
+        };
+        let set = match asked.choice {
+            Choice::All => Some(&**all),
+            Choice::Tag(tag) => match service.sets.tagged(tag) {
+                Some(set) => Some(&**set),
+                None if !is_compat && service.sets.is_stem(tag) => return Found::Empty,
+                None => None,
+            },
+            Choice::Pin(zone) => of_zone(zone),
+            Choice::Prefer(zone) => of_zone(zone).filter(|set| !set.is_empty()).or(Some(&**all)),
+            Choice::Key(_) | Choice::Stem | Choice::Info
+                if all.is_empty() && service.views.is_empty() =>
+            {
+                None
+            }
+            Choice::Info => return Found::Info(service),
+            Choice::Stem => return Found::Empty,
+            Choice::Key(_) if all.is_empty() => None,
+            Choice::Key(key) => {
+                return Found::Keyed {
+                    service,
+                    at: key.len(),
+                };
+            }
+        };
+        match set {
+            // As Consul: a service without a usable endpoint does not exist.
+            Some(set) if !set.is_empty() => Found::Records {
+                set,
+                ttl_seconds: None,
+                is_srv_only: asked.is_srv_only,
+                is_query: false,
+            },
+            _ => Found::Absent,
+        }
+    }
+
+    fn find_query(&self, labels: &[u8]) -> Found<'_> {
+        // `_name._tcp.query`, as later versions of Consul; the protocol says nothing.
+        let labels = unmarked(labels)
+            .filter(|_| !self.config.profile.is_compat())
+            .unwrap_or(labels);
+        let query = self.queries.get(labels.get(1..).unwrap_or_default());
+        let Some((query, service)) =
+            query.and_then(|(query, label)| Some((query, self.services.get(label)?)))
+        else {
+            return Found::Absent;
+        };
+        let set = if query.only_passing {
+            &service.sets.passing
+        } else {
+            &service.sets.all
+        };
+        if set.is_empty() {
+            return Found::Absent;
+        }
+        Found::Records {
+            set,
+            ttl_seconds: query.ttl_seconds,
+            is_srv_only: false,
+            is_query: true,
+        }
+    }
+
+    fn find_reverse(&self, reversed: Reversed) -> Found<'_> {
+        let is_compat = self.config.profile.is_compat();
+        match reversed {
+            Reversed::Address(address) => {
+                if let Some(target) = self.reverse.nodes.get(&address) {
+                    return Found::Pointer {
+                        target: target.clone(),
+                        ttl_seconds: if is_compat {
+                            0
+                        } else {
+                            self.config.node_ttl_seconds
+                        },
+                    };
+                }
+                let label = self
+                    .reverse
+                    .instances
+                    .get(&address)
+                    .and_then(|labels| labels.first());
+                let target = label.and_then(|label| {
+                    let name = WireName::default().label(label)?;
+                    self.naming.target(name.as_bytes(), "service")
+                });
+                let Some(target) = target else {
+                    return Found::Absent;
+                };
+                let ttl = label
+                    .and_then(|label| self.services.get(&**label))
+                    .map_or(0, |service| service.ttl_seconds);
+                Found::Pointer {
+                    target,
+                    ttl_seconds: if is_compat { 0 } else { ttl },
+                }
+            }
+            Reversed::Block { digits, .. } if digits.is_empty() && !is_compat => Found::Empty,
+            Reversed::Block { is_v4, digits } => {
+                let (first, last) = Reversed::range(is_v4, &digits);
+                let has_nodes = self.reverse.nodes.range(first..=last).next().is_some();
+                // Addresses of instances are in no order: a block of them is not known to exist, which costs a resolver
+                // one question more.
+                if has_nodes && !is_compat {
+                    Found::Empty
+                } else {
+                    Found::Absent
                 }
             }
         }
     }
 }
 
-/// Makes an index of each snapshot, and keeps what the next one can take over.
-#[derive(Debug)]
-pub struct IndexBuilder {
-    config: Config,
-    naming: Naming,
-    nodes: Vec<Node>,
-    prepared: HashMap<ServiceName, Arc<PreparedService>>,
-}
-
-impl IndexBuilder {
-    /// A builder that has made nothing yet.
-    pub fn new(config: &Config) -> Self {
-        Self {
-            config: config.clone(),
-            naming: Naming::new(config.domain_name(), None),
-            nodes: Vec::new(),
-            prepared: HashMap::new(),
-        }
-    }
-
-    /// The index of a snapshot.
-    ///
-    /// Costs a pointer copy for each service, and the preparation of those whose view differs from the last snapshot's;
-    /// of all when the zone or one of its nodes changed.
-    pub fn build(&mut self, snapshot: &Snapshot) -> Index {
-        let zone_label = snapshot.zone().zone().map(Zone::dns_label);
-        let naming = Naming::new(self.config.domain_name(), zone_label.as_deref());
-        if naming != self.naming || snapshot.nodes() != self.nodes {
-            self.prepared.clear();
-            self.naming = naming;
-            self.nodes = snapshot.nodes().to_vec();
-        }
-        let ttl_seconds = self.config.ttl_seconds();
-        let preparer = Preparer::new(&self.naming, &self.nodes, ttl_seconds);
-        let mut before = std::mem::take(&mut self.prepared);
-        for view in snapshot.services() {
-            let same = before
-                .remove(view.name())
-                .filter(|old| Arc::ptr_eq(&old.view, view));
-            let service = same.unwrap_or_else(|| Arc::new(preparer.prepare(view)));
-            self.prepared.insert(view.name().clone(), service);
-        }
-        let (services, unnamed) = self.named();
-        Index {
-            generation: snapshot.generation(),
-            coverage: snapshot.is_authoritative().then(|| snapshot.coverage()),
-            naming: self.naming.clone(),
-            name_server: Addresses::new(self.config.name_servers(), ttl_seconds),
-            ttl_seconds,
-            minimum_ttl_seconds: self.config.soa_minimum_ttl_seconds(),
-            services,
-            nodes: nodes_by_labels(&preparer, &self.nodes),
-            unnamed,
-        }
-    }
-
-    /// Every service under its names; the smallest `namespace/name` keeps a name that several want.
-    fn named(&self) -> (ServicesByLabel, Vec<Unnamed>) {
-        let mut names = ServicesByLabel::new();
-        let mut unnamed = Vec::new();
-        let mut services: Vec<_> = self.prepared.values().collect();
-        services.sort_unstable_by(|a, b| a.view.name().cmp(b.view.name()));
-        for prepared in services {
-            let service = prepared.view.name();
-            for label in self.labels_of(service) {
-                if label.len() > LABEL_BYTES_MAX {
-                    unnamed.push(Unnamed::TooLong {
-                        service: service.clone(),
-                        label,
-                    });
-                    continue;
-                }
-                match names.entry(label.as_bytes().into()) {
-                    Entry::Vacant(free) => drop(free.insert(prepared.clone())),
-                    Entry::Occupied(taken) => {
-                        let holder = taken.get().view.name().clone();
-                        unnamed.push(Unnamed::Taken {
-                            service: service.clone(),
-                            label,
-                            holder,
-                        });
-                    }
-                }
-            }
-        }
-        (names, unnamed)
-    }
-
-    fn labels_of(&self, service: &ServiceName) -> impl Iterator<Item = String> {
-        let full = format!("{}-{}", service.name(), service.namespace());
-        let plain = self
-            .config
-            .is_plain(service.namespace())
-            .then(|| service.name().to_owned());
-        std::iter::once(full).chain(plain)
+fn found(set: Option<&RecordSet>) -> Found<'_> {
+    match set {
+        Some(set) if !set.is_empty() => Found::Records {
+            set,
+            ttl_seconds: None,
+            is_srv_only: false,
+            is_query: false,
+        },
+        _ => Found::Absent,
     }
 }
 
-/// The nodes by the labels of their names. A node called `a.b` makes the name `b` exist, without addresses.
-fn nodes_by_labels(preparer: &Preparer<'_>, nodes: &[Node]) -> NodesByLabels {
-    let mut by_labels = NodesByLabels::new();
-    let named = nodes
-        .iter()
-        .filter_map(|node| Some((WireName::parse(node.name.as_str())?, node)));
-    for (name, node) in named {
-        for stem in name.suffixes().skip(1) {
-            by_labels.entry(stem.into()).or_default();
-        }
-        by_labels.insert(name.as_bytes().into(), preparer.node(node));
-    }
-    by_labels
+/// The first of two labels that both begin with `_`, cut so that what follows its first byte is the name.
+fn unmarked(labels: &[u8]) -> Option<&[u8]> {
+    let (count, rest) = labels.split_first()?;
+    let (first, second) = rest.split_at_checked(usize::from(*count))?;
+    let is_pair = first.first() == Some(&b'_')
+        && second.get(1) == Some(&b'_')
+        && second.len() == 1 + usize::from(*second.first()?);
+    is_pair.then_some(first)
 }

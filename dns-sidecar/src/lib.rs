@@ -12,26 +12,38 @@
 //!
 //! UDP and TCP loops wrap [`Responder`]; [`DnsServer`] joins them to a [`Reader`](discovery_core::store::Reader). The names
 //! of another zone do not exist here, whether that zone does or not. Before the zone is known and everything was listed
-//! once, the answer to every name is "not ready", never "does not exist". Nothing is forwarded.
+//! once, the answer to every name is "not ready", never "does not exist". Names of others are refused, or relayed to
+//! `recursors`.
 //!
 //! | name | answered with |
 //! | --- | --- |
-//! | `[<port name>.]<service>.service[.<zone>].consul` | A, AAAA, SRV |
-//! | `_<service>._<tcp or port name>[.service][.<zone>].consul` | SRV; with `service` also A, AAAA |
+//! | `[<tag or port name>.]<service>.service[.<zone>].consul` | A, AAAA, SRV |
+//! | `_<service>._<tcp, tag or port name>[.service][.<zone>].consul` | SRV; with `service` also A, AAAA |
+//! | `<key>._key.<service>.service.consul` | A, AAAA, SRV in the order of the key's ring: the owner first |
+//! | `<zone>.pin._zone.<service>.service.consul`, `<zone>.prefer._zone…` | endpoints of a zone, as far as the policy lets them be seen |
+//! | `_info.<service>.service.consul` | TXT: age, source, reasons |
+//! | `<service>.ingress.consul` | the hosts and ports through which it is reached from outside |
+//! | `<name>.query.consul` | prepared queries of the configuration |
 //! | `<node>.node[.<zone>].consul`, `<hex>.addr[.<zone>].consul` | A, AAAA; what SRV targets are |
+//! | names below `in-addr.arpa` and `ip6.arpa` | PTR |
 //! | `consul`, `ns.consul` | SOA, NS; A, AAAA |
 //!
-//! A service is called `<name>-<namespace>`, and in the namespace `default` also `<name>`.
+//! A service is called by its annotation `zonal.dev/consul-name`, else `<name>-<namespace>`, and in the namespace `default`
+//! also `<name>`.
 
+mod access;
 mod answer;
-mod assemble;
+pub mod catalog;
 pub mod client;
 mod config;
 mod failures;
+mod forward;
+mod freshness;
 mod index;
 mod names;
 mod order;
 mod prepare;
+mod rate;
 mod records;
 mod server;
 mod tally;
@@ -39,7 +51,8 @@ mod tcp;
 mod udp;
 mod wire;
 
-pub use answer::{Answered, Responder, Verdict};
-pub use config::{Config, ConfigError};
+pub use access::Network;
+pub use answer::{Answered, HostNames, Responder, Upstream, Verdict};
+pub use config::{Config, ConfigError, DnsConfig, PreparedQuery, Profile, Strategy};
 pub use index::{Index, IndexBuilder, Unnamed};
 pub use server::{BindError, DnsServer, DnsStatus};

@@ -1,192 +1,434 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The records of one service: one set without a tag and one for each tag.
+//! The records of one service: one set of all instances, one for each tag, one of those that are well.
 //!
-//! In: the view of a service and the nodes of the zone. Out: finished record sets. Pure; linear in endpoints × tags, and
-//! tags that say the same share one set.
+//! In: instances in Consul's terms. Out: finished record sets. Pure; linear in instances × tags, and choices that say the
+//! same share one set.
 
 use crate::{
-    names::{Naming, hex_label},
-    records::{Addresses, Instance, SrvRecords},
+    Config,
+    catalog::{CatalogInstance, CatalogNode, InstanceAddress},
+    names::{Naming, hex_label, tag_key},
+    records::{Addresses, Instance, SrvRecords, TargetKind},
     wire::WireName,
 };
-use discovery_core::{
-    model::{Node, NodeName, Protocol},
-    store::{Endpoint, EndpointPort, ServiceView},
-};
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, HashSet},
     net::IpAddr,
     sync::Arc,
 };
 
-/// What a name with or without a tag is answered with.
+/// What a name is answered with.
 #[derive(Debug, Default)]
 pub(crate) struct RecordSet {
-    pub(crate) addresses: Addresses,
+    addresses: Addresses,
+    /// What a question for any family gets, where tagged addresses make that another thing.
+    either: Option<Box<Addresses>>,
     pub(crate) srv: SrvRecords,
+    /// Host names that stand for addresses.
+    pub(crate) aliases: Vec<WireName>,
+    instances: usize,
+    pub(crate) ttl_seconds: u32,
 }
 
 impl RecordSet {
-    /// Whether no endpoint is in it.
+    /// Whether no instance is in it.
     pub(crate) fn is_empty(&self) -> bool {
-        self.srv.len() == 0
+        self.instances == 0
+    }
+
+    /// The addresses for a question about one family.
+    pub(crate) fn of_family(&self) -> &Addresses {
+        &self.addresses
+    }
+
+    /// The addresses for a question about any.
+    pub(crate) fn of_any(&self) -> &Addresses {
+        self.either.as_deref().unwrap_or(&self.addresses)
     }
 }
 
-/// A service, ready to be asked for.
-#[derive(Debug)]
-pub(crate) struct PreparedService {
-    pub(crate) view: Arc<ServiceView>,
-    untagged: Arc<RecordSet>,
+/// The sets of a service.
+#[derive(Debug, Default)]
+pub(crate) struct RecordSets {
+    pub(crate) all: Arc<RecordSet>,
+    pub(crate) passing: Arc<RecordSet>,
     tagged: HashMap<Box<[u8]>, Arc<RecordSet>>,
+    /// Labels that only end other tags.
+    stems: HashSet<Box<[u8]>>,
+    /// For each instance given, the number of its SRV record.
+    pub(crate) numbers: Vec<u32>,
 }
 
-impl PreparedService {
-    /// The records for the tag in lower case, or those of all endpoints; none when no endpoint has the tag.
-    pub(crate) fn records(&self, tag: Option<&[u8]>) -> Option<&RecordSet> {
-        match tag {
-            None => Some(&self.untagged),
-            Some(tag) => self.tagged.get(tag).map(AsRef::as_ref),
-        }
+impl RecordSets {
+    /// The set of a tag in lower case.
+    pub(crate) fn tagged(&self, tag: &[u8]) -> Option<&Arc<RecordSet>> {
+        self.tagged.get(tag)
+    }
+
+    /// Whether the labels end a tag of the service.
+    pub(crate) fn is_stem(&self, tag: &[u8]) -> bool {
+        self.stems.contains(tag)
     }
 }
 
 /// What the records of every service are made with.
 #[derive(Debug)]
 pub(crate) struct Preparer<'s> {
+    config: &'s Config,
     naming: &'s Naming,
-    ttl_seconds: u32,
-    nodes: HashMap<&'s NodeName, &'s Node>,
 }
+
+/// The instances of a choice, each with its port.
+type Selection<'i> = Vec<(&'i CatalogInstance, u16)>;
 
 impl<'s> Preparer<'s> {
-    pub(crate) fn new(naming: &'s Naming, nodes: &'s [Node], ttl_seconds: u32) -> Self {
-        let nodes = nodes.iter().map(|node| (&node.name, node)).collect();
-        Self {
-            naming,
-            ttl_seconds,
-            nodes,
-        }
+    pub(crate) fn new(naming: &'s Naming, config: &'s Config) -> Self {
+        Self { config, naming }
     }
 
-    /// The records of a service.
-    pub(crate) fn prepare(&self, view: &Arc<ServiceView>) -> PreparedService {
-        let endpoints: Vec<_> = view.usable().map(AsRef::as_ref).collect();
-        let first_port = view
-            .spec()
-            .and_then(|spec| spec.ports.first())
-            .map(|port| &*port.name);
-        let all: Selection = endpoints
+    /// All sets of a service that is called `name`.
+    pub(crate) fn sets(
+        &self,
+        name: &str,
+        instances: &[CatalogInstance],
+        ttl: Option<u32>,
+    ) -> RecordSets {
+        let ttl = self.ttl_seconds(name, ttl);
+        let only_passing = self.config.only_passing;
+        let offered: Vec<_> = instances
             .iter()
-            .map(|e| Some(default_port(e, first_port)))
+            .filter(|i| i.is_offered(only_passing))
             .collect();
-        let untagged = Arc::new(self.records(&endpoints, &all));
-        let mut made = vec![(all, untagged.clone())];
-        let mut tagged = HashMap::new();
-        for tag in tags(&endpoints) {
-            let selection: Selection = endpoints.iter().map(|e| tagged_port(e, &tag)).collect();
-            let records = match made.iter().find(|(same, _)| *same == selection) {
-                Some((_, records)) => records.clone(),
-                None => Arc::new(self.records(&endpoints, &selection)),
-            };
-            made.push((selection, records.clone()));
-            tagged.insert(tag.into_bytes().into(), records);
-        }
-        PreparedService {
-            view: view.clone(),
-            untagged,
-            tagged,
-        }
-    }
-
-    /// The records of a node, which are also those of the targets that bear its name.
-    pub(crate) fn node(&self, node: &Node) -> Addresses {
-        Addresses::new(node.addresses.iter().copied(), self.ttl_seconds)
-    }
-
-    fn records(&self, endpoints: &[&Endpoint], selection: &Selection) -> RecordSet {
-        let selected: Vec<_> = endpoints
+        let plain: Selection<'_> = offered.iter().map(|i| (*i, i.port)).collect();
+        let (all, numbers) = self.set(name, &plain, ttl);
+        let numbers = spread(instances, only_passing, numbers);
+        let all = Arc::new(all);
+        let passing: Selection<'_> = plain
             .iter()
-            .zip(selection)
-            .filter_map(|(endpoint, port)| Some((*endpoint, (*port)?)))
+            .copied()
+            .filter(|(i, _)| i.is_offered(true))
             .collect();
-        let addresses = selected
+        let mut made = vec![(plain, all.clone())];
+        let passing = share(self, &mut made, name, &passing, ttl);
+        let mut sets = RecordSets {
+            all,
+            passing,
+            numbers,
+            ..RecordSets::default()
+        };
+        let tags: BTreeSet<_> = offered
             .iter()
-            .flat_map(|(endpoint, _)| endpoint.addresses())
-            .copied();
-        let addresses = Addresses::new(addresses, self.ttl_seconds);
-        let mut targets = HashMap::new();
-        let mut instances = Vec::with_capacity(selected.len());
-        for (endpoint, port) in &selected {
-            for address in endpoint.addresses() {
-                let Some((target, records)) = self.target(endpoint, *address) else {
-                    continue;
-                };
-                instances.push(Instance {
-                    target: target.clone(),
-                    port: *port,
-                });
-                targets.insert(target, records);
+            .flat_map(|i| &i.tags)
+            .map(|tag| &*tag.name)
+            .collect();
+        for tag in tags {
+            let Some(key) = tag_key(tag) else { continue };
+            let chosen = offered.iter().filter_map(|instance| {
+                let chosen = instance
+                    .tags
+                    .iter()
+                    .find(|known| known.name.eq_ignore_ascii_case(tag))?;
+                Some((*instance, chosen.port.unwrap_or(instance.port)))
+            });
+            sets.stems.extend(stems(tag));
+            let chosen = chosen.collect();
+            sets.tagged
+                .insert(key, share(self, &mut made, name, &chosen, ttl));
+        }
+        sets
+    }
+
+    /// One set, and for each instance the number of its SRV record.
+    pub(crate) fn set(
+        &self,
+        name: &str,
+        chosen: &[(&CatalogInstance, u16)],
+        ttl_seconds: u32,
+    ) -> (RecordSet, Vec<u32>) {
+        let own_name = self.own_name(name);
+        let places: Vec<_> = chosen
+            .iter()
+            .map(|(instance, _)| Place::of(instance, own_name.as_ref()))
+            .collect();
+        let addresses = Addresses::new(places.iter().flat_map(Place::families), ttl_seconds);
+        let either = Addresses::new(places.iter().flat_map(Place::either), ttl_seconds);
+        let mut aliases: Vec<WireName> = Vec::new();
+        for alias in places.iter().filter_map(Place::alias) {
+            if !aliases.contains(alias) {
+                aliases.push(alias.clone());
             }
         }
-        let mut take = |target: &WireName| targets.remove(target).unwrap_or_default();
-        let srv = SrvRecords::new(instances, self.ttl_seconds, &mut take);
-        RecordSet { addresses, srv }
+        let (srv, numbers) = self.srv(chosen, &places, ttl_seconds);
+        let set = RecordSet {
+            either: (either != addresses).then(|| Box::new(either)),
+            addresses,
+            srv,
+            aliases,
+            instances: chosen.len(),
+            ttl_seconds,
+        };
+        (set, numbers)
     }
 
-    /// The name that resolves to an endpoint's address, and all that it resolves to: its node's when the address is the
-    /// node's own, since that name stays when the address changes, else the name that spells the address.
-    fn target(&self, endpoint: &Endpoint, address: IpAddr) -> Option<(WireName, Addresses)> {
-        let node = endpoint.node().and_then(|name| self.nodes.get(name));
-        if let Some(node) = node.filter(|node| node.addresses.contains(&address))
-            && let Some(target) = self.node_target(node)
-        {
-            return Some((target, self.node(node)));
+    /// The SRV records: one for each node, address and port.
+    fn srv(
+        &self,
+        chosen: &[(&CatalogInstance, u16)],
+        places: &[Place],
+        ttl: u32,
+    ) -> (SrvRecords, Vec<u32>) {
+        let mut seen = HashMap::new();
+        let mut instances = Vec::new();
+        let mut numbers = Vec::with_capacity(chosen.len());
+        for ((instance, port), place) in chosen.iter().zip(places) {
+            let key = (&instance.node.name, &instance.address, *port);
+            if let Some(number) = seen.get(&key) {
+                numbers.push(*number);
+                continue;
+            }
+            let Some((target, kind)) = self.target(instance, place) else {
+                numbers.push(u32::MAX);
+                continue;
+            };
+            let number = u32::try_from(instances.len()).unwrap_or(u32::MAX);
+            instances.push(Instance {
+                target,
+                kind,
+                port: *port,
+                weight: instance.weight(),
+                texts: self.texts(&instance.node),
+            });
+            seen.insert(key, number);
+            numbers.push(number);
         }
-        let target = self.naming.target(&hex_label(address), "addr")?;
-        Some((target, Addresses::new([address], self.ttl_seconds)))
+        (SrvRecords::new(&instances, ttl), numbers)
     }
 
-    fn node_target(&self, node: &Node) -> Option<WireName> {
-        let labels = WireName::parse(node.name.as_str())?;
+    /// The name that stands for where an instance is, and what it resolves to.
+    fn target(&self, instance: &CatalogInstance, place: &Place) -> Option<(WireName, TargetKind)> {
+        match place {
+            Place::Host(name) => Some((name.clone(), TargetKind::Host)),
+            Place::Node { .. }
+                if instance
+                    .node
+                    .lan
+                    .either()
+                    .is_none_or(|lan| instance.node.addresses.first() == Some(&lan)) =>
+            {
+                let target = self.node_name(&instance.node)?;
+                Some((target, TargetKind::Made(instance.node.addresses.clone())))
+            }
+            Place::Node { .. } | Place::Ip { .. } => {
+                let address = place.either().next()?;
+                let target = self.naming.target(&hex_label(address), "addr")?;
+                Some((target, TargetKind::Made(vec![address])))
+            }
+        }
+    }
+
+    /// The canonical name of a node, without a root.
+    pub(crate) fn node_name(&self, node: &CatalogNode) -> Option<WireName> {
+        let labels = WireName::spelled(&node.name)?;
         self.naming.target(labels.as_bytes(), "node")
     }
-}
 
-/// The port of each endpoint, none when the endpoint is left out.
-type Selection = Vec<Option<u16>>;
+    /// The TXT data about a node, with its name.
+    fn texts(&self, node: &CatalogNode) -> Option<(WireName, Vec<Vec<u8>>)> {
+        if node.meta.is_empty() || !self.config.has_node_meta_txt {
+            return None;
+        }
+        Some((self.node_name(node)?, texts(node)))
+    }
 
-/// The port of a question without a tag: the service's first, else the endpoint's, else 0 as in Consul.
-fn default_port(endpoint: &Endpoint, first_port: Option<&str>) -> u16 {
-    let ports = endpoint.ports();
-    let named = ports.iter().find(|port| Some(&*port.name) == first_port);
-    named.or(ports.first()).map_or(0, |port| port.port.get())
-}
+    /// `<name>.service.<domain>`: an instance at this name is meant to be at its node.
+    fn own_name(&self, name: &str) -> Option<WireName> {
+        let label = WireName::default().label(name.to_ascii_lowercase().as_bytes())?;
+        label
+            .label(b"service")?
+            .labels(self.naming.domain().as_bytes())
+    }
 
-/// The port that a tag selects: the one of that name, else the first of that protocol.
-fn tagged_port(endpoint: &Endpoint, tag: &str) -> Option<u16> {
-    let ports = endpoint.ports();
-    let named = ports
-        .iter()
-        .find(|port| port.name.eq_ignore_ascii_case(tag));
-    let spoken = || ports.iter().find(|port| protocol_tag(port) == Some(tag));
-    named.or_else(spoken).map(|port| port.port.get())
-}
-
-/// TCP is what is meant without a tag.
-fn protocol_tag(port: &EndpointPort) -> Option<&'static str> {
-    match port.protocol {
-        Protocol::Tcp => None,
-        Protocol::Udp => Some("udp"),
-        Protocol::Sctp => Some("sctp"),
+    fn ttl_seconds(&self, name: &str, wish: Option<u32>) -> u32 {
+        wish.unwrap_or_else(|| self.config.service_ttls.of(&name.to_ascii_lowercase()))
     }
 }
 
-fn tags(endpoints: &[&Endpoint]) -> BTreeSet<String> {
-    let ports = || endpoints.iter().flat_map(|endpoint| endpoint.ports());
-    let names = ports()
-        .map(|port| port.name.to_ascii_lowercase())
-        .filter(|name| !name.is_empty());
-    let protocols = ports().filter_map(protocol_tag).map(str::to_owned);
-    names.chain(protocols).collect()
+/// The numbers of the offered instances, among all.
+fn spread(instances: &[CatalogInstance], only_passing: bool, numbers: Vec<u32>) -> Vec<u32> {
+    let mut numbers = numbers.into_iter();
+    let mut next = |instance: &CatalogInstance| {
+        let offered = instance.is_offered(only_passing);
+        offered
+            .then(|| numbers.next())
+            .flatten()
+            .unwrap_or(u32::MAX)
+    };
+    instances.iter().map(&mut next).collect()
+}
+
+/// The set of a selection that was made before, or a new one.
+fn share<'i>(
+    preparer: &Preparer<'_>,
+    made: &mut Vec<(Selection<'i>, Arc<RecordSet>)>,
+    name: &str,
+    selection: &Selection<'i>,
+    ttl: u32,
+) -> Arc<RecordSet> {
+    let is_same = |known: &Selection<'i>| {
+        known.len() == selection.len()
+            && known
+                .iter()
+                .zip(selection)
+                .all(|(a, b)| std::ptr::eq(a.0, b.0) && a.1 == b.1)
+    };
+    if let Some((_, set)) = made.iter().find(|(known, _)| is_same(known)) {
+        return set.clone();
+    }
+    let set = Arc::new(preparer.set(name, selection, ttl).0);
+    made.push((selection.clone(), set.clone()));
+    set
+}
+
+/// Where an instance is reached.
+#[derive(Debug)]
+enum Place {
+    /// At its node's address.
+    Node {
+        address: Option<IpAddr>,
+        lan: [Option<IpAddr>; 2],
+    },
+    /// At an address of its own.
+    Ip {
+        address: IpAddr,
+        lan: [Option<IpAddr>; 2],
+    },
+    /// At a host name.
+    Host(WireName),
+}
+
+impl Place {
+    fn of(instance: &CatalogInstance, own_name: Option<&WireName>) -> Self {
+        let node = &instance.node;
+        let at_node = || match &node.host {
+            Some(host) if node.addresses.is_empty() => WireName::spelled(host).map(Self::Host),
+            _ => None,
+        };
+        let of_node = |address: Option<IpAddr>| Self::Node {
+            address,
+            lan: [node.lan.v4, node.lan.v6],
+        };
+        match &instance.address {
+            None => at_node().unwrap_or_else(|| of_node(node.addresses.first().copied())),
+            Some(InstanceAddress::OfNode(address)) => of_node(Some(*address)),
+            Some(InstanceAddress::Ip(address)) => Self::Ip {
+                address: *address,
+                lan: [instance.lan.v4, instance.lan.v6],
+            },
+            Some(InstanceAddress::Name(host)) => match WireName::spelled(host) {
+                Some(host) if Some(&host.to_lower()) != own_name => Self::Host(host),
+                _ => of_node(node.addresses.first().copied()),
+            },
+        }
+    }
+
+    /// The addresses that questions for one family get.
+    fn families(&self) -> impl Iterator<Item = IpAddr> + use<> {
+        let (address, lan) = self.parts();
+        let of = |is_v4: bool, tagged: Option<IpAddr>| {
+            tagged.or(address.filter(|address| address.is_ipv4() == is_v4))
+        };
+        [of(true, lan[0]), of(false, lan[1])].into_iter().flatten()
+    }
+
+    /// The address that a question for any family gets: a tagged one wins, the IPv6 one first.
+    fn either(&self) -> impl Iterator<Item = IpAddr> + use<> {
+        let (address, lan) = self.parts();
+        lan[1].or(lan[0]).or(address).into_iter()
+    }
+
+    fn parts(&self) -> (Option<IpAddr>, [Option<IpAddr>; 2]) {
+        match self {
+            Self::Node { address, lan } => (*address, *lan),
+            Self::Ip { address, lan } => (Some(*address), *lan),
+            Self::Host(_) => (None, [None; 2]),
+        }
+    }
+
+    fn alias(&self) -> Option<&WireName> {
+        match self {
+            Self::Host(host) => Some(host),
+            _ => None,
+        }
+    }
+}
+
+/// What is said of a node, as TXT data.
+pub(crate) fn texts(node: &CatalogNode) -> Vec<Vec<u8>> {
+    let text = |(key, value): &(String, String)| {
+        let text = if key.to_ascii_lowercase().starts_with("rfc1035-") {
+            value.clone()
+        } else {
+            format!("{}={value}", quoted_key(key))
+        };
+        text_data(text.as_bytes())
+    };
+    node.meta.iter().map(text).collect()
+}
+
+/// One character string of TXT data, cut at the 255 bytes that it can have.
+pub(crate) fn text_data(text: &[u8]) -> Vec<u8> {
+    let text = text.get(..usize::from(u8::MAX)).unwrap_or(text);
+    let length = u8::try_from(text.len()).unwrap_or(u8::MAX);
+    [&[length], text].concat()
+}
+
+/// RFC 1464: what would end or change a key is quoted by a backquote.
+fn quoted_key(key: &str) -> String {
+    let (first, last) = (
+        key.len() - key.trim_start_matches([' ', '\t']).len(),
+        key.trim_end_matches([' ', '\t']).len(),
+    );
+    let mut quoted = String::with_capacity(key.len());
+    for (at, c) in key.char_indices() {
+        let is_edge_blank = matches!(c, ' ' | '\t') && (at < first || at >= last);
+        if is_edge_blank || matches!(c, '`' | '=') {
+            quoted.push('`');
+        }
+        quoted.push(c);
+    }
+    quoted
+}
+
+/// The ends of a tag at its dots: names stand below them.
+fn stems(tag: &str) -> impl Iterator<Item = Box<[u8]>> {
+    let ends = tag.match_indices('.').map(|(at, _)| &tag[at + 1..]);
+    ends.filter_map(tag_key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_quoted_as_rfc_1464_asks() {
+        for (key, quoted) in [
+            ("zone", "zone"),
+            ("k=v", "k`=v"),
+            ("a`b", "a``b"),
+            (" x ", "` x` "),
+        ] {
+            assert_eq!(quoted_key(key), quoted);
+        }
+    }
+
+    #[test]
+    fn the_ends_of_a_dotted_tag_are_stems() {
+        let stems: Vec<_> = stems("a.b.c").collect();
+        assert_eq!(stems, [tag_key("b.c").unwrap(), tag_key("c").unwrap()]);
+    }
+
+    #[test]
+    fn long_texts_are_cut() {
+        assert_eq!(text_data(&[b'x'; 300]).len(), 256);
+    }
 }

@@ -6,13 +6,22 @@
 
 use crate::{
     Config, Index, IndexBuilder, Unnamed,
+    access::Access,
+    catalog::Catalog,
+    forward::Forwarder,
     tcp::{TcpContext, accept_all},
-    udp::{UdpListener, UdpWorker},
+    udp::{UdpContext, UdpListener, UdpWorker},
 };
 use arc_swap::ArcSwap;
-use discovery_core::{store::Reader, telemetry::DnsMetrics};
+use discovery_core::{source::SourceStatus, store::Reader, telemetry::DnsMetrics};
 use socket2::{Domain, Protocol, Socket, Type};
-use std::{collections::HashSet, io, net::SocketAddr, sync::Arc};
+use std::{
+    collections::HashSet,
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -88,10 +97,11 @@ impl DnsStatus {
 #[derive(Debug)]
 pub struct DnsServer {
     config: Config,
-    builder: IndexBuilder,
-    reader: Reader,
+    /// None when what is served does not change.
+    followed: Option<(IndexBuilder, Reader)>,
     metrics: Arc<DnsMetrics>,
     sockets: Vec<(UdpListener, TcpListener)>,
+    sources: Vec<Arc<SourceStatus>>,
     status: DnsStatus,
 }
 
@@ -105,6 +115,30 @@ impl DnsServer {
         mut reader: Reader,
         metrics: Arc<DnsMetrics>,
     ) -> Result<Self, BindError> {
+        let mut builder = IndexBuilder::new(&config);
+        let index = builder.build(reader.snapshot());
+        Self::open(config, index, Some((builder, reader)), metrics)
+    }
+
+    /// The same for a catalogue that does not change.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime with I/O and time enabled.
+    pub fn bind_catalog(
+        config: Config,
+        catalog: &Catalog,
+        metrics: Arc<DnsMetrics>,
+    ) -> Result<Self, BindError> {
+        let index = IndexBuilder::build_catalog(&config, catalog);
+        Self::open(config, index, None, metrics)
+    }
+
+    fn open(
+        config: Config,
+        index: Index,
+        followed: Option<(IndexBuilder, Reader)>,
+        metrics: Arc<DnsMetrics>,
+    ) -> Result<Self, BindError> {
         let mut sockets = Vec::new();
         let mut listen = Vec::new();
         for address in config.listen_addresses() {
@@ -112,21 +146,26 @@ impl DnsServer {
             sockets.push((udp, tcp));
             listen.push(bound);
         }
-        let mut builder = IndexBuilder::new(&config);
-        let index = Arc::new(ArcSwap::from_pointee(builder.build(reader.snapshot())));
         let status = DnsStatus {
             listen: listen.into(),
             domain: config.domain_text().into(),
-            index,
+            index: Arc::new(ArcSwap::from_pointee(index)),
         };
         Ok(Self {
             config,
-            builder,
-            reader,
+            followed,
             metrics,
             sockets,
+            sources: Vec::new(),
             status,
         })
+    }
+
+    /// Whom to believe about how old the answers are; without, only answers from disk are called old.
+    #[must_use]
+    pub fn sources(mut self, sources: Vec<Arc<SourceStatus>>) -> Self {
+        self.sources = sources;
+        self
     }
 
     /// Where it listens, in the order of the configuration.
@@ -145,7 +184,17 @@ impl DnsServer {
     pub async fn run(self, shutdown: CancellationToken) {
         let (tasks, stop) = (TaskTracker::new(), shutdown.child_token());
         let _stop_on_drop = stop.clone().drop_guard();
+        let forwarder = Forwarder::new(&self.config);
+        let udp_context = UdpContext {
+            index: self.status.index.clone(),
+            metrics: self.metrics.clone(),
+            forwarder: forwarder.clone(),
+            tasks: tasks.clone(),
+            stop: stop.clone(),
+        };
         let context = Arc::new(TcpContext {
+            forwarder,
+            access: Access::new(&self.config.allow),
             places: Arc::new(Semaphore::new(self.config.connections_max())),
             config: self.config,
             index: self.status.index.clone(),
@@ -155,18 +204,25 @@ impl DnsServer {
         });
         for (udp, tcp) in self.sockets {
             for _ in 0..context.config.workers() {
-                let (index, metrics) = (context.index.clone(), context.metrics.clone());
-                let worker = UdpWorker::new(udp.clone(), &context.config, index, metrics);
-                tasks.spawn(worker.run(stop.clone()));
+                let worker = UdpWorker::new(udp.clone(), &context.config, udp_context.clone());
+                tasks.spawn(worker.run());
             }
             tasks.spawn(accept_all(tcp, context.clone()));
         }
-        let publisher = Publisher {
-            builder: self.builder,
-            reader: self.reader,
-            told: HashSet::new(),
-        };
-        tasks.spawn(publisher.run(context.index.clone(), stop.clone()));
+        for notice in context.config.notices() {
+            tracing::info!(%notice, "DNS setting");
+        }
+        if let Some((builder, reader)) = self.followed {
+            let publisher = Publisher {
+                is_compat: context.config.profile.is_compat(),
+                stale_after: context.config.stale_after,
+                builder,
+                reader,
+                sources: self.sources,
+                told: HashSet::new(),
+            };
+            tasks.spawn(publisher.run(context.index.clone(), stop.clone()));
+        }
         tracing::info!(listen = ?self.status.listen, domain = %self.status.domain, "DNS serving");
         stop.cancelled().await;
         tasks.close();
@@ -179,6 +235,9 @@ impl DnsServer {
 struct Publisher {
     builder: IndexBuilder,
     reader: Reader,
+    sources: Vec<Arc<SourceStatus>>,
+    stale_after: Duration,
+    is_compat: bool,
     told: HashSet<Unnamed>,
 }
 
@@ -187,19 +246,39 @@ impl Publisher {
         // The last two are held, so that an index is freed here and not by a worker within a question.
         let mut newest_two = [index.load_full(), index.load_full()];
         self.tell_unnamed(&newest_two[1]);
+        let mut ticks = tokio::time::interval(FRESHNESS_EVERY);
+        let mut has_writer = true;
         loop {
             let changed = tokio::select! {
                 () = stop.cancelled() => return,
-                changed = self.reader.changed() => changed,
+                _ = ticks.tick() => {
+                    self.builder.freshness().note(&self.sources, self.stale_after);
+                    continue;
+                }
+                changed = self.reader.changed(), if has_writer => changed,
             };
-            // Without a writer there is nothing new to say, and the last index stays true.
-            let Some(snapshot) = changed else { return };
-            let next = Arc::new(self.builder.build(&snapshot));
+            let Some(snapshot) = changed else {
+                // Without a writer there is nothing new to say, and the last index stays true.
+                has_writer = false;
+                continue;
+            };
+            let made = self.builder.build(&snapshot);
+            let next = Arc::new(self.dated(made));
             self.tell_unnamed(&next);
             index.store(next.clone());
             newest_two.rotate_left(1);
             newest_two[1] = next;
         }
+    }
+
+    /// Consul's serial is the time.
+    fn dated(&self, index: Index) -> Index {
+        if !self.is_compat {
+            return index;
+        }
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        let seconds = since.map_or(0, |since| since.as_secs());
+        index.with_serial(u32::try_from(seconds).unwrap_or(u32::MAX))
     }
 
     /// Each service without a name is told once, and again only after it had one.
@@ -277,6 +356,8 @@ fn prepare(socket: &Socket, address: SocketAddr) -> io::Result<()> {
     socket.set_nonblocking(true)
 }
 
+/// How often the age of the answers is noted.
+const FRESHNESS_EVERY: Duration = Duration::from_secs(1);
 /// UDP and TCP have ports of their own; two free ones of the same number are found soon.
 const FREE_PORT_ATTEMPTS: u32 = 16;
 /// A burst of some thousand questions.

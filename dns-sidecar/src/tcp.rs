@@ -4,10 +4,15 @@
 //! No accept error is final and none makes the loop spin; a client that is slow, silent or greedy costs one place of the
 //! limit for a bounded time, and UDP nothing.
 
-use crate::{Config, Index, Responder, Verdict, answer::Answered, failures::Failures, tally};
+use crate::{
+    Config, Index, Responder, Verdict, access::Access, answer::Answered, failures::Failures,
+    forward::Forwarder, tally::Tally,
+};
 use arc_swap::{ArcSwap, Cache};
 use bytes::{Buf, BytesMut};
-use discovery_core::telemetry::{DnsDrop, DnsMetrics, DnsPause, DnsShed, DnsTransport};
+use discovery_core::telemetry::{
+    DnsDrop, DnsMetrics, DnsPause, DnsQueryType, DnsShed, DnsTransport,
+};
 use std::{io, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -23,6 +28,8 @@ pub(crate) struct TcpContext {
     pub(crate) config: Config,
     pub(crate) index: Arc<ArcSwap<Index>>,
     pub(crate) metrics: Arc<DnsMetrics>,
+    pub(crate) forwarder: Forwarder,
+    pub(crate) access: Access,
     pub(crate) places: Arc<Semaphore>,
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
@@ -49,6 +56,12 @@ async fn accept_forever(listener: TcpListener, context: Arc<TcpContext>) {
     // A place first: who has to wait, waits in the system's queue and costs no descriptor.
     while let Some(place) = take_place(&context).await {
         match listener.accept().await {
+            Ok((_, client)) if !context.access.allows(client.ip()) => {
+                context
+                    .metrics
+                    .received(DnsTransport::Tcp, DnsQueryType::Unread);
+                context.metrics.dropped(DnsTransport::Tcp, DnsDrop::Denied);
+            }
             Ok((stream, _)) => {
                 pause = PAUSE_MIN;
                 context.tasks.spawn(serve(stream, context.clone(), place));
@@ -86,6 +99,7 @@ struct Connection<'c> {
     received: BytesMut,
     reply: Vec<u8>,
     answers: Answers,
+    tally: Tally,
 }
 
 /// Replies that wait to be written together.
@@ -104,6 +118,7 @@ impl<'c> Connection<'c> {
             received: BytesMut::new(),
             reply: Vec::new(),
             answers: Answers::default(),
+            tally: Tally::new(DnsTransport::Tcp),
             context,
         }
     }
@@ -152,7 +167,9 @@ impl<'c> Connection<'c> {
         while let Some(length) = next_frame(&self.received) {
             self.received.advance(LENGTH_BYTES);
             let message = self.received.split_to(length);
-            if !self.answer(&message) {
+            let is_message = self.answer(&message).await;
+            self.tally.hand_over(&self.context.metrics);
+            if !is_message {
                 return Ok(false);
             }
             if self.answers.bytes.len() >= WRITE_BYTES {
@@ -163,19 +180,37 @@ impl<'c> Connection<'c> {
     }
 
     /// Answers one message; false when it is too short to be one, after which no length can be believed.
-    fn answer(&mut self, message: &[u8]) -> bool {
+    async fn answer(&mut self, message: &[u8]) -> bool {
         let index = self.index.load();
         let verdict = self
             .responder
             .answer(index, message, DnsTransport::Tcp, &mut self.reply);
-        tally::arrived(&self.context.metrics, DnsTransport::Tcp, verdict);
         match verdict {
             Verdict::Answered(answered) => {
+                self.tally.received(answered.qtype);
                 self.answers.push(&self.reply, answered);
-                true
             }
-            Verdict::Dropped(reason) => reason != DnsDrop::Short,
+            Verdict::Dropped(reason) => {
+                self.tally.dropped(reason);
+                return reason != DnsDrop::Short;
+            }
+            Verdict::Upstream(upstream) => {
+                self.tally.received(crate::answer::asked_type(message));
+                let (index, forwarder) = (index.clone(), &self.context.forwarder);
+                let Some(_place) = forwarder.place() else {
+                    self.tally.shed(DnsShed::UpstreamFull);
+                    return true;
+                };
+                let transport = DnsTransport::Tcp;
+                let asked =
+                    forwarder.finish(&index, &mut self.responder, message, transport, upstream);
+                match asked.await {
+                    Some(finished) => self.answers.push(&finished.bytes, finished.answered),
+                    None => self.tally.shed(DnsShed::SendFailed),
+                }
+            }
         }
+        true
     }
 
     /// Writes what waits, or gives the client up.
@@ -188,10 +223,11 @@ impl<'c> Connection<'c> {
         };
         for answered in self.answers.answered.drain(..) {
             match &written {
-                Ok(()) => tally::delivered(metrics, DnsTransport::Tcp, answered),
-                Err(_) => metrics.shed(DnsTransport::Tcp, DnsShed::SendFailed),
+                Ok(()) => self.tally.delivered(answered),
+                Err(_) => self.tally.shed(DnsShed::SendFailed),
             }
         }
+        self.tally.hand_over(metrics);
         self.answers.bytes.clear();
         self.answers.bytes.shrink_to(KEPT_BYTES);
         written

@@ -122,6 +122,15 @@ impl Consul {
         ask(Method::PUT, self.http, path, body).await
     }
 
+    /// POSTs `body`; the answer is parsed, and an empty one is null.
+    ///
+    /// # Errors
+    ///
+    /// As [`Consul::put`].
+    pub async fn post(&self, path: &str, body: &Value) -> Result<Value, Error> {
+        ask(Method::POST, self.http, path, body.to_string().into()).await
+    }
+
     /// GETs `path`; the answer is parsed, and an empty one is null.
     ///
     /// # Errors

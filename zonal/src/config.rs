@@ -57,6 +57,15 @@ struct RawDns {
     listen: Vec<SocketAddr>,
     domain: Option<String>,
     ttl_seconds: Option<u32>,
+    profile: Option<dns_sidecar::Profile>,
+    alt_domain: Option<String>,
+    dns_config: Option<dns_sidecar::DnsConfig>,
+    recursors: Vec<String>,
+    datacenter_aliases: Vec<String>,
+    zone_labels: BTreeMap<String, String>,
+    node_meta_labels: BTreeMap<String, String>,
+    plain_namespaces: Option<Vec<String>>,
+    queries: Vec<dns_sidecar::PreparedQuery>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -119,8 +128,7 @@ pub(crate) struct AgentConfig {
 #[derive(Debug)]
 pub(crate) struct DnsConfig {
     pub(crate) listen: Vec<SocketAddr>,
-    pub(crate) domain: Option<String>,
-    pub(crate) ttl_seconds: u32,
+    names: RawDns,
 }
 
 /// The proxy face.
@@ -136,12 +144,45 @@ impl DnsConfig {
     pub(crate) fn face(&self) -> Result<dns_sidecar::Config, Failure> {
         let config = dns_sidecar::Config::default()
             .listen(self.listen.clone())
-            .and_then(|config| config.ttl(Duration::from_secs(u64::from(self.ttl_seconds))))
-            .and_then(|config| match &self.domain {
-                Some(domain) => config.domain(domain),
-                None => Ok(config),
-            });
+            .and_then(|config| self.names.apply(config));
         config.map_err(|error| Failure::caused(Code::ConfigInvalid, &error))
+    }
+}
+
+impl RawDns {
+    /// Everything about names; a Consul's `dns_config` comes after the plain TTL and wins.
+    fn apply(
+        &self,
+        mut config: dns_sidecar::Config,
+    ) -> Result<dns_sidecar::Config, dns_sidecar::ConfigError> {
+        if let Some(seconds) = self.ttl_seconds {
+            config = config.ttl(Duration::from_secs(seconds.into()))?;
+        }
+        if let Some(domain) = &self.domain {
+            config = config.domain(domain)?;
+        }
+        if let Some(domain) = &self.alt_domain {
+            config = config.alt_domain(domain)?;
+        }
+        if let Some(block) = &self.dns_config {
+            config = config.dns_config(block.clone())?;
+        }
+        if let Some(namespaces) = &self.plain_namespaces {
+            config = config.plain_namespaces(namespaces.clone());
+        }
+        let aliases: Vec<_> = self.datacenter_aliases.iter().map(String::as_str).collect();
+        let labels: Vec<_> = self
+            .node_meta_labels
+            .iter()
+            .map(|(label, key)| (&**label, &**key))
+            .collect();
+        config
+            .profile(self.profile.unwrap_or_default())
+            .datacenter_aliases(&aliases)
+            .zone_labels(self.zone_labels.clone())
+            .node_meta_labels(&labels)
+            .queries(self.queries.clone())
+            .recursors(&self.recursors)
     }
 }
 
@@ -360,17 +401,13 @@ fn holds(zone: &RawZone, source: &RawSource) -> HoldRule {
 }
 
 fn dns(args: &AgentArgs, raw: RawDns) -> Option<DnsConfig> {
-    let listen = match (&args.dns_listen[..], raw.listen) {
+    let listen = match (&args.dns_listen[..], &raw.listen) {
         ([], in_file) if in_file.is_empty() => vec![DNS_LISTEN],
-        ([], in_file) => in_file,
+        ([], in_file) => in_file.clone(),
         (flags, _) => flags.to_vec(),
     };
     let enabled = !args.no_dns && raw.enabled.unwrap_or(true);
-    enabled.then(|| DnsConfig {
-        listen,
-        domain: raw.domain,
-        ttl_seconds: raw.ttl_seconds.unwrap_or(0),
-    })
+    enabled.then_some(DnsConfig { listen, names: raw })
 }
 
 fn proxy(node: NodeName, raw: RawProxy) -> Result<ProxyConfig, Failure> {

@@ -80,6 +80,7 @@ impl Faces {
         let listening: Vec<_> = addresses.iter().map(ToString::to_string).collect();
         self.runtime
             .add_face("dns", move || json!({ "listening": listening }));
+        let server = server.sources(self.runtime.sources().to_vec());
         self.tasks.spawn(server.run(self.stop.clone()));
         Ok(addresses)
     }

@@ -12,6 +12,7 @@ mod front;
 mod identity;
 mod node;
 mod placement;
+mod registration;
 mod scope;
 mod service;
 mod unlocated;
@@ -25,6 +26,7 @@ pub use front::{Affinity, Front, ProxyProtocol, TrafficPolicy};
 pub use identity::{Identity, StateKey, TargetRef, Uid};
 pub use node::{Node, NodeLabels, NodeName, NodeReadiness};
 pub use placement::{Placement, PlacementWish};
+pub use registration::Registration;
 pub use scope::{Scope, ScopeKey};
 pub use service::{
     HostPort, Protocol, Service, ServiceKind, ServiceName, ServicePort, TopologyMode,

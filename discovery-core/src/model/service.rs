@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A service: its name, its ports, and what its annotations ask of us.
 
-use super::{Balancing, Front, ModelError, Scope, is_object_name};
+use super::{Balancing, Front, ModelError, Registration, Scope, is_object_name};
 use serde::{Deserialize, Serialize};
 use std::{fmt, num::NonZeroU16, str::FromStr, sync::Arc};
 
@@ -235,6 +235,13 @@ pub struct Service {
     /// How its endpoints are to be picked.
     #[serde(default)]
     pub balancing: Balancing,
+    /// What its annotations ask of its names.
+    #[serde(default)]
+    pub registration: Option<Arc<Registration>>,
+    /// When it was created, as the API writes it (RFC 3339 in UTC, so that texts compare as times do): of two Services that
+    /// want one name the older one has it.
+    #[serde(default)]
+    pub created: Option<Arc<str>>,
 }
 
 impl Service {
@@ -254,6 +261,8 @@ impl Service {
             host_port: None,
             front: Front::default(),
             balancing: Balancing::default(),
+            registration: None,
+            created: None,
         }
     }
 }

@@ -227,6 +227,11 @@ impl Runtime {
         }
     }
 
+    /// What each source says of itself.
+    pub fn sources(&self) -> &[Arc<SourceStatus>] {
+        &self.shared.sources
+    }
+
     /// What the process says of itself.
     pub fn status(&self) -> Status {
         let faces = self

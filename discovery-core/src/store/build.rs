@@ -328,6 +328,7 @@ impl TierBuilder<'_> {
         let before = find(old, &member.identity).filter(same_pod);
         let first = member.addresses.first().zip(member.ports.first());
         let endpoint = Endpoint {
+            standing: member.standing(),
             hash: identity_hash(member.identity.as_str()),
             first: first.map(|(address, port)| SocketAddr::new(*address, port.port.get())),
             identity: member.identity,

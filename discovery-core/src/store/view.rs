@@ -8,7 +8,7 @@ use crate::{
     hash::{HashKey, TIER_SALT},
     model::{
         Balancing, Identity, LoadFactor, NodeName, Protocol, Reason, Service, ServiceName,
-        StateKey, Weight, Zone, ZonePolicy,
+        Standing, StateKey, Weight, Zone, ZonePolicy,
     },
 };
 use std::{
@@ -44,6 +44,7 @@ pub struct Endpoint {
     pub(super) hash: u64,
     /// Its first address with its first port: what most picks ask for, beside the counters' address.
     pub(super) first: Option<SocketAddr>,
+    pub(super) standing: Standing,
     pub(super) load: Arc<Load>,
     pub(super) service: Arc<ServiceLoad>,
 }
@@ -118,6 +119,11 @@ impl Endpoint {
         &self.service
     }
 
+    /// What the control plane says of it, whether or not its tier serves.
+    pub fn standing(&self) -> Standing {
+        self.standing
+    }
+
     /// Whether it may be picked.
     #[inline]
     pub fn is_usable(&self) -> bool {
@@ -141,6 +147,7 @@ impl Endpoint {
             && self.is_foreign == other.is_foreign
             && self.reason == other.reason
             && self.weight == other.weight
+            && self.standing == other.standing
     }
 }
 

@@ -103,6 +103,10 @@ labels! {
         NotImp => "notimp",
         /// The name or class is not ours.
         Refused => "refused",
+        /// The signature of the request is by nobody that we know.
+        NotAuth => "notauth",
+        /// Any other, from a server that was asked for the client.
+        Other => "other",
         /// The EDNS version is unknown.
         BadVers => "badvers",
     }
@@ -117,6 +121,10 @@ labels! {
         Response => "response",
         /// From port 0, an unspecified, a broadcast or a multicast address.
         Source => "source",
+        /// From a network that is not to be answered.
+        Denied => "denied",
+        /// From a network that asks more than it may.
+        Rate => "rate",
     }
 }
 
@@ -127,6 +135,8 @@ labels! {
         SendBlocked => "send-blocked",
         /// The system refused to send.
         SendFailed => "send-failed",
+        /// As many questions as may be are open at other servers.
+        UpstreamFull => "upstream-full",
     }
 }
 
@@ -168,6 +178,8 @@ impl DnsRcode {
             Self::NxDomain => 3,
             Self::NotImp => 4,
             Self::Refused => 5,
+            Self::NotAuth => 9,
+            Self::Other => 15,
             Self::BadVers => 16,
         }
     }
@@ -238,32 +250,55 @@ impl DnsMetrics {
 
     /// Counts a message that arrived.
     pub fn received(&self, transport: DnsTransport, qtype: DnsQueryType) {
-        self.requests.count(transport as usize, qtype as usize);
+        self.received_many(transport, qtype, 1);
+    }
+
+    /// Counts messages that arrived.
+    pub fn received_many(&self, transport: DnsTransport, qtype: DnsQueryType, count: u64) {
+        self.requests
+            .count(transport as usize, qtype as usize, count);
     }
 
     /// Counts an answer that was delivered.
     pub fn answered(&self, transport: DnsTransport, rcode: DnsRcode) {
-        self.responses.count(transport as usize, rcode as usize);
+        self.answered_many(transport, rcode, 1);
+    }
+
+    /// Counts answers that were delivered.
+    pub fn answered_many(&self, transport: DnsTransport, rcode: DnsRcode, count: u64) {
+        self.responses
+            .count(transport as usize, rcode as usize, count);
     }
 
     /// Counts a message that gets no answer by rule.
     pub fn dropped(&self, transport: DnsTransport, reason: DnsDrop) {
-        self.dropped.count(transport as usize, reason as usize);
+        self.dropped_many(transport, reason, 1);
+    }
+
+    /// Counts messages that get no answer by rule.
+    pub fn dropped_many(&self, transport: DnsTransport, reason: DnsDrop, count: u64) {
+        self.dropped
+            .count(transport as usize, reason as usize, count);
     }
 
     /// Counts an answer that was not delivered.
     pub fn shed(&self, transport: DnsTransport, reason: DnsShed) {
-        self.shed.count(transport as usize, reason as usize);
+        self.shed_many(transport, reason, 1);
     }
 
-    /// Counts a delivered answer that was cut.
-    pub fn truncated(&self) {
-        self.truncated.inc();
+    /// Counts answers that were not delivered.
+    pub fn shed_many(&self, transport: DnsTransport, reason: DnsShed, count: u64) {
+        self.shed.count(transport as usize, reason as usize, count);
     }
 
-    /// Counts a delivered answer from a snapshot that no live source has confirmed.
-    pub fn stale(&self) {
-        self.stale.inc();
+    /// Counts delivered answers that were cut.
+    pub fn truncated_many(&self, count: u64) {
+        self.truncated.inc_by(count);
+    }
+
+    /// Counts delivered answers from a snapshot that no live source has confirmed of late.
+    pub fn stale_many(&self, count: u64) {
+        self.stale.inc_by(count);
     }
 
     /// Counts a pause of the accept loop.
@@ -318,8 +353,8 @@ impl fmt::Debug for DnsMetrics {
 struct Grid<const ROWS: usize, const COLUMNS: usize>([[Counter; COLUMNS]; ROWS]);
 
 impl<const ROWS: usize, const COLUMNS: usize> Grid<ROWS, COLUMNS> {
-    fn count(&self, row: usize, column: usize) {
-        self.0[row][column].inc();
+    fn count(&self, row: usize, column: usize, by: u64) {
+        self.0[row][column].inc_by(by);
     }
 
     fn sum(&self) -> u64 {

@@ -7,19 +7,28 @@
 mod name;
 mod reply;
 mod request;
+mod upstream;
 
 pub(crate) use name::{LABEL_BYTES_MAX, LowerName, WireName};
-pub(crate) use reply::{EDNS_VERSION, ReplyWriter, Section, Status, pointer, write_header_only};
-pub(crate) use request::{Edns, Header, Request};
+pub(crate) use reply::{
+    EDNS_VERSION, Options, ReplyWriter, Section, Status, cut_to_question, pointer,
+    write_header_only,
+};
+pub(crate) use request::{ClientSubnet, Edns, Header, Request};
+pub(crate) use upstream::{UpstreamRecord, read_answers};
 
 /// Types of records that this responder knows.
 pub(crate) mod rtype {
     pub(crate) const A: u16 = 1;
     pub(crate) const NS: u16 = 2;
+    pub(crate) const CNAME: u16 = 5;
     pub(crate) const SOA: u16 = 6;
+    pub(crate) const PTR: u16 = 12;
+    pub(crate) const TXT: u16 = 16;
     pub(crate) const AAAA: u16 = 28;
     pub(crate) const SRV: u16 = 33;
     pub(crate) const OPT: u16 = 41;
+    pub(crate) const TSIG: u16 = 250;
     pub(crate) const IXFR: u16 = 251;
     pub(crate) const AXFR: u16 = 252;
     pub(crate) const ANY: u16 = 255;
@@ -33,6 +42,9 @@ pub(crate) mod class {
 
 /// The fixed part at the start of every message.
 pub(crate) const HEADER_BYTES: usize = 12;
+
+/// The operation of a question.
+pub(crate) const QUERY: u16 = 0;
 
 /// Reads a message from its start to its end, never beyond.
 #[derive(Clone, Copy, Debug)]

@@ -19,6 +19,19 @@ impl LowerName {
     ///
     /// The first name of a message has nothing to point at but itself or the header.
     pub(super) fn read(cursor: &mut Cursor<'_>) -> Option<Self> {
+        Self::walk(cursor)
+    }
+
+    /// A name that was made here; none when it breaks a limit.
+    pub(crate) fn of(name: &WireName) -> Option<Self> {
+        let message = [name.as_bytes(), &[0]].concat();
+        Self::walk(&mut Cursor {
+            message: &message,
+            at: 0,
+        })
+    }
+
+    fn walk(cursor: &mut Cursor<'_>) -> Option<Self> {
         let mut name = Self {
             bytes: [0; NAME_BYTES_MAX],
             starts: [0; LABELS_MAX + 1],
@@ -69,6 +82,11 @@ impl LowerName {
         self.bytes.get(start(from)..start(to)).unwrap_or(&[])
     }
 
+    /// The first bytes, labels with their length octets.
+    pub(crate) fn head(&self, bytes: usize) -> &[u8] {
+        self.bytes.get(..bytes).unwrap_or(&[])
+    }
+
     /// How many bytes stand before the given label.
     pub(crate) fn offset(&self, label: usize) -> usize {
         usize::from(self.starts[label.min(self.labels)])
@@ -80,20 +98,39 @@ impl LowerName {
 pub(crate) struct WireName(Vec<u8>);
 
 impl WireName {
+    /// The name without labels.
+    pub(crate) const EMPTY: Self = Self(Vec::new());
+
     /// A name of the labels between the dots, in lower case, without a root; none when it breaks a limit.
     pub(crate) fn parse(text: &str) -> Option<Self> {
+        Self::spelled(&text.to_ascii_lowercase())
+    }
+
+    /// The same as it is spelled.
+    pub(crate) fn spelled(text: &str) -> Option<Self> {
+        let text = text.strip_suffix('.').unwrap_or(text);
         let empty = Self::default();
         text.split('.')
             .try_fold(empty, |name, label| name.label(label.as_bytes()))
     }
 
-    /// Appends a label in lower case.
+    /// Labels that were read from a message.
+    pub(crate) fn of_labels(labels: &[u8]) -> Self {
+        Self(labels.to_vec())
+    }
+
+    /// The name in lower case.
+    pub(crate) fn to_lower(&self) -> Self {
+        Self(self.0.to_ascii_lowercase())
+    }
+
+    /// Appends a label.
     pub(crate) fn label(mut self, label: &[u8]) -> Option<Self> {
         let length = u8::try_from(label.len())
             .ok()
             .filter(|n| (1..=63).contains(n))?;
         self.0.push(length);
-        self.0.extend(label.iter().map(u8::to_ascii_lowercase));
+        self.0.extend_from_slice(label);
         (self.0.len() < NAME_BYTES_MAX).then_some(self)
     }
 
@@ -176,6 +213,14 @@ mod tests {
         ] {
             assert!(read(bad).is_none(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn a_spelled_name_keeps_its_case_and_is_found_in_lower() {
+        let name = WireName::spelled("N-Upper.Lan.").unwrap();
+        assert_eq!(name.as_bytes(), b"\x07N-Upper\x03Lan");
+        assert_eq!(LowerName::of(&name).unwrap().label(0), b"n-upper");
+        assert_eq!(Some(name.to_lower()), WireName::parse("N-Upper.Lan"));
     }
 
     #[test]

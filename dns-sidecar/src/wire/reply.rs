@@ -4,7 +4,7 @@
 //! Room for the OPT record is kept from the start, so that a reply that had to be cut still carries it (RFC 6891 7).
 //! Header counts and flags are filled in at the end.
 
-use super::{Edns, HEADER_BYTES, Header, Request, rtype};
+use super::{Edns, HEADER_BYTES, Header, Request, request::CLIENT_SUBNET, rtype};
 use discovery_core::telemetry::DnsRcode;
 
 /// The sections that follow the question.
@@ -23,6 +23,10 @@ pub(crate) struct Status {
     pub(crate) is_truncated: bool,
     /// An extended error (RFC 8914), told to clients that speak EDNS.
     pub(crate) extended_error: Option<u16>,
+    /// Whether names of others are looked up for the client (RA).
+    pub(crate) is_recursive: bool,
+    /// How many bits of a client's network the answer depends on (RFC 7871 7.2.1).
+    pub(crate) subnet_scope: u8,
 }
 
 impl Status {
@@ -33,6 +37,8 @@ impl Status {
             is_authoritative: false,
             is_truncated: false,
             extended_error: None,
+            is_recursive: false,
+            subnet_scope: 0,
         }
     }
 
@@ -45,14 +51,22 @@ impl Status {
     }
 }
 
+/// What the OPT record of replies carries.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Options {
+    /// Whether DO is repeated (RFC 3225 3).
+    pub(crate) repeats_dnssec_ok: bool,
+    /// Whether extended errors are told.
+    pub(crate) tells_errors: bool,
+}
+
 /// A reply under construction.
 #[derive(Debug)]
 pub(crate) struct ReplyWriter<'o> {
     out: &'o mut Vec<u8>,
     header: Header,
-    edns: Option<Edns>,
-    /// What OPT says; the limit of a datagram.
-    payload: u16,
+    edns: Option<Edns<'o>>,
+    options: Options,
     /// Where the records must end; what follows is kept for OPT.
     limit: usize,
     counts: [u16; 3],
@@ -61,30 +75,39 @@ pub(crate) struct ReplyWriter<'o> {
 impl<'o> ReplyWriter<'o> {
     /// Begins with header and question.
     ///
-    /// `limit` is at least 512, which header, the longest question and the longest OPT never reach; `payload` is the
-    /// datagram size that OPT states.
+    /// `limit` is at least 512, which header, the longest question and the longest OPT never reach.
     pub(crate) fn new(
         out: &'o mut Vec<u8>,
-        request: &Request<'_>,
+        request: &Request<'o>,
         limit: usize,
-        payload: u16,
+        options: Options,
+        has_error: bool,
     ) -> Self {
         out.clear();
         out.extend_from_slice(&[0; HEADER_BYTES]);
         out.extend_from_slice(request.question);
-        let reserved = if request.edns.is_some() {
-            OPT_BYTES_MAX
-        } else {
-            0
-        };
+        let reserved = request.edns.map_or(0, |edns| {
+            let subnet = edns.client_subnet.map_or(0, |subnet| 4 + subnet.data.len());
+            OPT_BYTES + subnet + if has_error { ERROR_BYTES } else { 0 }
+        });
         Self {
             out,
             header: request.header,
             edns: request.edns,
-            payload,
+            options,
             limit: limit.saturating_sub(reserved),
             counts: [0; 3],
         }
+    }
+
+    /// Leaves OPT out.
+    pub(crate) fn without_edns(&mut self) {
+        self.edns = None;
+    }
+
+    /// How many records the answer has.
+    pub(crate) fn answers(&self) -> usize {
+        self.counts[Section::Answer as usize].into()
     }
 
     /// How many bytes records may still take.
@@ -109,11 +132,9 @@ impl<'o> ReplyWriter<'o> {
         true
     }
 
-    /// Appends one whole record whose owner was written at `position`, or nothing when there is no room.
-    pub(crate) fn push_again(&mut self, section: Section, position: usize, rest: &[u8]) -> bool {
-        if let Some(pointer) = pointer(position) {
-            return self.push(section, &[&pointer, rest]);
-        }
+    /// Appends one whole record with the name at `position` as owner, spelled out, or nothing when there is no room. Names in
+    /// a reply hold no pointers: the question's, and those that we spelled.
+    pub(crate) fn push_spelled(&mut self, section: Section, position: usize, rest: &[u8]) -> bool {
         let name = position..name_end(self.out, position);
         if !self.admit(section, name.len() + rest.len()) {
             return false;
@@ -131,11 +152,22 @@ impl<'o> ReplyWriter<'o> {
         fits
     }
 
+    /// The bytes so far, to patch what was just written.
+    pub(crate) fn written(&mut self) -> &mut [u8] {
+        self.out
+    }
+
+    /// Takes back everything behind the question.
+    pub(crate) fn restart(&mut self, question: usize) {
+        self.out.truncate(HEADER_BYTES + question);
+        self.counts = [0; 3];
+    }
+
     /// Completes the reply.
     pub(crate) fn finish(mut self, status: Status) {
         if let Some(edns) = self.edns {
             self.counts[Section::Additional as usize] += 1;
-            write_opt(self.out, edns, self.payload, status);
+            write_opt(self.out, edns, self.options, status);
         }
         let [answers, authorities, additionals] = self.counts;
         write_header(
@@ -152,6 +184,20 @@ pub(crate) fn write_header_only(out: &mut Vec<u8>, header: Header, rcode: DnsRco
     out.clear();
     out.extend_from_slice(&[0; HEADER_BYTES]);
     write_header(out, header, Status::of(rcode), [0; 4]);
+}
+
+/// Leaves a finished reply nothing but its question, and says that it was cut.
+pub(crate) fn cut_to_question(reply: &mut Vec<u8>) {
+    let questions = reply.get(5).copied().unwrap_or(0);
+    let end = match questions {
+        0 => HEADER_BYTES,
+        _ => name_end(reply, HEADER_BYTES) + 4,
+    };
+    reply.truncate(end);
+    if let Some([flags, _, _, _, counts @ ..]) = reply.get_mut(2..HEADER_BYTES) {
+        *flags |= 0x02;
+        counts.fill(0);
+    }
 }
 
 /// A compression pointer to a position of the message (RFC 1035 4.1.4); none beyond its 14 bits.
@@ -179,6 +225,7 @@ fn write_header(out: &mut [u8], header: Header, status: Status, counts: [u16; 4]
         | header.repeated_flags()
         | if status.is_authoritative { 0x0400 } else { 0 }
         | if status.is_truncated { 0x0200 } else { 0 }
+        | if status.is_recursive { 0x0080 } else { 0 }
         | status.rcode.code() & 0xf;
     out[..2].copy_from_slice(&header.id);
     out[2..4].copy_from_slice(&flags.to_be_bytes());
@@ -187,28 +234,43 @@ fn write_header(out: &mut [u8], header: Header, status: Status, counts: [u16; 4]
     }
 }
 
-fn write_opt(out: &mut Vec<u8>, edns: Edns, payload: u16, status: Status) {
+fn write_opt(out: &mut Vec<u8>, edns: Edns<'_>, options: Options, status: Status) {
     let [_, rcode_high] = (status.rcode.code() >> 4).to_be_bytes();
-    let flags = if edns.dnssec_ok { 0x80 } else { 0 };
+    let repeats = edns.dnssec_ok && options.repeats_dnssec_ok;
     out.push(0);
     out.extend_from_slice(&rtype::OPT.to_be_bytes());
-    out.extend_from_slice(&payload.to_be_bytes());
-    out.extend_from_slice(&[rcode_high, EDNS_VERSION, flags, 0]);
-    match status.extended_error {
-        Some(code) => {
-            out.extend_from_slice(&[0, 6, 0, EXTENDED_ERROR, 0, 2]);
-            out.extend_from_slice(&code.to_be_bytes());
-        }
-        None => out.extend_from_slice(&[0, 0]),
+    // As Consul: what the client said of itself.
+    out.extend_from_slice(&edns.payload.to_be_bytes());
+    out.extend_from_slice(&[rcode_high, EDNS_VERSION, if repeats { 0x80 } else { 0 }, 0]);
+    let length_at = out.len();
+    out.extend_from_slice(&[0, 0]);
+    if let Some(subnet) = edns.client_subnet {
+        write_option(out, CLIENT_SUBNET, subnet.data);
+        let scope_at = length_at + 2 + 4 + 3;
+        out[scope_at] = status.subnet_scope;
     }
+    if let Some(code) = status.extended_error.filter(|_| options.tells_errors) {
+        write_option(out, EXTENDED_ERROR, &code.to_be_bytes());
+    }
+    // Bounded by the options of a request and one of ours.
+    let length = u16::try_from(out.len() - length_at - 2).unwrap_or(0);
+    out[length_at..length_at + 2].copy_from_slice(&length.to_be_bytes());
+}
+
+fn write_option(out: &mut Vec<u8>, code: u16, data: &[u8]) {
+    out.extend_from_slice(&code.to_be_bytes());
+    out.extend_from_slice(&u16::try_from(data.len()).unwrap_or(0).to_be_bytes());
+    out.extend_from_slice(data);
 }
 
 /// The only version there is (RFC 6891 6.1.3).
 pub(crate) const EDNS_VERSION: u8 = 0;
 /// The option code of RFC 8914.
-const EXTENDED_ERROR: u8 = 15;
-/// The record, and one extended error without text.
-const OPT_BYTES_MAX: usize = 11 + 6;
+const EXTENDED_ERROR: u16 = 15;
+/// The record without options.
+const OPT_BYTES: usize = 11;
+/// One extended error without text.
+const ERROR_BYTES: usize = 6;
 
 #[cfg(test)]
 mod tests {
@@ -222,7 +284,11 @@ mod tests {
     fn reply(limit: usize, status: Status, write: impl FnOnce(&mut ReplyWriter<'_>)) -> Vec<u8> {
         let request = Request::read(Header::read(REQUEST).unwrap(), REQUEST).unwrap();
         let mut out = Vec::new();
-        let mut writer = ReplyWriter::new(&mut out, &request, limit, 1232);
+        let options = Options {
+            repeats_dnssec_ok: true,
+            tells_errors: true,
+        };
+        let mut writer = ReplyWriter::new(&mut out, &request, limit, options, true);
         write(&mut writer);
         writer.finish(status);
         out
@@ -235,7 +301,7 @@ mod tests {
             Status::of(DnsRcode::NoError).authoritative(),
             |writer| {
                 assert!(writer.push(Section::Answer, &[RECORD]));
-                assert!(writer.push_again(Section::Additional, 14, &RECORD[2..]));
+                assert!(writer.push_spelled(Section::Additional, 14, &RECORD[2..]));
             },
         );
         let message = Message::from_vec(&bytes).unwrap();
@@ -261,7 +327,10 @@ mod tests {
         });
         let message = Message::from_vec(&bytes).unwrap();
         assert!(bytes.len() <= 100 && message.metadata.truncation && message.edns.is_some());
-        assert_eq!(message.answers.len(), (100 - 26 - OPT_BYTES_MAX) / 16);
+        assert_eq!(
+            message.answers.len(),
+            (100 - 26 - OPT_BYTES - ERROR_BYTES) / 16
+        );
     }
 
     #[test]
@@ -281,6 +350,17 @@ mod tests {
     }
 
     #[test]
+    fn a_reply_that_is_cut_to_its_question_says_so() {
+        let mut bytes = reply(512, Status::of(DnsRcode::NoError), |writer| {
+            assert!(writer.push(Section::Answer, &[RECORD]));
+        });
+        cut_to_question(&mut bytes);
+        let message = Message::from_vec(&bytes).unwrap();
+        assert!(message.metadata.truncation && message.answers.is_empty());
+        assert_eq!(message.queries.len(), 1);
+    }
+
+    #[test]
     fn names_beyond_the_reach_of_a_pointer_are_spelled_out() {
         assert_eq!(
             (pointer(0x3fff), pointer(0x4000)),
@@ -292,7 +372,7 @@ mod tests {
             }
             let position = writer.position();
             assert!(writer.push(Section::Answer, &[b"\x03far\0", &RECORD[2..]]));
-            assert!(writer.push_again(Section::Additional, position, &RECORD[2..]));
+            assert!(writer.push_spelled(Section::Additional, position, &RECORD[2..]));
         });
         let message = Message::from_vec(&bytes).unwrap();
         assert_eq!(message.additionals[0].name.to_string(), "far.");

@@ -36,6 +36,21 @@ impl Header {
         self.flags >> 11 & 0xf
     }
 
+    /// How many records the message claims to answer with.
+    pub(crate) fn answers(self) -> u16 {
+        self.counts[1]
+    }
+
+    /// The response code of a reply.
+    pub(crate) fn rcode(self) -> u16 {
+        self.flags & 0xf
+    }
+
+    /// Whether a reply was cut.
+    pub(crate) fn is_truncated(self) -> bool {
+        self.flags & 0x0200 != 0
+    }
+
     /// How many questions the message claims to hold.
     pub(crate) fn questions(self) -> u16 {
         self.counts[0]
@@ -49,13 +64,43 @@ impl Header {
 
 /// What the OPT record of a request says (RFC 6891 6.1).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Edns {
+pub(crate) struct Edns<'m> {
     /// How large a datagram the client takes.
     pub(crate) payload: u16,
     /// The version; only 0 is defined.
     pub(crate) version: u8,
     /// Whether DNSSEC records are wanted; repeated in the reply (RFC 3225 3).
     pub(crate) dnssec_ok: bool,
+    /// The network for which the client asks.
+    pub(crate) client_subnet: Option<ClientSubnet<'m>>,
+}
+
+/// The option of RFC 7871, as it was sent.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct ClientSubnet<'m> {
+    /// Family, source length, scope length and address.
+    pub(crate) data: &'m [u8],
+}
+
+impl<'m> ClientSubnet<'m> {
+    /// The option, when it is one: a family, an address no longer than its family allows.
+    fn read(data: &'m [u8]) -> Option<Self> {
+        let [0, family, source, _, address @ ..] = data else {
+            return None;
+        };
+        let bits = match family {
+            1 => 32,
+            2 => 128,
+            _ => return None,
+        };
+        let fits = *source <= bits && address.len() == usize::from(*source).div_ceil(8);
+        fits.then_some(Self { data })
+    }
+
+    /// How many bits of the address are stated.
+    pub(crate) fn source_bits(self) -> u8 {
+        self.data.get(2).copied().unwrap_or(0)
+    }
 }
 
 /// A well-formed request with one question.
@@ -67,7 +112,9 @@ pub(crate) struct Request<'m> {
     pub(crate) name: LowerName,
     pub(crate) qtype: u16,
     pub(crate) class: u16,
-    pub(crate) edns: Option<Edns>,
+    pub(crate) edns: Option<Edns<'m>>,
+    /// Whether it is signed (RFC 8945).
+    pub(crate) is_signed: bool,
 }
 
 impl<'m> Request<'m> {
@@ -82,40 +129,50 @@ impl<'m> Request<'m> {
         let name = LowerName::read(&mut cursor)?;
         let (qtype, class) = (cursor.u16()?, cursor.u16()?);
         let question = message.get(HEADER_BYTES..cursor.at)?;
-        let mut edns = None;
-        read_edns(header, &mut cursor, &mut edns)?;
-        Some(Self {
+        let mut request = Self {
             header,
             question,
             name,
             qtype,
             class,
-            edns,
-        })
+            edns: None,
+            is_signed: false,
+        };
+        read_additional(header, &mut cursor, &mut request)?;
+        Some(request)
     }
 }
 
-/// Reads the OPT record of the additional section, if there is one; none when any record is malformed.
-fn read_edns(header: Header, cursor: &mut Cursor<'_>, edns: &mut Option<Edns>) -> Option<()> {
+/// Reads what the additional section says of the request itself; none when any record is malformed.
+fn read_additional<'m>(
+    header: Header,
+    cursor: &mut Cursor<'m>,
+    request: &mut Request<'m>,
+) -> Option<()> {
     let [_, answers, authorities, additionals] = header.counts;
     for _ in 0..u32::from(answers) + u32::from(authorities) {
         read_record(cursor)?;
     }
     for _ in 0..additionals {
         let record = read_record(cursor)?;
+        request.is_signed |= record.rtype == rtype::TSIG;
         if record.rtype != rtype::OPT {
             continue;
         }
         // RFC 6891 6.1.1: at most one, and its owner is the root.
-        if edns.is_some() || !record.is_of_root || !are_options(record.rdata) {
+        if request.edns.is_some() || !record.is_of_root {
             return None;
         }
         let [_, version, flags, _] = record.ttl;
-        *edns = Some(Edns {
+        request.edns = Some(Edns {
             payload: record.class,
             version,
             dnssec_ok: flags & 0x80 != 0,
+            client_subnet: None,
         });
+        if let Some(edns) = &mut request.edns {
+            read_options(record.rdata, edns)?;
+        }
     }
     Some(())
 }
@@ -157,23 +214,24 @@ fn skip_name(cursor: &mut Cursor<'_>) -> Option<bool> {
     }
 }
 
-/// Whether the bytes are options of EDNS, each as long as it says (RFC 6891 6.1.2).
-fn are_options(rdata: &[u8]) -> bool {
+/// Takes the option that we know from among those of EDNS; none when one is not as long as it says (RFC 6891 6.1.2).
+fn read_options<'m>(rdata: &'m [u8], edns: &mut Edns<'m>) -> Option<()> {
     let mut cursor = Cursor {
         message: rdata,
         at: 0,
     };
     while cursor.at < rdata.len() {
-        let option = cursor.u16().and_then(|_code| cursor.u16());
-        if option
-            .and_then(|length| cursor.take(usize::from(length)))
-            .is_none()
-        {
-            return false;
+        let (code, length) = (cursor.u16()?, cursor.u16()?);
+        let data = cursor.take(usize::from(length))?;
+        if code == CLIENT_SUBNET {
+            edns.client_subnet = edns.client_subnet.or(ClientSubnet::read(data));
         }
     }
-    true
+    Some(())
 }
+
+/// RFC 7871 6.
+pub(super) const CLIENT_SUBNET: u16 = 8;
 
 #[cfg(test)]
 mod tests {
@@ -206,6 +264,7 @@ mod tests {
             payload: 4096,
             version: 0,
             dnssec_ok: true,
+            client_subnet: None,
         };
         assert_eq!(request.edns, Some(edns));
     }
@@ -219,6 +278,33 @@ mod tests {
                 .edns
                 .is_some()
         );
+    }
+
+    #[test]
+    fn a_client_subnet_is_read_when_it_is_one() {
+        let with = |option: &[u8]| {
+            let mut opt = OPT.to_vec();
+            opt[10] = u8::try_from(option.len()).unwrap();
+            opt.extend_from_slice(option);
+            request([0, 0, 1], &[&opt])
+        };
+        let subnet = |message: &[u8]| {
+            read(message)?
+                .edns?
+                .client_subnet
+                .map(ClientSubnet::source_bits)
+        };
+        assert_eq!(
+            subnet(&with(&[0, 8, 0, 7, 0, 1, 24, 0, 192, 0, 2])),
+            Some(24)
+        );
+        for bad in [
+            &[0, 8, 0, 4, 0, 1, 24, 0][..],
+            &[0, 8, 0, 4, 0, 9, 0, 0],
+            &[0, 8, 0, 0],
+        ] {
+            assert_eq!(subnet(&with(bad)), None, "{bad:?}");
+        }
     }
 
     #[test]

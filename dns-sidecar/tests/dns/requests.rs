@@ -18,12 +18,47 @@ const RECORD: &[u8] = b"\xc0\x0c\0\x01\0\x01\0\0\0\0\0\x04\x0a\0\0\x01";
 const WEB: &str = "web.service.consul";
 
 /// The requests with their names and reactions.
-pub(crate) fn cases() -> Vec<(&'static str, Vec<u8>, Reaction)> {
+pub(crate) fn cases() -> Vec<(String, Vec<u8>, Reaction)> {
     let mut cases = headers();
     cases.extend(names());
     cases.extend(types_and_classes());
     cases.extend(extensions());
-    cases
+    let named = cases
+        .into_iter()
+        .map(|(name, request, reaction)| (name.to_owned(), request, reaction));
+    named.chain(every_type()).chain(every_cut()).collect()
+}
+
+/// Types of every kind, known or not: what a name does not have is no error.
+fn every_type() -> impl Iterator<Item = (String, Vec<u8>, Reaction)> {
+    let types = [
+        0, 5, 10, 11, 12, 13, 15, 29, 35, 39, 43, 44, 46, 47, 48, 50, 51, 52, 59, 61, 64, 65, 99,
+        108, 249, 253, 254, 256, 257, 32768, 65534,
+    ];
+    types.into_iter().map(|rtype| {
+        (
+            format!("type {rtype}"),
+            query(WEB, rtype),
+            Ok(DnsRcode::NoError),
+        )
+    })
+}
+
+/// A request that ends anywhere is malformed, but where only its header is short of bytes: then it is none.
+fn every_cut() -> impl Iterator<Item = (String, Vec<u8>, Reaction)> {
+    let whole = web();
+    (2..whole.len()).map(move |length| {
+        let reaction = if length < 12 {
+            Err(DnsDrop::Short)
+        } else {
+            Ok(DnsRcode::FormErr)
+        };
+        (
+            format!("cut to {length} bytes"),
+            whole[..length].to_vec(),
+            reaction,
+        )
+    })
 }
 
 fn web() -> Vec<u8> {
@@ -282,11 +317,21 @@ fn extensions() -> Vec<(&'static str, Vec<u8>, Reaction)> {
         (
             "an OPT record among the answers",
             in_answer,
-            Ok(DnsRcode::NoError),
+            Ok(DnsRcode::FormErr),
         ),
         (
             "an answer in the question",
             [&patched(web(), 6, &[0, 1])[..], RECORD].concat(),
+            Ok(DnsRcode::FormErr),
+        ),
+        (
+            "a signature by an unknown key",
+            with_additional(web(), b"\x01k\0\0\xfa\0\xff\0\0\0\0\0\0"),
+            Ok(DnsRcode::NotAuth),
+        ),
+        (
+            "a record in the authority section",
+            [&patched(web(), 8, &[0, 1])[..], RECORD].concat(),
             Ok(DnsRcode::NoError),
         ),
         (
@@ -315,7 +360,7 @@ fn every_request_meets_its_reaction() {
             match (verdict, reaction) {
                 (Verdict::Answered(answered), Ok(rcode)) => {
                     assert_eq!(answered.rcode, rcode, "{name}");
-                    check_reply(name, &request, &reply, rcode);
+                    check_reply(&name, &request, &reply, rcode);
                 }
                 (Verdict::Dropped(dropped), Err(reason)) => {
                     assert_eq!((dropped, reply.len()), (reason, 0), "{name}");

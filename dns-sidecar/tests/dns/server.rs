@@ -153,7 +153,7 @@ async fn questions_are_answered_over_udp_with_their_id_and_case() {
 }
 
 #[tokio::test]
-async fn every_odd_request_meets_its_reaction_over_udp_and_the_counts_agree() {
+async fn b3_every_odd_request_meets_its_reaction_over_udp_and_the_counts_agree() {
     let server = Running::start("127.0.0.1:0", |config| config);
     let socket = server.udp().await;
     let (mut answered, mut dropped) = (0, 0);
@@ -174,7 +174,7 @@ async fn every_odd_request_meets_its_reaction_over_udp_and_the_counts_agree() {
         }
         answered += 1;
     }
-    assert!(cases().len() >= 40);
+    assert!(cases().len() >= 120, "{}", cases().len());
     let metrics = &server.metrics;
     until(|| metrics.totals().responses == answered).await;
     let totals = metrics.totals();
@@ -548,4 +548,42 @@ async fn a_burst_of_questions_is_answered_or_counted() {
     );
     assert_eq!(totals.dropped, 0);
     server.stop().await;
+}
+
+#[tokio::test]
+async fn r24_a_source_that_is_not_allowed_gets_no_byte_and_is_counted() {
+    let allowed = |networks: &[&str]| networks.iter().map(|text| text.parse().unwrap()).collect();
+    let denying = Running::start("127.0.0.1:0", |config| {
+        config.allow(allowed(&["192.0.2.0/24"]))
+    });
+    let socket = denying.udp().await;
+    socket.send(&query("web.service.consul", A)).await.unwrap();
+    let mut stream = denying.tcp().await;
+    let _ = stream
+        .write_all(&framed(&query("web.service.consul", A)))
+        .await;
+    let mut received = Vec::new();
+    // Closed, or reset where the question was still unread.
+    let _ = timeout(PATIENCE, stream.read_to_end(&mut received))
+        .await
+        .unwrap();
+    assert!(received.is_empty());
+    until(|| denying.metrics.totals().dropped == 2).await;
+    assert!(socket.try_recv(&mut [0; 64]).is_err(), "no byte");
+    assert_eq!(denying.metrics.totals().responses, 0);
+    denying.stop().await;
+    // An IPv4 client of an IPv6 socket comes mapped, and is the IPv4 client that it is: `Network` has the rule.
+    let mapped: dns_sidecar::Network = "127.0.0.0/8".parse().unwrap();
+    assert!(mapped.contains("::ffff:127.0.0.1".parse().unwrap()));
+    let allowing = Running::start("127.0.0.1:0", |config| {
+        config.allow(allowed(&["127.0.0.0/8"]))
+    });
+    let socket = allowing.udp().await;
+    assert_eq!(
+        decode(&exchange(&socket, &query("web.service.consul", A)).await)
+            .answers
+            .len(),
+        3
+    );
+    allowing.stop().await;
 }

@@ -14,6 +14,7 @@ pub(in crate::source) struct Meta {
     name: Option<String>,
     namespace: Option<String>,
     resource_version: Option<String>,
+    creation_timestamp: Option<String>,
     deletion_timestamp: Option<IgnoredAny>,
     #[serde(deserialize_with = "nullable")]
     labels: BTreeMap<String, Option<String>>,
@@ -45,6 +46,12 @@ impl Meta {
         self.version().parse().unwrap_or(0)
     }
 
+    /// When the object was created, when that is said in the form of the API.
+    pub(super) fn created(&self) -> Option<&str> {
+        let created = self.creation_timestamp.as_deref()?;
+        (created.len() == "2026-01-01T00:00:00Z".len()).then_some(created)
+    }
+
     /// Whether the object is being deleted.
     pub(super) fn is_deleting(&self) -> bool {
         self.deletion_timestamp.is_some()
@@ -53,6 +60,13 @@ impl Meta {
     /// All labels.
     pub(super) fn labels(&self) -> impl Iterator<Item = (&str, &str)> {
         self.labels
+            .iter()
+            .map(|(key, value)| (key.as_str(), value.as_deref().unwrap_or_default()))
+    }
+
+    /// All annotations.
+    pub(super) fn annotations(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.annotations
             .iter()
             .map(|(key, value)| (key.as_str(), value.as_deref().unwrap_or_default()))
     }

@@ -11,6 +11,7 @@ mod flaw;
 mod meta;
 mod node;
 mod port;
+mod registration;
 mod salvage;
 mod service;
 mod slice;

@@ -6,6 +6,7 @@ use super::{
     balancing::balancing,
     meta::{nullable, object},
     port::{RawPort, ports, short},
+    registration::registration,
 };
 use crate::{
     model::{
@@ -86,6 +87,8 @@ fn service(raw: &RawService, flaws: &mut Flaws) -> Result<Service, Flaw> {
         host_port: annotation(meta, HOST_PORT, flaws, host_port),
         front: front(raw, balancing.hash_on, flaws),
         balancing,
+        registration: registration(meta, flaws),
+        created: meta.created().map(Into::into),
     })
 }
 

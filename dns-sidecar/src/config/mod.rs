@@ -3,10 +3,21 @@
 //!
 //! In: addresses, names, sizes, durations. Out: a [`Config`] whose every value can be used. No I/O.
 
-use crate::wire::WireName;
+mod consul;
+mod profile;
+mod query;
+mod ttl;
+
+pub use consul::{DnsConfig, Strategy};
+pub use profile::Profile;
+pub use query::PreparedQuery;
+pub(crate) use ttl::ServiceTtls;
+
+use crate::{Network, wire::WireName};
 use std::{
+    collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    num::NonZeroUsize,
+    num::{NonZeroU32, NonZeroUsize},
     time::Duration,
 };
 
@@ -31,6 +42,18 @@ pub enum ConfigError {
     /// There is nothing to listen on.
     #[error("the list of addresses to listen on is empty")]
     NoListener,
+    /// The block of Consul's configuration cannot be used.
+    #[error("dns_config is refused: {reason}")]
+    Block {
+        /// What is wrong with it, and the nearest key that is known.
+        reason: String,
+    },
+    /// The text is no address of a server.
+    #[error("recursor {text:?} is refused: it is no IP address with or without a port")]
+    Recursor {
+        /// What was given.
+        text: String,
+    },
     /// The duration is longer than a TTL may be.
     #[error("{name} of {seconds} s is refused: a TTL is at most {TTL_SECONDS_MAX} s")]
     Ttl {
@@ -52,18 +75,60 @@ pub enum ConfigError {
 /// # Ok::<(), dns_sidecar::ConfigError>(())
 /// ```
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a switch of Consul's own, and no two of them make a state"
+)]
 pub struct Config {
     listen: Vec<SocketAddr>,
     domain: WireName,
     domain_text: String,
-    ttl_seconds: u32,
-    soa_minimum_ttl_seconds: u32,
-    max_udp_payload: u16,
+    alt_domain: Option<WireName>,
+    pub(crate) profile: Profile,
+    pub(crate) node_ttl_seconds: u32,
+    pub(crate) service_ttls: ServiceTtls,
+    pub(crate) enable_truncate: Option<bool>,
+    pub(crate) only_passing: bool,
+    pub(crate) udp_answer_limit: Option<usize>,
+    pub(crate) a_record_limit: usize,
+    pub(crate) is_compressed: bool,
+    pub(crate) has_node_meta_txt: bool,
+    pub(crate) soa: SoaTimes,
+    pub(crate) forward: Forward,
+    pub(crate) queries: Vec<PreparedQuery>,
+    pub(crate) zone_aliases: Vec<String>,
+    pub(crate) zone_labels: BTreeMap<String, String>,
+    pub(crate) node_meta_labels: Vec<(String, String)>,
+    pub(crate) is_denied: bool,
+    pub(crate) stale_after: Duration,
+    pub(crate) allow: Vec<Network>,
+    pub(crate) rate_per_second: u32,
+    notices: Vec<String>,
+    max_udp_payload: Option<u16>,
     udp_workers: NonZeroUsize,
     tcp_connections_max: NonZeroUsize,
     tcp_idle_timeout: Duration,
     plain_namespaces: Vec<String>,
     name_server_addresses: Vec<IpAddr>,
+}
+
+/// What the SOA record says beside its names.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SoaTimes {
+    pub(crate) refresh: u32,
+    pub(crate) retry: u32,
+    pub(crate) expire: u32,
+    /// None means the default of the profile.
+    minimum: Option<u32>,
+}
+
+/// How names of others are looked up.
+#[derive(Clone, Debug)]
+pub(crate) struct Forward {
+    pub(crate) servers: Vec<SocketAddr>,
+    pub(crate) timeout: Duration,
+    pub(crate) strategy: Strategy,
+    pub(crate) open_max: usize,
 }
 
 impl Config {
@@ -92,20 +157,101 @@ impl Config {
         Ok(self)
     }
 
+    /// A second domain with the same names, as Consul's `alt_domain`; none by default.
+    pub fn alt_domain(mut self, domain: &str) -> Result<Self, ConfigError> {
+        let other = self.clone().domain(domain)?;
+        self.alt_domain = Some(other.domain);
+        Ok(self)
+    }
+
+    /// How closely Consul is followed; default [`Profile::Modern`].
+    #[must_use]
+    pub fn profile(mut self, profile: Profile) -> Self {
+        self.profile = profile;
+        self
+    }
+
     /// How long callers may keep an answer; default 0, as in Consul: every lookup sees the newest snapshot.
     pub fn ttl(mut self, ttl: Duration) -> Result<Self, ConfigError> {
-        self.ttl_seconds = ttl_seconds("ttl", ttl)?;
+        self.node_ttl_seconds = ttl_seconds("ttl", ttl)?;
+        self.service_ttls.set("*", self.node_ttl_seconds);
         Ok(self)
     }
 
     /// How long callers may keep a "does not exist" (RFC 2308 5); default 1 s, which bounds both the load of callers that
-    /// ask in a loop and the wait after a service appears.
+    /// ask in a loop and the wait after a service appears; 0 in the profile `compat`.
     pub fn soa_minimum_ttl(mut self, ttl: Duration) -> Result<Self, ConfigError> {
-        self.soa_minimum_ttl_seconds = ttl_seconds("soa_minimum_ttl", ttl)?;
+        self.soa.minimum = Some(ttl_seconds("soa_minimum_ttl", ttl)?);
         Ok(self)
     }
 
-    /// The largest datagram sent, whatever a client takes; default 1232 bytes, which no path fragments.
+    /// Names under `query.<domain>`; none by default.
+    #[must_use]
+    pub fn queries(mut self, queries: Vec<PreparedQuery>) -> Self {
+        self.queries = queries;
+        self
+    }
+
+    /// Labels that mean our own zone although it is called otherwise: old configurations have `dc1` written in.
+    #[must_use]
+    pub fn datacenter_aliases(mut self, labels: &[&str]) -> Self {
+        self.zone_aliases = labels
+            .iter()
+            .map(|label| label.to_ascii_lowercase())
+            .collect();
+        self
+    }
+
+    /// The labels of zones whose names make none that is wanted, by zone.
+    #[must_use]
+    pub fn zone_labels(mut self, labels: BTreeMap<String, String>) -> Self {
+        self.zone_labels = labels;
+        self
+    }
+
+    /// The labels of nodes that are told as their meta data, each with the key under which it is told; none by default, since
+    /// each costs a TXT record in every answer about a node.
+    #[must_use]
+    pub fn node_meta_labels(mut self, labels: &[(&str, &str)]) -> Self {
+        let own = |(label, key): &(&str, &str)| ((*label).to_owned(), (*key).to_owned());
+        self.node_meta_labels = labels.iter().map(own).collect();
+        self
+    }
+
+    /// The networks whose hosts are answered; default this host and private networks. Others get no byte.
+    #[must_use]
+    pub fn allow(mut self, networks: Vec<Network>) -> Self {
+        self.allow = networks;
+        self
+    }
+
+    /// How many datagrams of one network (/24, /56) are answered a second, with bursts of twice as many; default 2,000, and no
+    /// limit where only this host can ask. A reply that is no answer costs two. Over the rate every second reply is cut to
+    /// nothing, which makes a real client come back over TCP, and the others are dropped and counted.
+    #[must_use]
+    pub fn rate_per_second(mut self, datagrams: NonZeroU32) -> Self {
+        self.rate_per_second = datagrams.get();
+        self
+    }
+
+    /// How long a source may be out of reach before answers say that they are old (RFC 8914, code 3); default 60 s. They are
+    /// given all the same.
+    #[must_use]
+    pub fn stale_after(mut self, duration: Duration) -> Self {
+        self.stale_after = duration;
+        self
+    }
+
+    /// Tells nobody of services and nodes, as a Consul that denies by default and has no token for DNS: such names do not
+    /// exist. Addresses that a name spells are still told.
+    #[must_use]
+    pub fn deny_all(mut self) -> Self {
+        self.is_denied = true;
+        self
+    }
+
+    /// The largest datagram sent, whatever a client takes; default 1232 bytes, which no path fragments, and 4096 where only
+    /// this host can ask.
     ///
     /// Datagrams are sent with "don't fragment", so that one larger than the path allows is lost, and counted where the
     /// system notices. More than 1232 suits loopback and networks of known MTU.
@@ -113,7 +259,7 @@ impl Config {
         if !(512..=UDP_PAYLOAD_BYTES_MAX).contains(&bytes) {
             return Err(ConfigError::UdpPayload { bytes });
         }
-        self.max_udp_payload = bytes;
+        self.max_udp_payload = Some(bytes);
         Ok(self)
     }
 
@@ -170,16 +316,36 @@ impl Config {
         &self.domain
     }
 
-    pub(crate) fn ttl_seconds(&self) -> u32 {
-        self.ttl_seconds
+    pub(crate) fn alt_domain_name(&self) -> Option<&WireName> {
+        self.alt_domain.as_ref()
     }
 
-    pub(crate) fn soa_minimum_ttl_seconds(&self) -> u32 {
-        self.soa_minimum_ttl_seconds
+    pub(crate) fn soa_minimum_seconds(&self) -> u32 {
+        let default = match self.profile {
+            Profile::Modern => SOA_MINIMUM_TTL_SECONDS,
+            Profile::Compat => 0,
+        };
+        self.soa.minimum.unwrap_or(default)
     }
 
-    pub(crate) fn udp_payload(&self) -> u16 {
-        self.max_udp_payload
+    /// Whether other servers are asked for names of others.
+    pub(crate) fn is_forwarding(&self) -> bool {
+        !self.forward.servers.is_empty()
+    }
+
+    /// Whether a client is told that an answer was cut. Consul tells only on request.
+    pub(crate) fn tells_truncation(&self) -> bool {
+        self.enable_truncate.unwrap_or(!self.profile.is_compat())
+    }
+
+    /// The largest datagram that is sent from a socket at this address.
+    pub(crate) fn udp_payload(&self, listener: IpAddr) -> u16 {
+        let default = if listener.is_loopback() {
+            UDP_PAYLOAD_BYTES_MAX
+        } else {
+            UDP_PAYLOAD_BYTES
+        };
+        self.max_udp_payload.unwrap_or(default)
     }
 
     pub(crate) fn workers(&self) -> usize {
@@ -216,9 +382,38 @@ impl Default for Config {
             listen: vec![SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), PORT)],
             domain: WireName::parse(DOMAIN).unwrap_or_default(),
             domain_text: DOMAIN.to_owned(),
-            ttl_seconds: TTL_SECONDS,
-            soa_minimum_ttl_seconds: SOA_MINIMUM_TTL_SECONDS,
-            max_udp_payload: UDP_PAYLOAD_BYTES,
+            alt_domain: None,
+            profile: Profile::default(),
+            node_ttl_seconds: 0, // as Consul: answers are asked anew each time
+            service_ttls: ServiceTtls::default(),
+            enable_truncate: None,
+            only_passing: false,
+            udp_answer_limit: None,
+            a_record_limit: 0,
+            is_compressed: true,
+            has_node_meta_txt: true,
+            soa: SoaTimes {
+                refresh: 3600, // these three are Consul's; nobody transfers this domain
+                retry: 600,
+                expire: 86_400,
+                minimum: None,
+            },
+            forward: Forward {
+                servers: Vec::new(),
+                timeout: Duration::from_secs(2), // Consul's recursor_timeout
+                strategy: Strategy::default(),
+                open_max: FORWARDED_OPEN_MAX,
+            },
+            queries: Vec::new(),
+            zone_aliases: Vec::new(),
+            zone_labels: BTreeMap::new(),
+            node_meta_labels: Vec::new(),
+            is_denied: false,
+            stale_after: STALE_AFTER,
+            allow: Vec::new(),
+            rate_per_second: RATE_PER_SECOND,
+            notices: Vec::new(),
+            max_udp_payload: None,
             udp_workers: cores.min(UDP_WORKERS),
             tcp_connections_max: TCP_CONNECTIONS_MAX,
             tcp_idle_timeout: TCP_IDLE_TIMEOUT,
@@ -246,8 +441,6 @@ const PORT: u16 = 8600;
 const DOMAIN: &str = "consul";
 /// Leaves room for the longest label of an address, a kind and a zone in a name of 255 bytes.
 const DOMAIN_BYTES_MAX: usize = 128;
-/// As Consul: answers are asked anew each time.
-const TTL_SECONDS: u32 = 0;
 /// Negative answers are kept by some resolvers for as long as they may: as short as a zone file can say.
 const SOA_MINIMUM_TTL_SECONDS: u32 = 1;
 /// RFC 2181 8.
@@ -256,6 +449,12 @@ const TTL_SECONDS_MAX: u32 = i32::MAX as u32;
 const UDP_PAYLOAD_BYTES: u16 = 1232;
 /// What resolvers ask for at most in practice.
 const UDP_PAYLOAD_BYTES_MAX: u16 = 4096;
+/// A site's own callers ask hundreds.
+const RATE_PER_SECOND: u32 = 2_000;
+/// A cut that a restart of a router explains is not worth a word.
+const STALE_AFTER: Duration = Duration::from_secs(60);
+/// About 2 MB of questions and sockets.
+const FORWARDED_OPEN_MAX: usize = 1_000;
 /// One answers about 100,000 questions a second; the second is for a core that is busy with something else.
 const UDP_WORKERS: NonZeroUsize = NonZeroUsize::new(2).unwrap();
 /// Well below the 1,024 descriptors that a process may open by default.

@@ -1,0 +1,374 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! From a request to its reply. Pure: no socket, no lock, and no allocation for what callers ask every day.
+//!
+//! In: an [`Index`] and the bytes of a request. Out: the bytes of a reply that is never larger than the client and the
+//! transport take, or silence where any reply could do harm, or the wish to ask another server first. The question is
+//! repeated as it was spelled; owners point at it.
+
+mod addresses;
+mod alias;
+mod domain;
+mod info;
+mod judge;
+mod reply;
+mod srv;
+
+use crate::{
+    Config, Index,
+    forward::Resolved,
+    index::Found,
+    order::Order,
+    wire::{Edns, Header, Options, ReplyWriter, Request, Section, Status, WireName, rtype},
+};
+use discovery_core::telemetry::{DnsDrop, DnsQueryType, DnsRcode, DnsTransport};
+use domain::DomainOwner;
+use judge::Judgement;
+use reply::{Budget, Reply};
+use std::net::{IpAddr, Ipv4Addr};
+
+/// What became of a request.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Verdict {
+    /// The reply is written.
+    Answered(Answered),
+    /// There is no reply.
+    Dropped(DnsDrop),
+    /// Another server is to be asked first, as the configuration wishes.
+    Upstream(Upstream),
+}
+
+/// What another server is to be asked.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Upstream {
+    /// The question as it is: its name is not ours.
+    Relay,
+    /// The addresses of the host names that an answer of ours contains.
+    Resolve(HostNames),
+}
+
+/// Host names of others, with the type of record that is wanted.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct HostNames(pub(crate) Vec<(WireName, u16)>);
+
+/// What there is to count about a reply.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Answered {
+    /// What was asked for.
+    pub qtype: DnsQueryType,
+    /// What was said.
+    pub rcode: DnsRcode,
+    /// Whether records were left out, and the client told so.
+    pub is_truncated: bool,
+    /// Whether it was said from a snapshot that no live source has confirmed of late.
+    pub is_stale: bool,
+}
+
+/// Writes replies; one for each worker, since it keeps buffers and a source of random orders.
+///
+/// ```
+/// use dns_sidecar::{Config, IndexBuilder, Responder, Verdict};
+/// use discovery_core::{model::NodeName, store::{StateConfig, channel}, telemetry::{DnsRcode, DnsTransport}};
+///
+/// let (_writer, mut reader) = channel(StateConfig::new(NodeName::parse("edge-a")?));
+/// let config = Config::default();
+/// let index = IndexBuilder::new(&config).build(reader.snapshot());
+///
+/// let query = b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x03web\x07service\x06consul\0\0\x01\0\x01";
+/// let mut reply = Vec::new();
+/// let verdict = Responder::new(&config).answer(&index, query, DnsTransport::Udp, &mut reply);
+/// let Verdict::Answered(answered) = verdict else { panic!("a question has an answer") };
+/// assert_eq!(answered.rcode, DnsRcode::ServFail, "nothing was read yet, so nothing is known");
+/// # Ok::<(), discovery_core::model::ModelError>(())
+/// ```
+#[derive(Debug)]
+pub struct Responder {
+    udp_payload_max: u16,
+    order: Order,
+    /// The numbers of the records of an SRV answer, in their order.
+    chosen: Vec<usize>,
+    /// Where the target of each of them was written.
+    placed: Vec<(usize, usize)>,
+    /// Host names of others that an answer needs the addresses of.
+    wanted: Vec<(WireName, u16)>,
+}
+
+impl Responder {
+    /// A responder with a random seed.
+    pub fn new(config: &Config) -> Self {
+        Self::with_seed(config, fastrand::u64(..))
+    }
+
+    /// A responder whose orders are repeatable.
+    pub fn with_seed(config: &Config, seed: u64) -> Self {
+        let listeners = config
+            .listen_addresses()
+            .iter()
+            .map(std::net::SocketAddr::ip);
+        let farthest = listeners.max_by_key(|address| !address.is_loopback());
+        Self {
+            udp_payload_max: config
+                .udp_payload(farthest.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))),
+            order: Order::new(fastrand::Rng::with_seed(seed)),
+            chosen: Vec::new(),
+            placed: Vec::new(),
+            wanted: Vec::new(),
+        }
+    }
+
+    /// The responder of a socket at this address: only this host asks on a loopback one, and takes larger datagrams.
+    #[must_use]
+    pub fn on(mut self, config: &Config, listener: IpAddr) -> Self {
+        self.udp_payload_max = config.udp_payload(listener);
+        self
+    }
+
+    /// Writes the reply to a request into `out`, in place of what stood there.
+    ///
+    /// Costs one lookup and a copy of each record; with `k` records in the reply O(k), however many the service has.
+    pub fn answer(
+        &mut self,
+        index: &Index,
+        request: &[u8],
+        transport: DnsTransport,
+        out: &mut Vec<u8>,
+    ) -> Verdict {
+        self.answer_with(index, request, transport, None, out)
+    }
+
+    /// The same with what other servers said, which is then final.
+    pub(crate) fn answer_with(
+        &mut self,
+        index: &Index,
+        bytes: &[u8],
+        transport: DnsTransport,
+        resolved: Option<&Resolved>,
+        out: &mut Vec<u8>,
+    ) -> Verdict {
+        out.clear();
+        let Some(header) = Header::read(bytes) else {
+            return Verdict::Dropped(DnsDrop::Short);
+        };
+        if header.is_response() {
+            return Verdict::Dropped(DnsDrop::Response);
+        }
+        let is_compat = index.config.profile.is_compat();
+        let request = match judge::read(header, bytes, is_compat) {
+            Ok(request) => request,
+            Err(rcode) => return judge::refuse_unread(out, header, rcode),
+        };
+        self.wanted.clear();
+        let judgement = judge::judge(index, &request, resolved.is_some());
+        if let Judgement::Relay = judgement {
+            return Verdict::Upstream(Upstream::Relay);
+        }
+        let answered = self.write(index, &request, transport, resolved, judgement, out);
+        if self.wanted.is_empty() {
+            Verdict::Answered(answered)
+        } else {
+            let names = std::mem::take(&mut self.wanted);
+            Verdict::Upstream(Upstream::Resolve(HostNames(names)))
+        }
+    }
+
+    fn write(
+        &mut self,
+        index: &Index,
+        request: &Request<'_>,
+        transport: DnsTransport,
+        resolved: Option<&Resolved>,
+        judgement: Judgement,
+        out: &mut Vec<u8>,
+    ) -> Answered {
+        let config = &index.config;
+        let is_compat = config.profile.is_compat();
+        let is_stale = index.is_stale();
+        let options = Options {
+            repeats_dnssec_ok: !is_compat,
+            tells_errors: !is_compat,
+        };
+        let is_error = is_stale || !index.is_ready();
+        let mut reply = Reply {
+            writer: ReplyWriter::new(
+                out,
+                request,
+                self.limit(request.edns, transport),
+                options,
+                is_error,
+            ),
+            budget: Budget::new(config, request.edns, transport),
+            transport,
+            is_cut: false,
+            is_compressed: config.is_compressed,
+        };
+        let mut status = match judgement {
+            Judgement::Ours(domain) => {
+                let mut asker = Asker {
+                    responder: self,
+                    index,
+                    request,
+                    resolved,
+                    owner: DomainOwner::new(index, request, domain),
+                    domain,
+                };
+                asker.answer(&mut reply)
+            }
+            Judgement::Refused { status, has_edns } => {
+                if !has_edns {
+                    reply.writer.without_edns();
+                }
+                status
+            }
+            Judgement::Relay => Status::of(DnsRcode::ServFail),
+        };
+        // RFC 2181 9. Over TCP there is no larger transport to send the client to: it gets what fits.
+        status.is_truncated =
+            reply.is_cut && transport == DnsTransport::Udp && config.tells_truncation();
+        if status.is_authoritative && is_stale {
+            status.extended_error = status.extended_error.or(Some(STALE_ANSWER));
+        }
+        reply.writer.finish(status);
+        Answered {
+            qtype: DnsQueryType::from_code(request.qtype),
+            rcode: status.rcode,
+            is_truncated: status.is_truncated,
+            is_stale: status.is_authoritative && is_stale,
+        }
+    }
+
+    /// How large the reply may be. RFC 6891 6.2.5: less than 512 means 512.
+    fn limit(&self, edns: Option<Edns<'_>>, transport: DnsTransport) -> usize {
+        if transport == DnsTransport::Tcp {
+            return TCP_BYTES_MAX;
+        }
+        let asked = edns.map_or(UDP_BYTES_MIN, |edns| edns.payload);
+        asked.clamp(UDP_BYTES_MIN, self.udp_payload_max).into()
+    }
+}
+
+/// What a request asks for, as it is counted.
+pub(crate) fn asked_type(bytes: &[u8]) -> DnsQueryType {
+    let request = Header::read(bytes).and_then(|header| Request::read(header, bytes));
+    request.map_or(DnsQueryType::Unread, |request| {
+        DnsQueryType::from_code(request.qtype)
+    })
+}
+
+/// SERVFAIL for a name of others of which no server told.
+pub(crate) fn write_failure(index: &Index, bytes: &[u8], is_compat: bool, out: &mut Vec<u8>) {
+    let request = Header::read(bytes).and_then(|header| Request::read(header, bytes));
+    let Some(request) = request else { return };
+    let options = Options {
+        repeats_dnssec_ok: !is_compat,
+        tells_errors: !is_compat,
+    };
+    let status = Status {
+        is_recursive: index.config.is_forwarding(),
+        extended_error: Some(NO_REACHABLE_AUTHORITY),
+        ..Status::of(DnsRcode::ServFail)
+    };
+    ReplyWriter::new(out, &request, TCP_BYTES_MAX, options, true).finish(status);
+}
+
+/// One question to a name of ours, being answered.
+struct Asker<'a> {
+    responder: &'a mut Responder,
+    index: &'a Index,
+    request: &'a Request<'a>,
+    resolved: Option<&'a Resolved>,
+    owner: DomainOwner,
+    domain: crate::names::InDomain,
+}
+
+impl Asker<'_> {
+    fn is_compat(&self) -> bool {
+        self.index.config.profile.is_compat()
+    }
+
+    fn answer(&mut self, reply: &mut Reply<'_>) -> Status {
+        let status = self.look_up(reply);
+        Status {
+            is_recursive: status.is_recursive || self.index.config.is_forwarding(),
+            ..status
+        }
+    }
+
+    fn look_up(&mut self, reply: &mut Reply<'_>) -> Status {
+        let (index, qtype) = (self.index, self.request.qtype);
+        if self.is_compat() && !self.domain.is_arpa && matches!(qtype, rtype::SOA | rtype::NS) {
+            // Whatever the name is.
+            self.push_authority(reply, qtype);
+            return Status::of(DnsRcode::NoError).authoritative();
+        }
+        let found = index.find(&self.request.name, self.domain, qtype);
+        let (has_answer, subnet_scope) = match &found {
+            Found::Absent | Found::Empty => (false, 0),
+            Found::Blank => (true, 0),
+            Found::Apex => (self.push_apex(reply), 0),
+            Found::NameServer => {
+                let addresses = index.name_server();
+                (self.push_addresses(reply, addresses, None), 0)
+            }
+            Found::Node(node) => (self.push_node(reply, node), 0),
+            Found::Literal(address) => (self.push_literal(reply, *address), 0),
+            Found::Records {
+                set,
+                ttl_seconds,
+                is_srv_only,
+                is_query,
+            } => {
+                let ttl = *ttl_seconds;
+                let has_answer = match qtype {
+                    rtype::SRV => self.push_srv(reply, set, ttl),
+                    _ if *is_srv_only => false,
+                    _ => self.push_set(reply, set, ttl),
+                };
+                let scope = if *is_query { self.subnet_bits() } else { 0 };
+                (has_answer, scope)
+            }
+            Found::Keyed { service, at } => (self.push_keyed(reply, service, *at), 0),
+            Found::Info(service) => (self.push_info(reply, service), 0),
+            Found::Pointer {
+                target,
+                ttl_seconds,
+            } => (self.push_pointer(reply, target, *ttl_seconds), 0),
+        };
+        if matches!(found, Found::Absent) && self.domain.is_arpa && self.is_compat() {
+            // 1.8.7 has asked its recursors, which it has not.
+            let status = Status::of(DnsRcode::ServFail);
+            return Status {
+                is_recursive: true,
+                ..status
+            };
+        }
+        if !has_answer {
+            // RFC 2308 3: both kinds of "no" carry the SOA record.
+            self.push_soa(reply, Section::Authority);
+        }
+        let rcode = match found {
+            Found::Absent => DnsRcode::NxDomain,
+            Found::Apex if self.is_compat() => DnsRcode::NxDomain,
+            _ => DnsRcode::NoError,
+        };
+        let status = Status::of(rcode).authoritative();
+        Status {
+            subnet_scope,
+            ..status
+        }
+    }
+
+    fn subnet_bits(&self) -> u8 {
+        let subnet = self.request.edns.and_then(|edns| edns.client_subnet);
+        subnet.map_or(0, crate::wire::ClientSubnet::source_bits)
+    }
+}
+
+/// RFC 8914 4.23.
+const NO_REACHABLE_AUTHORITY: u16 = 22;
+/// RFC 8914 4.4.
+const STALE_ANSWER: u16 = 3;
+/// RFC 1035 4.2.1: what every client takes.
+const UDP_BYTES_MIN: u16 = 512;
+/// RFC 1035 4.2.2: what two length octets can say.
+const TCP_BYTES_MAX: usize = 65_535;
