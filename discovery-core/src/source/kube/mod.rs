@@ -19,7 +19,6 @@ mod fuzz;
 mod gate;
 mod gunzip;
 mod items;
-mod names;
 mod pace;
 mod parts;
 mod request;
