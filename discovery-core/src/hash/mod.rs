@@ -7,6 +7,8 @@
 
 mod key;
 mod ring;
+mod table;
 
 pub use key::{HashKey, Position};
 pub use ring::{Placement, Ring, VNODES_PER_WEIGHT, Walk};
+pub(crate) use table::TableHashing;

@@ -196,7 +196,11 @@ fn pack(endpoint: &SliceEndpoint, texts: &mut String) -> Packed {
 
 /// Adds the text without the separator, which stands in no name.
 fn push_plain(texts: &mut String, text: &str) {
-    text.split(SEPARATOR).for_each(|part| texts.push_str(part));
+    if text.bytes().any(|byte| byte == SEPARATOR_BYTE) {
+        text.split(SEPARATOR).for_each(|part| texts.push_str(part));
+    } else {
+        texts.push_str(text);
+    }
 }
 
 impl<'s> EndpointRef<'s> {
@@ -223,9 +227,19 @@ impl<'s> EndpointRef<'s> {
         }
     }
 
+    /// The UID of the pod, where it has Kubernetes' form.
+    pub(super) fn uid_bytes(&self) -> Option<[u8; 16]> {
+        self.has(HAS_UID_BYTES).then_some(self.uid)
+    }
+
     /// The name of the pod.
     pub(super) fn pod(&self) -> Option<&'s str> {
-        let name = self.text.split(SEPARATOR).next();
+        let is_alone = !self.has(HAS_UID_TEXT) && !self.has(HAS_HOSTNAME);
+        let name = if is_alone {
+            Some(self.text)
+        } else {
+            self.text.split(SEPARATOR).next()
+        };
         name.filter(|_| self.has(HAS_TARGET))
     }
 
@@ -280,6 +294,7 @@ const HAS_UID_TEXT: u8 = 1 << 5;
 const HAS_HOSTNAME: u8 = 1 << 6;
 const HOSTNAME_IS_NAME: u8 = 1 << 7;
 const SEPARATOR: char = '\0';
+const SEPARATOR_BYTE: u8 = 0;
 
 #[cfg(test)]
 mod tests {

@@ -6,7 +6,10 @@
 //! look into a vector. Names that nothing refers to any more are let go by a sweep.
 
 use super::{SourceId, packed::PackedSlice};
-use crate::model::{Hints, Node, NodeLabels, NodeName, Zone};
+use crate::{
+    hash::TableHashing,
+    model::{Hints, Node, NodeLabels, NodeName, Zone},
+};
 use std::{collections::HashMap, hash::Hash, num::NonZeroU32, sync::Arc};
 
 /// The number of a name.
@@ -15,7 +18,7 @@ pub(super) type Number = NonZeroU32;
 /// Values by key and by number. Numbers of values that were let go are given again.
 #[derive(Debug)]
 struct Numbered<K, V> {
-    numbers: HashMap<K, Number>,
+    numbers: HashMap<K, Number, TableHashing>,
     slots: Vec<Option<V>>,
     free: Vec<Number>,
 }
@@ -23,7 +26,7 @@ struct Numbered<K, V> {
 impl<K, V> Default for Numbered<K, V> {
     fn default() -> Self {
         Self {
-            numbers: HashMap::new(),
+            numbers: HashMap::default(),
             slots: Vec::new(),
             free: Vec::new(),
         }
@@ -118,7 +121,11 @@ impl Names {
         source: SourceId,
         guess: Option<Number>,
     ) -> Number {
-        let is_it = |number: &Number| self.place(*number).is_some_and(|place| place.node == *node);
+        let is_it = |number: &Number| {
+            // Mostly it is the same copy, and then its letters are not compared.
+            let known = self.place(*number).map(|place| &place.node);
+            known.is_some_and(|known| std::ptr::eq(known.as_str(), node.as_str()) || known == node)
+        };
         if let Some(number) = guess.filter(is_it) {
             return number;
         }

@@ -164,12 +164,18 @@ fn decode_item<T: Raw>(
     keys: &ZoneKeys,
     names: &mut Names,
 ) -> Result<Reading, serde_json::Error> {
-    match serde_json::from_slice::<T::Of<'_>>(item) {
-        Ok(raw) => Ok(read(&raw, keys, names)),
-        Err(_) => {
-            let value = serde_json::from_slice(item)?;
-            Ok(read_value(T::FORMAT, value, keys, names))
-        }
+    if let Ok(raw) = decode::<T::Of<'_>>(item) {
+        return Ok(read(&raw, keys, names));
+    }
+    let value = serde_json::from_slice(item)?;
+    Ok(read_value(T::FORMAT, value, keys, names))
+}
+
+/// Looks once whether all of it is text, and not at every string again.
+fn decode<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, serde_json::Error> {
+    match std::str::from_utf8(json) {
+        Ok(text) => serde_json::from_str(text),
+        Err(_) => serde_json::from_slice(json),
     }
 }
 
@@ -188,7 +194,7 @@ struct Status {
 }
 
 fn event<T: Raw>(line: &[u8], keys: &ZoneKeys, names: &mut Names) -> Event {
-    match serde_json::from_slice::<Envelope<'_, T::Of<'_>>>(line) {
+    match decode::<Envelope<'_, T::Of<'_>>>(line) {
         // A Status decodes as any object, since every field may be missing; only the type tells.
         Ok(Envelope { r#type, object }) if *r#type != *"ERROR" => {
             known(&r#type, &object, keys, names)

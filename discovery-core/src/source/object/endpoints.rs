@@ -151,6 +151,7 @@ fn endpoint(
     let address = flaws.take(&format_args!("{place}.ip"), address(text))?;
     let node = node_name(node, &format_args!("{place}.nodeName"), names);
     let node = node.map_err(|flaw| flaws.add(flaw)).ok()?;
+    let node = node.map(|(node, _)| node);
     let target = target(raw.target_ref.as_ref(), place, flaws);
     Some(SliceEndpoint {
         node,

@@ -4,8 +4,8 @@
 //! They are a preference and must not cost the endpoint, whatever stands in their place. So anything at all decodes here,
 //! and what it was is judged afterwards.
 
-use super::{Flaws, Names, text::Text};
-use crate::model::Hints;
+use super::{Flaws, Names, few::Few, text::Text};
+use crate::model::{Hints, NodeName, Zone};
 use serde::{
     Deserialize, Deserializer,
     de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor},
@@ -27,7 +27,7 @@ pub(super) enum RawHints<'a> {
 pub(super) enum RawNames<'a> {
     #[default]
     Missing,
-    Named(Vec<Text<'a>>),
+    Named(Few<Text<'a>>),
     TooMany,
     /// An entry has no name.
     Unnamed,
@@ -35,9 +35,10 @@ pub(super) enum RawNames<'a> {
 }
 
 impl RawHints<'_> {
-    /// The hints; none when nothing is in them, or nothing that can be read.
+    /// The hints; none when nothing is in them, or nothing that can be read. `known` may be the same.
     pub(super) fn read(
         &self,
+        known: Option<&Arc<Hints>>,
         place: &dyn fmt::Display,
         names: &mut Names,
         flaws: &mut Flaws,
@@ -53,6 +54,13 @@ impl RawHints<'_> {
             );
             return None;
         };
+        let is_same = |known: &&Arc<Hints>| {
+            for_zones.is(known.zones.iter().map(Zone::as_str))
+                && for_nodes.is(known.nodes.iter().map(NodeName::as_str))
+        };
+        if let Some(known) = known.filter(is_same) {
+            return Some(known.clone());
+        }
         let zones = for_zones.read(|text| names.zone(text).map_err(|error| error.to_string()));
         let nodes = for_nodes.read(|text| names.node(text).map_err(|error| error.to_string()));
         let hints = Hints {
@@ -64,6 +72,13 @@ impl RawHints<'_> {
 }
 
 impl RawNames<'_> {
+    fn is<'n>(&self, names: impl Iterator<Item = &'n str>) -> bool {
+        match self {
+            Self::Named(ours) => ours.iter().map(|name| &**name).eq(names),
+            _ => names.count() == 0 && *self == Self::Missing,
+        }
+    }
+
     fn read<T>(&self, parse: impl FnMut(&str) -> Result<T, String>) -> Result<Vec<T>, String> {
         match self {
             Self::Missing => Ok(Vec::new()),
@@ -130,7 +145,7 @@ impl<'de> Lenient<'de> for RawNames<'de> {
     }
 
     fn list<A: SeqAccess<'de>>(mut list: A) -> Result<Self, A::Error> {
-        let mut names = Vec::new();
+        let mut names = Few::default();
         let (mut is_named, mut is_short) = (true, true);
         while let Some(Entry(name)) = list.next_element_seed(Anything::new())? {
             is_short &= names.len() < Hints::MAX;
@@ -255,7 +270,7 @@ mod tests {
         let raw: Option<RawHints<'_>> = serde_json::from_str(json).unwrap();
         let mut flaws = Flaws::default();
         let raw = raw.as_ref();
-        let hints = raw.and_then(|raw| raw.read(&"at", &mut Names::default(), &mut flaws));
+        let hints = raw.and_then(|raw| raw.read(None, &"at", &mut Names::default(), &mut flaws));
         match &flaws.into_list()[..] {
             [] => Ok(hints),
             [flaw, ..] => Err(format!("{}: {}", flaw.place, flaw.reason)),
@@ -294,7 +309,7 @@ mod tests {
         ] {
             assert_eq!(read(json), Err(expected.to_owned()), "{json}");
         }
-        let many = vec![r#"{"name":"a"}"#; Hints::MAX + 1].join(",");
+        let many = [r#"{"name":"a"}"#; Hints::MAX + 1].join(",");
         let error = read(&format!(r#"{{"forZones":[{many}]}}"#));
         assert_eq!(
             error,
@@ -306,6 +321,12 @@ mod tests {
     fn zones_and_nodes_are_read() {
         let json = r#"{"forZones":[{"name":"mall-1","x":1}],"forNodes":[{"name":"n\u0031"}]}"#;
         let hints = read(json).unwrap().unwrap();
+        let raw: RawHints<'_> = serde_json::from_str(json).unwrap();
+        let (names, flaws) = (&mut Names::default(), &mut Flaws::default());
+        let again = raw.read(Some(&hints), &"at", names, flaws).unwrap();
+        assert!(Arc::ptr_eq(&again, &hints));
+        let empty: RawHints<'_> = serde_json::from_str(r#"{"forZones":[]}"#).unwrap();
+        assert_eq!(empty.read(Some(&hints), &"at", names, flaws), None);
         assert_eq!(
             (hints.zones[0].as_str(), hints.nodes[0].as_str()),
             ("mall-1", "n1")

@@ -6,6 +6,7 @@
 //! object whose JSON has a wrong type somewhere is read again element by element. Pure: no I/O, no clock.
 
 mod endpoints;
+mod few;
 mod flaw;
 mod hints;
 mod meta;

@@ -4,16 +4,24 @@
 //! A node hosts endpoints of many slices, and a service has many slices: a big cluster names each of its nodes some
 //! thirty times. A name that is known is found by its text, and costs neither a check nor an allocation.
 
-use crate::model::{Hints, ModelError, NodeName, ServiceName, Zone};
-use std::{borrow::Borrow, collections::HashSet, hash::Hash, sync::Arc};
+use crate::{
+    hash::TableHashing,
+    model::{Hints, ModelError, NodeName, ServiceName, Zone},
+};
+use std::{
+    borrow::Borrow,
+    collections::{HashMap, HashSet},
+    hash::Hash,
+    sync::Arc,
+};
 
 /// The names seen in one list and its watch.
 #[derive(Debug, Default)]
 pub(in crate::source) struct Names {
-    nodes: HashSet<NodeName>,
-    zones: HashSet<Zone>,
-    hints: HashSet<Arc<Hints>>,
-    services: HashSet<ServiceName>,
+    nodes: HashMap<NodeName, Told, TableHashing>,
+    zones: HashSet<Zone, TableHashing>,
+    hints: HashSet<Arc<Hints>, TableHashing>,
+    services: HashSet<ServiceName, TableHashing>,
 }
 
 impl Names {
@@ -24,7 +32,29 @@ impl Names {
 
     /// The node of that name.
     pub(super) fn node(&mut self, text: &str) -> Result<NodeName, ModelError> {
-        shared(&mut self.nodes, text, || NodeName::parse(text))
+        Ok(self.node_and_told(text)?.0)
+    }
+
+    /// The node of that name, and what the last endpoint on it said.
+    pub(super) fn node_and_told(&mut self, text: &str) -> Result<(NodeName, Told), ModelError> {
+        if let Some((name, told)) = self.nodes.get_key_value(text) {
+            return Ok((name.clone(), told.clone()));
+        }
+        let name = NodeName::parse(text)?;
+        self.tell(&name, Told::default());
+        Ok((name, Told::default()))
+    }
+
+    /// Notes what an endpoint on the node said.
+    pub(super) fn tell(&mut self, node: &NodeName, told: Told) {
+        if let Some(known) = self.nodes.get_mut(node) {
+            *known = told;
+            return;
+        }
+        if self.nodes.len() >= NAMES_MAX {
+            self.nodes.clear();
+        }
+        self.nodes.insert(node.clone(), told);
     }
 
     /// The zone of that name.
@@ -53,9 +83,16 @@ impl Names {
     }
 }
 
+/// What an endpoint says beside its node, which mostly is what others on the node say.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Told {
+    pub(super) zone: Option<Zone>,
+    pub(super) hints: Option<Arc<Hints>>,
+}
+
 /// What is known by that key, else what is made now.
 fn shared<T, K>(
-    known: &mut HashSet<T>,
+    known: &mut HashSet<T, TableHashing>,
     key: &K,
     make: impl FnOnce() -> Result<T, ModelError>,
 ) -> Result<T, ModelError>
@@ -71,7 +108,7 @@ where
     Ok(made)
 }
 
-fn enter<T: Clone + Eq + Hash>(known: &mut HashSet<T>, value: &T) {
+fn enter<T: Clone + Eq + Hash>(known: &mut HashSet<T, TableHashing>, value: &T) {
     if known.len() >= NAMES_MAX {
         known.clear();
     }

@@ -6,8 +6,10 @@
 
 use super::{
     Flaw, Flaws, Format, Meta, Names, Raw,
+    few::{Few, Many},
     hints::RawHints,
     meta::{nullable, object},
+    names::Told,
     port::{RawPort, address, ports, short},
     text::Text,
 };
@@ -31,14 +33,14 @@ pub(in crate::source) struct RawSlice<'a> {
     #[serde(borrow, deserialize_with = "nullable")]
     ports: Vec<Option<RawPort<'a>>>,
     #[serde(borrow, deserialize_with = "nullable")]
-    endpoints: Vec<Option<RawEndpoint<'a>>>,
+    endpoints: Many<Option<RawEndpoint<'a>>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct RawEndpoint<'a> {
     #[serde(borrow, deserialize_with = "nullable")]
-    addresses: Vec<Option<Text<'a>>>,
+    addresses: Few<Option<Text<'a>>>,
     #[serde(deserialize_with = "object")]
     conditions: RawConditions,
     target_ref: Option<RawTarget<'a>>,
@@ -105,7 +107,7 @@ fn slice(raw: &RawSlice<'_>, names: &mut Names, flaws: &mut Flaws) -> Result<Opt
         flaws.add(Flaw::new("addressType", reason));
         Vec::new()
     } else {
-        endpoints(&raw.endpoints, names, flaws)
+        endpoints(&raw.endpoints.0, names, flaws)
     };
     Ok(Some(Slice {
         key,
@@ -171,9 +173,17 @@ fn endpoint(
             Err("there is no address"),
         )?,
     };
-    let node = node(raw, place, names)
-        .map_err(|flaw| flaws.add(flaw))
-        .ok()?;
+    let on = node(raw, place, names).map_err(|flaw| flaws.add(flaw));
+    let (node, before) = on.ok()?.unzip();
+    let before = before.unwrap_or_default();
+    let told = Told {
+        zone: zone(raw, before.zone.as_ref(), place, names, flaws),
+        hints: (raw.hints.as_ref())
+            .and_then(|hints| hints.read(before.hints.as_ref(), place, names, flaws)),
+    };
+    if let Some(node) = node.as_ref().filter(|_| told != before) {
+        names.tell(node, told.clone());
+    }
     let conditions = &raw.conditions;
     let target = target(raw.target_ref.as_ref(), place, flaws);
     Some(SliceEndpoint {
@@ -184,11 +194,8 @@ fn endpoint(
             conditions.serving,
             conditions.terminating,
         ),
-        zone: zone(raw, place, names, flaws),
-        hints: raw
-            .hints
-            .as_ref()
-            .and_then(|hints| hints.read(place, names, flaws)),
+        zone: told.zone,
+        hints: told.hints,
         hostname: hostname(raw.hostname.as_deref(), target.as_ref(), place, flaws),
         target,
     })
@@ -197,16 +204,18 @@ fn endpoint(
 /// The zone as the slice states it, in a field or, in v1beta1, in the topology.
 fn zone(
     raw: &RawEndpoint<'_>,
+    known: Option<&Zone>,
     place: &dyn Display,
     names: &mut Names,
     flaws: &mut Flaws,
 ) -> Option<Zone> {
     let topology = || raw.topology.get(ZoneKey::STANDARD)?.as_deref();
     let text = raw.zone.as_deref().or_else(topology)?;
-    if text.is_empty() {
-        return None;
+    match known.filter(|known| known.as_str() == text) {
+        Some(known) => Some(known.clone()),
+        None if text.is_empty() => None,
+        None => flaws.take(&format_args!("{place}.zone"), names.zone(text)),
     }
-    flaws.take(&format_args!("{place}.zone"), names.zone(text))
 }
 
 /// The pod's host name, mostly that of its object; none when the text is empty or no name.
@@ -232,7 +241,7 @@ fn node(
     raw: &RawEndpoint<'_>,
     place: &dyn Display,
     names: &mut Names,
-) -> Result<Option<NodeName>, Flaw> {
+) -> Result<Option<(NodeName, Told)>, Flaw> {
     let topology = || raw.topology.get(HOSTNAME)?.as_deref();
     match (raw.node_name.as_deref(), topology()) {
         (Some(name), _) => node_name(name, &format_args!("{place}.nodeName"), names),
@@ -242,17 +251,17 @@ fn node(
     }
 }
 
-/// The node that hosts an endpoint; none when the text is empty.
+/// The node that hosts an endpoint, and what others on it said; none when the text is empty.
 pub(super) fn node_name(
     text: &str,
     place: &dyn Display,
     names: &mut Names,
-) -> Result<Option<NodeName>, Flaw> {
+) -> Result<Option<(NodeName, Told)>, Flaw> {
     if text.is_empty() {
         return Ok(None);
     }
-    let name = names.node(text).map_err(|error| Flaw::new(place, &error))?;
-    Ok(Some(name))
+    let node = names.node_and_told(text);
+    node.map(Some).map_err(|error| Flaw::new(place, &error))
 }
 
 /// The pod of an endpoint; none when something else is behind it.

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Carries out what the engine of one list decides, and states what it learns.
 //!
-//! In: answers of the API server. Out: updates to the writer, figures to the status. A list is stated item by item as it
-//! arrives; what it does not name is gone only with its end, so that half a list never takes anything back.
+//! In: answers of the API server. Out: updates to the writer, figures to the status. A list is stated page by page as it
+//! is read; what it does not name is gone only with its end, so that half a list never takes anything back.
 
 mod out;
 mod translate;
@@ -12,7 +12,7 @@ pub(super) use out::{Closed, Out, Outlet, OwnNode, OwnZone, Tap};
 pub(super) use translate::Translator;
 
 use super::{
-    answer::{Piece, Pieces},
+    answer::Pieces,
     decode::{Page, PageError},
     engine::{Action, Engine, Listed, Standing},
     failure::Failure,
@@ -21,7 +21,7 @@ use super::{
     seat::Seat,
 };
 use crate::{
-    source::FailureReason,
+    source::{FailureReason, object::Reading},
     store::{Kind, ObjectKey, SourceId, Update},
 };
 use std::{sync::Arc, time::Duration};
@@ -69,11 +69,8 @@ impl Feed {
                     self.list_begins();
                 }
                 let uri = self.resource.list_uri(page_size, token.as_deref());
-                match self.page(&uri, answer_within, deadline.into()).await {
-                    Ok(page) => self.listed(page).await,
-                    Err(Broken::Failed(failure)) => self.list_failed(failure).await,
-                    Err(Broken::NobodyListens) => Err(Closed),
-                }
+                let page = self.page(&uri, answer_within, deadline.into()).await;
+                self.listed(page).await
             }
             Action::Watch { version, timeout } => self.watch(&version, timeout).await,
             Action::Probe => {
@@ -103,31 +100,42 @@ impl Feed {
         Ok(answer.pieces(PAGE_BYTES_MAX, deadline))
     }
 
-    /// Reads a page, and states its items while they arrive.
+    /// Reads a page. Nothing of it is believed before it is whole: a checksum comes last.
     async fn page(
         &mut self,
         uri: &str,
         answer_within: Duration,
         deadline: Instant,
-    ) -> Result<Page, Broken> {
+    ) -> Result<(Vec<Reading>, Page), Failure> {
         let mut pieces = self.ask(uri, answer_within, deadline).await?;
-        let (out, translator) = (&self.out, &mut self.translator);
-        let mut page = self.resource.page_reader(&out.keys);
+        let names = &mut self.translator.names;
+        let (mut page, mut readings) = (self.resource.page_reader(&self.out.keys), Vec::new());
         while let Some(piece) = pieces.next().await? {
-            count(out, &piece);
-            for reading in page.push(&piece.bytes, &mut translator.names)? {
-                announce(&mut self.is_announced, out).await?;
-                if let Some(node) = translator.own_node(&reading) {
-                    out.tell_own(node);
-                }
-                out.send_all(translator.list_item(reading)).await?;
-            }
+            let (wire, decoded) = (piece.wire_bytes, piece.bytes.len());
+            (self.out.status()).add_list_bytes(self.out.kind(), wire, decoded);
+            readings.extend(page.push(&piece.bytes, names)?);
         }
-        Ok(page.finish()?)
+        Ok((readings, page.finish()?))
     }
 
-    async fn listed(&mut self, page: Page) -> Result<(), Closed> {
-        announce(&mut self.is_announced, &self.out).await?;
+    async fn listed(&mut self, page: Result<(Vec<Reading>, Page), Failure>) -> Result<(), Closed> {
+        let (readings, page) = match page {
+            Ok(page) => page,
+            Err(failure) => return self.list_failed(failure).await,
+        };
+        if !self.is_announced {
+            self.is_announced = true;
+            self.out
+                .send(Update::Reset(SOURCE, self.out.kind()))
+                .await?;
+        }
+        for reading in readings {
+            if let Some(node) = self.translator.own_node(&reading) {
+                self.out.tell_own(node);
+            }
+            let updates = self.translator.list_item(reading);
+            self.out.send_all(updates).await?;
+        }
         match self.engine.listed(now(), page.token, page.version) {
             Ok(Listed::More) => Ok(()),
             Ok(Listed::Complete(standing)) => {
@@ -181,8 +189,10 @@ impl Feed {
     }
 
     async fn probe(&mut self) {
-        let version = self.present_version().await;
-        let probed = version.and_then(|version| self.engine.probed(now(), &version));
+        let uri = self.resource.list_uri(1, None);
+        let deadline = Instant::now() + PROBE_TIME;
+        let page = self.page(&uri, PROBE_TIME, deadline).await;
+        let probed = page.and_then(|(_, page)| self.engine.probed(now(), &page.version));
         if let Err(mut failure) = probed {
             self.report(&mut failure);
             self.out.suspect();
@@ -191,56 +201,6 @@ impl Feed {
             }
             self.out.count(&failure);
         }
-    }
-
-    /// The version of a list of one object, of which nothing else is looked at.
-    async fn present_version(&mut self) -> Result<String, Failure> {
-        let uri = self.resource.list_uri(1, None);
-        let deadline = Instant::now() + PROBE_TIME;
-        let mut pieces = self.ask(&uri, PROBE_TIME, deadline).await?;
-        let mut page = self.resource.page_reader(&self.out.keys);
-        while let Some(piece) = pieces.next().await? {
-            count(&self.out, &piece);
-            page.push(&piece.bytes, &mut self.translator.names)?;
-        }
-        Ok(page.finish()?.version)
-    }
-}
-
-/// Says that a list begins, before the first of its items.
-async fn announce(is_announced: &mut bool, out: &Out) -> Result<(), Closed> {
-    if std::mem::replace(is_announced, true) {
-        return Ok(());
-    }
-    out.send(Update::Reset(SOURCE, out.kind())).await
-}
-
-fn count(out: &Out, piece: &Piece) {
-    out.status()
-        .add_list_bytes(out.kind(), piece.wire_bytes, piece.bytes.len());
-}
-
-/// Why a page did not come to its end.
-enum Broken {
-    Failed(Failure),
-    NobodyListens,
-}
-
-impl From<Failure> for Broken {
-    fn from(failure: Failure) -> Self {
-        Self::Failed(failure)
-    }
-}
-
-impl From<PageError> for Broken {
-    fn from(error: PageError) -> Self {
-        Self::Failed(error.into())
-    }
-}
-
-impl From<Closed> for Broken {
-    fn from(_: Closed) -> Self {
-        Self::NobodyListens
     }
 }
 
