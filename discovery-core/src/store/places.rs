@@ -100,6 +100,8 @@ impl Whereabouts {
 #[derive(Debug)]
 pub(super) struct Place {
     pub(super) node: NodeName,
+    /// Whether it has the name of our own node: told once, and not by comparing letters at every look.
+    pub(super) is_own: bool,
     /// Boxed, since of most nodes of a big cluster nothing is known.
     pub(super) known: Option<Box<Whereabouts>>,
 }
@@ -107,6 +109,7 @@ pub(super) struct Place {
 /// Every name that slices refer to. A node is a source's own: two sources may mean two machines by one name.
 #[derive(Debug, Default)]
 pub(super) struct Names {
+    own: Option<NodeName>,
     places: Numbered<(SourceId, NodeName), Place>,
     zones: Numbered<Zone, Zone>,
     hints: Numbered<Arc<Hints>, Arc<Hints>>,
@@ -114,6 +117,14 @@ pub(super) struct Names {
 }
 
 impl Names {
+    /// No names yet, and the one of our own node.
+    pub(super) fn new(own: NodeName) -> Self {
+        Self {
+            own: Some(own),
+            ..Self::default()
+        }
+    }
+
     /// The number of a node; `guess` may be it, and is a number of the same source.
     pub(super) fn enter_place(
         &mut self,
@@ -130,6 +141,7 @@ impl Names {
             return number;
         }
         self.places.enter(&(source, node.clone()), || Place {
+            is_own: self.own.as_ref() == Some(node),
             node: node.clone(),
             known: None,
         })
