@@ -10,6 +10,8 @@ use std::fmt;
 pub enum FailureReason {
     /// The server could not be reached, or the connection broke.
     Connection,
+    /// A certificate was refused: the server's by us, or ours by the server.
+    Certificate,
     /// The server did not begin to answer in time.
     Deadline,
     /// An answer came to a halt, or to less than the least throughput.
@@ -54,8 +56,9 @@ pub enum FailureReason {
 
 impl FailureReason {
     /// All reasons.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::Connection,
+        Self::Certificate,
         Self::Deadline,
         Self::TooSlow,
         Self::Silent,
@@ -82,6 +85,7 @@ impl FailureReason {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Connection => "connection",
+            Self::Certificate => "certificate",
             Self::Deadline => "deadline",
             Self::TooSlow => "too-slow",
             Self::Silent => "silent",

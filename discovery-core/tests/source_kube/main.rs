@@ -5,6 +5,7 @@
 //! milliseconds and no test sleeps.
 
 mod apis;
+mod certificates;
 mod contract;
 mod credentials;
 mod faults;

@@ -2,7 +2,7 @@
 //! A source at work on a scripted server, in a time that is moved on as soon as all I/O has settled; and the objects of
 //! the scripts.
 
-use crate::server::{Answer, Asked, Server};
+use crate::server::{Answer, Asked, Server, Tls};
 use discovery_core::{
     clock::Clock,
     model::{NodeName, ZoneKeys},
@@ -44,7 +44,16 @@ impl Scene {
         script: impl Fn(&Asked) -> Option<Answer> + Send + Sync + 'static,
         configure: impl FnOnce(KubeConfig, &str) -> KubeConfig,
     ) -> Self {
-        let server = Server::start(script).await;
+        Self::over(None, script, configure).await
+    }
+
+    /// As [`Scene::served`], over TLS when there is one.
+    pub(crate) async fn over(
+        tls: Option<Tls>,
+        script: impl Fn(&Asked) -> Option<Answer> + Send + Sync + 'static,
+        configure: impl FnOnce(KubeConfig, &str) -> KubeConfig,
+    ) -> Self {
+        let server = Server::over(tls, script).await;
         tokio::spawn(pass_time());
         let status = status();
         let node = NodeName::parse("n1").unwrap();
@@ -110,6 +119,23 @@ impl Scene {
             let _ = timeout(Duration::from_millis(100), self.updates.recv()).await;
         }
         start.elapsed()
+    }
+
+    /// As [`Scene::wait_for`], with the updates that came meanwhile.
+    pub(crate) async fn told_until(
+        &mut self,
+        what: &str,
+        holds: impl Fn(&Self) -> bool,
+    ) -> (Duration, Vec<Update>) {
+        let (start, mut told) = (tokio::time::Instant::now(), Vec::new());
+        while !holds(self) {
+            let waited = start.elapsed();
+            assert!(waited < Duration::from_secs(3600), "{what} in an hour");
+            if let Ok(update) = timeout(Duration::from_millis(100), self.updates.recv()).await {
+                told.extend(update);
+            }
+        }
+        (start.elapsed(), told)
     }
 
     /// Lets time pass, taking updates off the queue meanwhile.

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! An API server that answers by a script: plain HTTP on loopback, in the test's own runtime and time.
+//! An API server that answers by a script: HTTP on loopback, over TLS where the test says so, in the test's own runtime
+//! and time.
 
 use bytes::Bytes;
 use futures::{StreamExt, stream};
@@ -11,6 +12,7 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::TokioIo;
+use rustls::ServerConfig;
 use std::{
     convert::Infallible,
     io,
@@ -20,7 +22,12 @@ use std::{
     },
     time::Duration,
 };
-use tokio::{net::TcpListener, sync::Notify};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream},
+    sync::Notify,
+};
+use tokio_rustls::TlsAcceptor;
 
 /// What a script is asked.
 #[derive(Clone, Debug)]
@@ -33,6 +40,8 @@ pub(crate) struct Asked {
     pub(crate) before: usize,
     pub(crate) uri: String,
     pub(crate) headers: HeaderMap,
+    /// The certificate that the client has shown, as DER; empty when none.
+    pub(crate) certificate: Vec<u8>,
     /// When, in the test's time.
     pub(crate) at: tokio::time::Instant,
 }
@@ -134,7 +143,26 @@ pub(crate) fn list_body(version: &str, token: &str, items: &[String]) -> String 
     )
 }
 
+type Log = Arc<Mutex<Vec<Asked>>>;
 type Script = dyn Fn(&Asked) -> Option<Answer> + Send + Sync;
+
+/// The certificates that a server uses for new connections; they may be replaced.
+#[derive(Clone)]
+pub(crate) struct Tls(Arc<Mutex<Arc<ServerConfig>>>);
+
+impl Tls {
+    pub(crate) fn new(config: ServerConfig) -> Self {
+        Self(Arc::new(Mutex::new(Arc::new(config))))
+    }
+
+    pub(crate) fn replace(&self, config: ServerConfig) {
+        *self.0.lock().unwrap() = Arc::new(config);
+    }
+
+    fn acceptor(&self) -> TlsAcceptor {
+        self.0.lock().unwrap().clone().into()
+    }
+}
 
 /// The server; what the script leaves unanswered is answered as an empty cluster would.
 pub(crate) struct Server {
@@ -148,8 +176,17 @@ impl Server {
     pub(crate) async fn start(
         script: impl Fn(&Asked) -> Option<Answer> + Send + Sync + 'static,
     ) -> Self {
+        Self::over(None, script).await
+    }
+
+    /// As [`Server::start`], over TLS when there is one.
+    pub(crate) async fn over(
+        tls: Option<Tls>,
+        script: impl Fn(&Asked) -> Option<Answer> + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = format!("http://{}", listener.local_addr().unwrap());
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let address = format!("{scheme}://{}", listener.local_addr().unwrap());
         let asked = Arc::new(Mutex::new(Vec::new()));
         let (script, log): (Arc<Script>, _) = (Arc::new(script), asked.clone());
         let (connections, cut) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
@@ -160,17 +197,11 @@ impl Server {
                 count.fetch_add(1, Relaxed);
                 // Nagle's delay would be real time, in which hours of the test's time pass.
                 stream.set_nodelay(true).unwrap();
-                let (script, log) = (script.clone(), log.clone());
-                let serve = service_fn(move |request| {
-                    let answer = answer(&request, &*script, &log);
-                    async move { respond(answer).await }
-                });
-                let connection =
-                    http1::Builder::new().serve_connection(TokioIo::new(stream), serve);
+                let (script, log, tls) = (script.clone(), log.clone(), tls.clone());
                 let cuts = cuts.clone();
                 tokio::spawn(async move {
                     tokio::select! {
-                        _ = connection => {}
+                        () = serve(stream, tls, script, log) => {}
                         () = cuts.notified() => {}
                     }
                 });
@@ -202,7 +233,38 @@ impl Server {
     }
 }
 
-fn answer(request: &Request<Incoming>, script: &Script, log: &Mutex<Vec<Asked>>) -> Answer {
+async fn serve(stream: TcpStream, tls: Option<Tls>, script: Arc<Script>, log: Log) {
+    let Some(tls) = tls else {
+        return speak(stream, Vec::new(), script, log).await;
+    };
+    // Who does not like our certificate ends the connection.
+    if let Ok(stream) = tls.acceptor().accept(stream).await {
+        let shown = stream.get_ref().1.peer_certificates();
+        let shown = shown.and_then(|chain| Some(chain.first()?.to_vec()));
+        speak(stream, shown.unwrap_or_default(), script, log).await;
+    }
+}
+
+async fn speak(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    certificate: Vec<u8>,
+    script: Arc<Script>,
+    log: Log,
+) {
+    let serve = service_fn(|request| {
+        let answer = answer(&request, &certificate, &*script, &log);
+        async move { respond(answer).await }
+    });
+    let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), serve);
+    let _ = connection.await;
+}
+
+fn answer(
+    request: &Request<Incoming>,
+    certificate: &[u8],
+    script: &Script,
+    log: &Mutex<Vec<Asked>>,
+) -> Answer {
     let uri = request.uri().to_string();
     let path = request.uri().path();
     let what = match path.rsplit('/').next().unwrap_or_default() {
@@ -227,6 +289,7 @@ fn answer(request: &Request<Incoming>, script: &Script, log: &Mutex<Vec<Asked>>)
         before,
         uri,
         headers: request.headers().clone(),
+        certificate: certificate.to_vec(),
         at: tokio::time::Instant::now(),
     };
     let answer = script(&asked).unwrap_or_else(|| match what {

@@ -1,15 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! How to reach an API server, for whom, and for what part of the cluster.
 
-use super::{
-    selector::{Scope, Selection},
-    slice_api::SliceApi,
-    token::TokenFile,
-    union::Union,
-};
+use super::{scope::Scope, token::TokenFile, union::Union};
 use crate::{
     model::{NodeName, ServiceName, Zone, ZoneKeys},
-    source::Selector,
+    source::{Selection, Selector, SliceApi},
     store::Kind,
 };
 use kube::{
@@ -146,7 +141,7 @@ impl KubeConfig {
     }
 
     /// The client's configuration, and the token's file where we read it ourselves.
-    pub(super) async fn load(&self) -> Result<(Config, Option<TokenFile>), KubeSourceError> {
+    pub(super) async fn load(&self) -> Result<(Config, Token), KubeSourceError> {
         self.check_namespaces()?;
         let mut config = match (&self.server, &self.kubeconfig) {
             (Some(server), _) => match server.parse() {
@@ -165,8 +160,15 @@ impl KubeConfig {
         };
         // One backoff, in one place: kube's own would hide minutes of failure.
         config.default_retry = false;
+        // One reader of files, too: see `access`.
+        config.root_cert_file = None;
         let token = take_token_file(&mut config);
-        Ok((config, token))
+        Ok((config, token.map(Arc::new)))
+    }
+
+    /// Whether the way to the server is all said: nothing in any file could change it.
+    pub(super) fn needs_no_files(&self) -> bool {
+        self.server.is_some()
     }
 
     async fn load_file(&self, path: &PathBuf) -> Result<Config, KubeSourceError> {

@@ -27,7 +27,10 @@ impl Failure {
             retry_after: None,
             is_of_server: false,
             is_governed: false,
-            was_asked: reason != FailureReason::Connection,
+            was_asked: !matches!(
+                reason,
+                FailureReason::Connection | FailureReason::Certificate
+            ),
             text: text.into(),
         }
     }

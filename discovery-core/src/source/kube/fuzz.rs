@@ -8,12 +8,11 @@ use super::{
     framing::{LINE_BYTES_MAX, Lines},
     gunzip::{Gunzip, PIECE_BYTES},
     resource::Resource,
-    selector::Scope,
-    slice_api::SliceApi,
+    scope::Scope,
 };
 use crate::{
     model::{NodeName, ZoneKeys},
-    source::object::Names,
+    source::{SliceApi, object::Names},
     store::Update,
 };
 use proptest::prelude::*;

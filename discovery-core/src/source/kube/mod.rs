@@ -6,6 +6,7 @@
 //! pure. Four kinds: our own node by name; the nodes of the zone that its label names; services; endpoint slices, whole,
 //! because no server can select them by zone.
 
+mod access;
 mod answer;
 mod client;
 mod config;
@@ -17,15 +18,16 @@ mod framing;
 #[cfg(test)]
 mod fuzz;
 mod gate;
+mod groups;
 mod gunzip;
 mod items;
 mod pace;
 mod parts;
+mod permissions;
 mod request;
 mod resource;
+mod scope;
 mod seat;
-mod selector;
-mod slice_api;
 mod slices;
 mod subsets;
 mod token;
@@ -33,19 +35,16 @@ mod union;
 mod wishes;
 
 pub use config::{KubeConfig, KubeSourceError};
-pub use selector::{Selection, Selector, SelectorError};
-pub use slice_api::{SliceApi, UnknownSliceApi};
 
-use super::{SourceStatus, UpdateSender, WatchState};
+use super::{Permissions, SourceStatus, UpdateSender, WatchState};
 use crate::{
     model::{Zone, ZoneKey},
     store::{Kind, SourceId, Update},
 };
-use config::Token;
+use access::Access;
 use engine::Engine;
 use feed::{Feed, Out, Outlet, OwnNode, OwnZone, Tap, Translator};
 use futures::future::join_all;
-use kube::{Client, Config};
 use parts::Part;
 use request::Asker;
 use resource::Resource;
@@ -54,7 +53,7 @@ use slices::Chooser;
 use std::{fmt, sync::Arc, time::Duration};
 use tokio::{
     sync::{Notify, mpsc, watch},
-    time::sleep,
+    time::{Instant, sleep},
 };
 use tokio_util::sync::CancellationToken;
 use union::Union;
@@ -63,8 +62,7 @@ use wishes::Wishes;
 /// A source that lists and watches an API server.
 pub struct KubeSource {
     config: KubeConfig,
-    client: Client,
-    token: Token,
+    access: Arc<Access>,
     cluster: String,
     status: Arc<SourceStatus>,
 }
@@ -78,17 +76,11 @@ impl KubeSource {
         config: KubeConfig,
         status: Arc<SourceStatus>,
     ) -> Result<Self, KubeSourceError> {
-        let (kube, token) = config.load().await?;
+        let (access, cluster) = Access::open(&config, Instant::now().into_std()).await?;
         status.set_selection(config.selection());
-        let cluster = cluster(&kube);
-        let client = client::client(kube).map_err(|error| KubeSourceError::Client {
-            cluster: cluster.clone(),
-            source: Box::new(error),
-        })?;
         Ok(Self {
             config,
-            client,
-            token: token.map(Arc::new),
+            access: Arc::new(access),
             cluster,
             status,
         })
@@ -123,11 +115,17 @@ impl KubeSource {
         }
     }
 
+    /// Asks for the server's version, for whom it takes us, and for each right that [`KubeSource::run`] needs. Bounded in
+    /// time; what is not answered is unknown.
+    pub async fn permissions(&self) -> Permissions {
+        let agent = concat!("zonal-permissions/", env!("CARGO_PKG_VERSION"));
+        permissions::permissions(&self.config, &self.asker(agent.to_owned())).await
+    }
+
     fn asker(&self, user_agent: String) -> Asker {
         Asker {
-            client: self.client.clone(),
+            access: self.access.clone(),
             user_agent,
-            token: self.token.clone(),
         }
     }
 
@@ -293,6 +291,7 @@ impl Run<'_> {
             resource,
             not_served: not_served.cloned(),
             is_announced: false,
+            objects: 0,
         }
     }
 }
@@ -312,17 +311,6 @@ async fn unite(mut union: Union, mut updates: mpsc::Receiver<(usize, Update)>, t
 async fn changed<T>(values: &mut watch::Receiver<T>) {
     if values.changed().await.is_err() {
         std::future::pending::<()>().await;
-    }
-}
-
-/// The addresses of API servers inside clusters are all alike, so that the authority is asked first.
-fn cluster(config: &Config) -> String {
-    match &config.root_cert {
-        Some(certificates) if !certificates.is_empty() => {
-            let authority = xxhash_rust::xxh3::xxh3_64(&certificates.concat());
-            format!("ca:{authority:016x}")
-        }
-        _ => config.cluster_url.to_string(),
     }
 }
 

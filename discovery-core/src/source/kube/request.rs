@@ -1,9 +1,15 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! One request to the API server: what is sent, and how a refusal reads.
 
-use super::{answer::Answer, client, failure::Failure, resource::Resource, token::TokenFile};
+use super::{
+    access::{Access, is_of_certificate},
+    answer::Answer,
+    client,
+    failure::Failure,
+    resource::Resource,
+};
 use crate::source::{FailureReason, error_chain};
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderValue, Request, Response, StatusCode, header};
 use kube::client::Body;
 use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -11,10 +17,8 @@ use tokio::time::{Instant, timeout, timeout_at};
 /// Sends requests and takes in their heads.
 #[derive(Clone)]
 pub(super) struct Asker {
-    pub(super) client: kube::Client,
+    pub(super) access: Arc<Access>,
     pub(super) user_agent: String,
-    /// Where the token stands, when the client does not know it.
-    pub(super) token: Option<Arc<TokenFile>>,
 }
 
 impl Asker {
@@ -25,24 +29,47 @@ impl Asker {
         uri: &str,
         answer_within: Duration,
     ) -> Result<Answer, Failure> {
-        let response = timeout(answer_within, self.send(uri)).await;
+        self.exchange(asked, client::get(uri), answer_within).await
+    }
+
+    /// As [`Asker::ask`], with a document that is sent.
+    pub(super) async fn post(
+        &self,
+        uri: &str,
+        document: Vec<u8>,
+        answer_within: Duration,
+    ) -> Result<Answer, Failure> {
+        let request = client::post(uri, document);
+        self.exchange(&Asked::Document, request, answer_within)
+            .await
+    }
+
+    async fn exchange(
+        &self,
+        asked: &Asked<'_>,
+        request: Result<Request<Body>, http::Error>,
+        answer_within: Duration,
+    ) -> Result<Answer, Failure> {
+        let response = timeout(answer_within, self.send(request)).await;
         let response = response.map_err(|_| unanswered(answer_within))??;
         if response.status().is_success() {
             return Answer::new(response);
         }
-        if response.status() == StatusCode::UNAUTHORIZED
-            && let Some(token) = &self.token
-        {
-            token.refused();
+        if response.status() == StatusCode::UNAUTHORIZED {
+            // API servers let an expired certificate connect, and refuse what is asked over it.
+            self.access.doubt();
         }
         Err(refusal(asked, response).await)
     }
 
-    async fn send(&self, uri: &str) -> Result<Response<Body>, Failure> {
+    async fn send(
+        &self,
+        request: Result<Request<Body>, http::Error>,
+    ) -> Result<Response<Body>, Failure> {
         let refused = |error: &dyn std::error::Error| {
             Failure::new(FailureReason::Refused, error_chain(error))
         };
-        let mut request = client::get(uri).map_err(|error| refused(&error))?;
+        let mut request = request.map_err(|error| refused(&error))?;
         let agent = HeaderValue::try_from(&self.user_agent).map_err(|error| refused(&error))?;
         let headers = request.headers_mut();
         headers.insert(header::USER_AGENT, agent);
@@ -50,18 +77,26 @@ impl Asker {
         // Lists cross thin links; watches are compressed by servers from 1.37 on, event by event.
         headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
         let now = Instant::now().into_std();
-        if let Some(header) = self.token.as_ref().and_then(|token| token.header(now)) {
+        let line = self.access.line(now).await;
+        if let Some(header) = line.token.as_ref().and_then(|token| token.header(now)) {
             headers.insert(header::AUTHORIZATION, header);
         }
-        let response = self.client.send(request).await;
-        response.map_err(|error| {
-            let failure = Failure::new(FailureReason::Connection, error_chain(&error)).of_server();
-            if is_of_connecting(&error) {
-                failure
-            } else {
-                failure.asked()
-            }
-        })
+        let response = line.client.send(request).await;
+        response.map_err(|error| self.unsent(&error))
+    }
+
+    fn unsent(&self, error: &kube::Error) -> Failure {
+        let text = error_chain(error);
+        if is_of_certificate(error) {
+            self.access.doubt();
+            return Failure::new(FailureReason::Certificate, text).of_server();
+        }
+        let failure = Failure::new(FailureReason::Connection, text).of_server();
+        if is_of_connecting(error) {
+            failure
+        } else {
+            failure.asked()
+        }
     }
 }
 

@@ -6,7 +6,7 @@
 use http::HeaderValue;
 use std::{
     fmt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -24,6 +24,10 @@ impl TokenFile {
             path,
             held: Mutex::new(None),
         }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// The `Authorization` header; the last good one when the file is gone or unreadable, as client-go does.
@@ -70,7 +74,8 @@ impl fmt::Debug for TokenFile {
 }
 
 /// The kubelet replaces a token when a fifth of its life is left, at least two minutes before its end.
-const FRESH: Duration = Duration::from_secs(30);
+/// As [`access`](super::access) looks at the other files.
+const FRESH: Duration = Duration::from_secs(20);
 
 #[cfg(test)]
 mod tests {
