@@ -67,7 +67,7 @@ const QUOTED_CHARS_MAX: usize = 80;
 
 /// Whether `text` is a DNS label or subdomain as Kubernetes names its objects (RFC 1123): lower case letters, digits,
 /// `-` and `.`, at most 253 bytes, starting and ending with a letter or digit.
-fn is_object_name(text: &str) -> bool {
+pub(crate) fn is_object_name(text: &str) -> bool {
     let bytes = text.as_bytes();
     matches!(bytes.len(), 1..=253)
         && bytes
