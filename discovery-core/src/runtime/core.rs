@@ -6,7 +6,7 @@ use super::{
     persister::Persister,
     prepared::PreparedSource,
     publisher::Publisher,
-    restore::{load, owner, restore},
+    restore::{load, restore, shelf},
     status::StatusContext,
 };
 use crate::{
@@ -72,7 +72,7 @@ impl Runtime {
         let shelf = config
             .snapshot_folder
             .clone()
-            .map(|folder| Shelf::new(folder, owner(&config, &sources)));
+            .map(|folder| shelf(folder, &config, &sources));
         let restored = shelf.as_ref().and_then(load);
         if let Some(restored) = &restored {
             sources = restore(restored, sources, &mut writer, clock.wall());

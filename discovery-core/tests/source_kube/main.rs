@@ -9,6 +9,7 @@ mod certificates;
 mod contract;
 mod credentials;
 mod faults;
+mod identity;
 mod life;
 mod restart;
 mod scene;

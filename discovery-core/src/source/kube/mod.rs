@@ -19,6 +19,7 @@ mod framing;
 mod fuzz;
 mod gate;
 mod gunzip;
+mod identity;
 mod items;
 mod names;
 mod pace;
@@ -47,6 +48,7 @@ use access::Access;
 use engine::Engine;
 use feed::{Feed, Out, Outlet, OwnNode, OwnZone, Tap, Translator};
 use futures::future::join_all;
+use identity::Identity;
 use parts::Part;
 use request::Asker;
 use resource::Resource;
@@ -96,9 +98,14 @@ impl KubeSource {
         self
     }
 
-    /// What tells this cluster from others: its certificate authority, or its address when there is none.
+    /// How this cluster is called: its certificate authority, or its address when there is none. Both may change.
     pub fn cluster(&self) -> String {
         self.cluster.clone()
+    }
+
+    /// Whether the cluster's UID will be known once services are listed: the service that carries it is among them.
+    pub fn tells_cluster(&self) -> bool {
+        self.config.reads_cluster()
     }
 
     /// Lists and watches until `cancel`, or until nobody receives. Never fails: what goes wrong is in the status.
@@ -281,6 +288,9 @@ impl Run<'_> {
                 part,
                 outlet,
                 own_node: None,
+                identity: resource
+                    .holds_cluster()
+                    .then(|| Identity::new(config.known_cluster.clone())),
                 told: None,
             },
             resource,

@@ -13,6 +13,7 @@ use std::{collections::BTreeMap, fmt, marker::PhantomData};
 pub(in crate::source) struct Meta {
     name: Option<String>,
     namespace: Option<String>,
+    uid: Option<String>,
     resource_version: Option<String>,
     deletion_timestamp: Option<IgnoredAny>,
     #[serde(deserialize_with = "nullable")]
@@ -33,6 +34,11 @@ impl Meta {
             None | Some("") => "default",
             Some(namespace) => namespace,
         }
+    }
+
+    /// The UID; none when it is missing or empty.
+    pub(super) fn uid(&self) -> Option<&str> {
+        self.uid.as_deref().filter(|uid| !uid.is_empty())
     }
 
     /// The resourceVersion; empty when there is none.

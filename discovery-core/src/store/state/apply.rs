@@ -14,6 +14,7 @@ impl State {
     pub(super) fn upsert(&mut self, source: SourceId, object: Object) -> Change {
         let key = object.key();
         self.holds.forget(source, &key);
+        self.note_origin(source, &key);
         let change = self.take_in(source, object, &key);
         match self.open_list(source, key.kind()) {
             Some(open) => {
@@ -96,6 +97,7 @@ impl State {
 
     pub(super) fn drop_object(&mut self, source: SourceId, key: &ObjectKey) -> Change {
         let mended = self.forget_problems_of(source, key);
+        self.from_disk.forget(source, key);
         let removed = match key {
             ObjectKey::OwnNode(_) => self.remove_own_node(source),
             ObjectKey::Node(name) => {

@@ -104,7 +104,9 @@ impl State {
         });
         needed.retain(|list| !self.is_live(*list));
         let is_empty = needed.is_empty();
-        needed.retain(|list| !self.is_synced(SourceId::Disk, list.kind));
+        needed.retain(|list| {
+            !self.is_synced(SourceId::Disk, list.kind) || self.from_disk.is_foreign(list.source)
+        });
         let coverage = match (is_empty, needed.is_empty()) {
             (true, _) => Coverage::Synced,
             (false, true) => Coverage::Disk,

@@ -9,6 +9,7 @@
 mod apply;
 mod choice;
 mod config;
+mod foreign;
 mod keep;
 mod lists;
 mod own_node;
@@ -24,6 +25,7 @@ use super::{
 };
 use crate::model::{Node, NodeName, Service, ServiceName, SliceKey};
 use apply::PROBLEMS_MAX;
+use foreign::FromDisk;
 use lists::List;
 use own_node::{NextOwn, OwnNode};
 use std::{
@@ -62,6 +64,7 @@ pub struct State {
     lists: HashMap<(SourceId, Kind), List>,
     holds: Holds,
     problems: BTreeSet<(SourceId, Problem)>,
+    from_disk: FromDisk,
     touched: Touched,
 }
 
@@ -90,6 +93,7 @@ impl State {
             overruled: BTreeMap::new(),
             lists: HashMap::new(),
             problems: BTreeSet::new(),
+            from_disk: FromDisk::default(),
             touched: Touched::default(),
         }
     }
@@ -103,6 +107,7 @@ impl State {
             Update::Remove(source, key) | Update::Absent(source, key) => self.remove(source, &key),
             Update::WentBack(source, kind) => self.went_back(source, kind),
             Update::Denied(_, kind) => self.deny(kind),
+            Update::Foreign(source) => self.foreign(source),
             Update::Synced(source, kind) => self.synced(source, kind),
             Update::Reject(source, problem) => self.reject(source, problem),
         }
