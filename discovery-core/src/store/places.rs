@@ -97,6 +97,8 @@ impl Whereabouts {
 #[derive(Debug)]
 pub(super) struct Place {
     pub(super) node: NodeName,
+    /// Whose node it is.
+    pub(super) source: SourceId,
     /// Boxed, since of most nodes of a big cluster nothing is known.
     pub(super) known: Option<Box<Whereabouts>>,
 }
@@ -115,6 +117,7 @@ impl Names {
     pub(super) fn enter_place(&mut self, node: &NodeName, source: SourceId) -> Number {
         self.places.enter(&(source, node.clone()), || Place {
             node: node.clone(),
+            source,
             known: None,
         })
     }

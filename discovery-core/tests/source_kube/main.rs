@@ -8,6 +8,7 @@ mod apis;
 mod certificates;
 mod contract;
 mod credentials;
+mod denied;
 mod faults;
 mod identity;
 mod life;

@@ -291,6 +291,8 @@ impl Run<'_> {
                 identity: resource
                     .holds_cluster()
                     .then(|| Identity::new(config.known_cluster.clone())),
+                // With a zone that is given, endpoints may be located by what slices state of them.
+                is_dispensable: resource.kind() == Kind::Nodes && config.zone.is_some(),
                 told: None,
             },
             resource,

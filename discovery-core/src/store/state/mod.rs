@@ -56,7 +56,8 @@ pub struct State {
     services: BTreeMap<(ServiceName, SourceId), Arc<Service>>,
     slices: BTreeMap<(SliceKey, SourceId), PackedSlice>,
     names: Names,
-    denied: BTreeSet<Kind>,
+    /// The sources that may not read a kind.
+    denied: BTreeMap<Kind, BTreeSet<SourceId>>,
     slices_of: HashMap<ServiceName, BTreeSet<(SliceKey, SourceId)>>,
     /// The sources that have stated a service or slice so far.
     speakers: BTreeSet<SourceId>,
@@ -87,7 +88,7 @@ impl State {
             services: BTreeMap::new(),
             slices: BTreeMap::new(),
             names: Names::default(),
-            denied: BTreeSet::new(),
+            denied: BTreeMap::new(),
             slices_of: HashMap::new(),
             speakers: BTreeSet::new(),
             overruled: BTreeMap::new(),
@@ -106,7 +107,7 @@ impl State {
             Update::Kept(source, key) => self.kept(source, key),
             Update::Remove(source, key) | Update::Absent(source, key) => self.remove(source, &key),
             Update::WentBack(source, kind) => self.went_back(source, kind),
-            Update::Denied(_, kind) => self.deny(kind),
+            Update::Denied(source, kind) => self.deny(source, kind),
             Update::Foreign(source) => self.foreign(source),
             Update::Synced(source, kind) => self.synced(source, kind),
             Update::Reject(source, problem) => self.reject(source, problem),

@@ -64,6 +64,8 @@ pub(in crate::source::kube) struct Out {
     pub(in crate::source::kube) own_node: Option<watch::Sender<OwnNode>>,
     /// What the list says of the cluster, if it says something.
     pub(in crate::source::kube) identity: Option<Identity>,
+    /// Whether what the list tells can be done without, should it never be allowed.
+    pub(in crate::source::kube) is_dispensable: bool,
     /// The last refusal that was told as a problem.
     pub(in crate::source::kube) told: Option<String>,
 }
@@ -218,6 +220,9 @@ impl Out {
             place: verb.to_owned(),
             reason: error.clone(),
         };
+        if reason == FailureReason::Forbidden && self.is_dispensable && !self.part.has_synced() {
+            self.send(Update::Denied(SOURCE, kind)).await?;
+        }
         self.send(Update::Reject(SOURCE, problem)).await
     }
 
