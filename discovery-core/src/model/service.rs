@@ -229,6 +229,10 @@ pub struct Service {
     pub owns_node_ports: bool,
     /// The host port of the annotation `zonal.dev/host-port`, for the first TCP port.
     pub host_port: Option<HostPort>,
+    /// Its version, to tell a late word from a new one; 0 where versions are no numbers. Kept beside it and not in it: one
+    /// object at two versions says the same.
+    #[serde(skip)]
+    pub version: u64,
 }
 
 impl Service {
@@ -246,6 +250,7 @@ impl Service {
             publish_not_ready: false,
             owns_node_ports: false,
             host_port: None,
+            version: 0,
         }
     }
 }

@@ -96,6 +96,7 @@ fn node(raw: &RawNode, keys: &ZoneKeys, flaws: &mut Flaws) -> Result<Node, Flaw>
             .flatten()
             .any(|taint| taint.key.as_deref() == Some(UNREACHABLE)),
         is_deleting: raw.metadata.is_deleting(),
+        version: raw.metadata.version_number(),
     })
 }
 

@@ -78,6 +78,7 @@ fn service(raw: &RawService, flaws: &mut Flaws) -> Result<Service, Flaw> {
         publish_not_ready: raw.spec.publish_not_ready_addresses.unwrap_or(false),
         owns_node_ports: meta.label(SERVICE_PROXY_NAME) == Some(OUR_NAME),
         host_port: annotation(meta, HOST_PORT, flaws, host_port),
+        version: meta.version_number(),
     })
 }
 

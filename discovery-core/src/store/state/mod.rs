@@ -14,6 +14,7 @@ mod keep;
 mod lists;
 mod own_node;
 mod slices;
+mod versions;
 mod views;
 mod zone;
 
@@ -33,6 +34,7 @@ use std::{
     sync::Arc,
     time::Instant,
 };
+use versions::Versions;
 
 /// What an update did, and thus how soon it should be published.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -66,6 +68,7 @@ pub struct State {
     holds: Holds,
     problems: BTreeSet<(SourceId, Problem)>,
     from_disk: FromDisk,
+    versions: Versions,
     touched: Touched,
 }
 
@@ -95,6 +98,7 @@ impl State {
             lists: HashMap::new(),
             problems: BTreeSet::new(),
             from_disk: FromDisk::default(),
+            versions: Versions::default(),
             touched: Touched::default(),
         }
     }
