@@ -135,6 +135,24 @@ fn nobody_but_the_command_and_the_tests_depends_on_a_face() {
 }
 
 #[test]
+fn without_features_the_core_brings_neither_kube_nor_tls() {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
+    let manifest = fs::read_to_string(manifest).unwrap();
+    let (_, dependencies) = manifest.split_once("\n[dependencies]\n").unwrap();
+    let (dependencies, _) = dependencies.split_once("\n[").unwrap();
+    let named = |name: &str| {
+        let is_it = |line: &&str| line.split(['.', ' ', '=']).next() == Some(name);
+        dependencies.lines().find(is_it)
+    };
+    for name in ["kube", "flate2", "memchr", "rustls", "tokio-rustls"] {
+        let line = named(name).unwrap_or_else(|| panic!("{name} is where it is looked for"));
+        assert!(line.contains("optional = true"), "{line}");
+    }
+    assert_eq!(named("k8s-openapi"), None);
+    assert!(named("hyper-util").is_some_and(|line| !line.contains("client-legacy")));
+}
+
+#[test]
 fn the_check_sees_what_it_should() {
     let text = "// crate::client\nuse crate::{\n    model::{A, B},\n    store::C,\n};\nlet x = crate::pick::p2c();";
     assert_eq!(named(text), ["model", "store", "pick"]);

@@ -6,7 +6,8 @@ use discovery_core::{client::Discovery, hash::HashKey};
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
     let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/mall.yaml");
-    let discovery = Discovery::builder("edge-a")?
+    let discovery = Discovery::builder()
+        .node("edge-a")
         .manifest(manifest)
         .start()
         .await?;

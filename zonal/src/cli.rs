@@ -2,7 +2,7 @@
 //! The command line: every flag, its environment variable and its help.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 /// Zone-aware service discovery and load balancing for Kubernetes edge clusters.
 #[derive(Debug, Parser)]
@@ -26,27 +26,19 @@ pub(crate) enum Command {
     Explain(ExplainArgs),
     /// Ask a DNS responder for a name.
     Resolve(ResolveArgs),
+    /// Check what zonal needs, with the next step for whatever does not hold.
+    Doctor(DoctorArgs),
 }
 
-// A switch of its own for each thing that can be switched off is what a command line is.
-#[allow(clippy::struct_excessive_bools)]
+/// Which cluster, which part of it, and which zone: for whatever watches by itself.
 #[derive(Args, Debug)]
-#[command(after_help = AGENT_EXAMPLES)]
-pub(crate) struct AgentArgs {
+pub(crate) struct SourceArgs {
     /// Configuration file (YAML); flags and environment go before it.
     #[arg(long, env = "ZONAL_CONFIG", value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// Name of this node; `NODE_NAME` of the Downward API is taken as well.
     #[arg(long, env = "ZONAL_NODE_NAME", value_name = "NAME")]
     pub(crate) node_name: Option<String>,
-    /// Read this manifest (Node, Service, EndpointSlice as YAML) instead of watching an API server.
-    #[arg(
-        long = "static",
-        env = "ZONAL_STATIC",
-        value_name = "FILE",
-        conflicts_with = "kubeconfig"
-    )]
-    pub(crate) manifest: Option<PathBuf>,
     /// Kubeconfig; else the in-cluster configuration, KUBECONFIG or ~/.kube/config.
     #[arg(long, env = "ZONAL_KUBECONFIG", value_name = "FILE")]
     pub(crate) kubeconfig: Option<PathBuf>,
@@ -65,10 +57,6 @@ pub(crate) struct AgentArgs {
         value_delimiter = ','
     )]
     pub(crate) namespaces: Vec<String>,
-    /// Consul agent to read services from, HOST:PORT or a URL (http, https, unix); beside a cluster when one is named
-    /// or we run in one.
-    #[arg(long, env = "ZONAL_CONSUL", value_name = "ADDR")]
-    pub(crate) consul: Option<String>,
     /// Zone of this node, instead of the node's label.
     #[arg(long, env = "ZONAL_ZONE", value_name = "ZONE")]
     pub(crate) zone: Option<String>,
@@ -90,6 +78,28 @@ pub(crate) struct AgentArgs {
     /// Endpoints that are on no node: drop, include, or cidr-map (networks in the file) [default: drop].
     #[arg(long, env = "ZONAL_UNLOCATED", value_name = "POLICY")]
     pub(crate) unlocated: Option<String>,
+    /// Accept endpoints at loopback addresses: for laptops and tests.
+    #[arg(long, env = "ZONAL_ALLOW_LOOPBACK_ENDPOINTS")]
+    pub(crate) allow_loopback_endpoints: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = AGENT_EXAMPLES)]
+pub(crate) struct AgentArgs {
+    #[command(flatten)]
+    pub(crate) source: SourceArgs,
+    /// Read this manifest (Node, Service, EndpointSlice as YAML) instead of watching an API server.
+    #[arg(
+        long = "static",
+        env = "ZONAL_STATIC",
+        value_name = "FILE",
+        conflicts_with = "kubeconfig"
+    )]
+    pub(crate) manifest: Option<PathBuf>,
+    /// Consul agent to read services from, HOST:PORT or a URL (http, https, unix); beside a cluster when one is named
+    /// or we run in one.
+    #[arg(long, env = "ZONAL_CONSUL", value_name = "ADDR")]
+    pub(crate) consul: Option<String>,
     /// Address of the DNS responder; repeat for several [default: 127.0.0.1:8600].
     #[arg(
         long = "dns-listen",
@@ -107,9 +117,6 @@ pub(crate) struct AgentArgs {
     /// Folder of the last good snapshot; none keeps nothing.
     #[arg(long, env = "ZONAL_SNAPSHOT_FOLDER", value_name = "FOLDER")]
     pub(crate) snapshot_folder: Option<PathBuf>,
-    /// Accept endpoints at loopback addresses: for laptops and tests.
-    #[arg(long, env = "ZONAL_ALLOW_LOOPBACK_ENDPOINTS")]
-    pub(crate) allow_loopback_endpoints: bool,
     /// Let `zonal accept` and the API change what is in force; without it they only read.
     #[arg(long, env = "ZONAL_ADMIN_WRITE")]
     pub(crate) admin_write: bool,
@@ -119,6 +126,37 @@ pub(crate) struct AgentArgs {
     /// Do not front node ports.
     #[arg(long, env = "ZONAL_NO_PROXY")]
     pub(crate) no_proxy: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = DOCTOR_EXAMPLES)]
+pub(crate) struct DoctorArgs {
+    #[command(subcommand)]
+    pub(crate) command: DoctorCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DoctorCommand {
+    /// The Kubernetes source: reach, rights, node, zone, slices, and what its selectors cost per hour.
+    Kube(Box<DoctorKubeArgs>),
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = DOCTOR_EXAMPLES)]
+pub(crate) struct DoctorKubeArgs {
+    #[command(flatten)]
+    pub(crate) ask: AskArgs,
+    /// Ask the API server itself, without an agent; the flags of the source below are for this.
+    #[arg(long)]
+    pub(crate) direct: bool,
+    /// With --direct: how long to watch, for what an hour costs.
+    #[arg(long = "for", default_value = "10s", value_name = "TIME", value_parser = duration)]
+    pub(crate) watch_for: Duration,
+    /// Check again until everything holds, at most this long; exit 75 when it does not.
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) wait: Option<Duration>,
+    #[command(flatten)]
+    pub(crate) source: SourceArgs,
 }
 
 #[derive(Args, Debug)]
@@ -233,6 +271,24 @@ pub(crate) struct ResolveArgs {
     pub(crate) tcp: bool,
 }
 
+/// A time as people write it: `500ms`, `10s`, `2m`, `1h`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let number_ends = text.find(|c: char| !c.is_ascii_digit());
+    let (number, unit) = text.split_at(number_ends.unwrap_or(text.len()));
+    let milliseconds: u64 = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return Err("write a number and a unit: 500ms, 10s, 2m, 1h".to_owned()),
+    };
+    let number: Option<u64> = number.parse().ok();
+    let whole = number.and_then(|number| number.checked_mul(milliseconds));
+    whole
+        .map(Duration::from_millis)
+        .ok_or_else(|| "write a number and a unit: 500ms, 10s, 2m, 1h".to_owned())
+}
+
 pub(crate) const ADMIN_DEFAULT: &str = "127.0.0.1:9690";
 
 const MAIN_EXAMPLES: &str = "Examples:
@@ -241,7 +297,7 @@ const MAIN_EXAMPLES: &str = "Examples:
   zonal explain web --key ann                       why this backend?
 
 Exit codes: 0 ok, 1 a check found problems, 2 usage, 69 source or agent unavailable, 70 internal error,
-74 I/O, 78 configuration.";
+74 I/O, 75 timed out in --wait, 78 configuration.";
 const AGENT_EXAMPLES: &str = "Examples:
   NODE_NAME=edge-a zonal agent                      in a cluster, NODE_NAME by the Downward API
   zonal agent --static mall.yaml --node-name edge-a without a cluster
@@ -267,7 +323,43 @@ const EXPLAIN_EXAMPLES: &str = "Examples:
   zonal explain web                every endpoint IN or OUT, with its reason
   zonal explain shop/web --key ann and where the key goes
   zonal explain ZNL0004            what an error code means";
+const DOCTOR_EXAMPLES: &str = "Examples:
+  zonal doctor kube                            what the agent of this node has found
+  zonal doctor kube --wait 60s                 after a start: until everything holds
+  zonal doctor kube --direct --node-name edge-a --selector zonal.dev/watch=true --for 60s
+                                               without an agent: what would these labels cost?
+
+Exit codes: 0 everything holds, 1 something does not, 69 no agent or no API server, 75 not within --wait.";
 const RESOLVE_EXAMPLES: &str = "Examples:
   zonal resolve web.service.consul
   zonal resolve web.service.consul SRV
   zonal resolve _web._tcp.service.consul SRV --tcp";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_a_number_and_a_unit() {
+        for (text, milliseconds) in [
+            ("500ms", 500),
+            ("10s", 10_000),
+            ("2m", 120_000),
+            ("1h", 3_600_000),
+        ] {
+            assert_eq!(duration(text), Ok(Duration::from_millis(milliseconds)));
+        }
+        for text in [
+            "",
+            "10",
+            "s",
+            "1.5s",
+            "-1s",
+            "1d",
+            "99999999999999999999s",
+            "18446744073709551615h",
+        ] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+}

@@ -2,15 +2,16 @@
 //! The agent's configuration: file → raw → checked, flags and environment before the file.
 
 use crate::{
-    cli::AgentArgs,
+    cli::{AgentArgs, SourceArgs},
     failure::{Code, Failure},
-    sources::{RawSource, Sources},
+    sources::{self, RawSource, Sources},
 };
 use discovery_core::{
     config::{self, ConfigError},
     model::{AddressRules, CidrMap, ModelError, NodeName, Unlocated, Zone, ZoneKeys, ZonePolicy},
-    runtime::RuntimeConfig,
-    store::HoldRule,
+    runtime::{RuntimeConfig, SourceConfig},
+    source::KubeConfig,
+    store::{HoldRule, MergeRules},
 };
 use serde::Deserialize;
 use std::{
@@ -124,11 +125,7 @@ impl ProxyConfig {
 impl AgentConfig {
     /// Reads the file, if one is named, and lays flags and environment over it.
     pub(crate) fn load(args: &AgentArgs) -> Result<Self, Failure> {
-        let raw = match &args.config {
-            Some(path) => config::read(path).map_err(|error| file_failure(&error))?,
-            None => RawConfig::default(),
-        };
-        Self::check(args, raw)
+        Self::check(args, RawConfig::load(&args.source)?)
     }
 
     fn check(args: &AgentArgs, raw: RawConfig) -> Result<Self, Failure> {
@@ -146,27 +143,13 @@ impl AgentConfig {
             .flat_map(|dns| dns.listen.iter().copied())
             .collect();
         own.extend([admin_listen, metrics_listen]);
-        let rules = AddressRules::new(
-            args.allow_loopback_endpoints || raw.allow_loopback_endpoints,
-            own,
-        );
-        let node = node(args, raw.node_name)?;
         let holds = holds(&raw.zone, &raw.source);
+        let view = ViewConfig::check(&args.source, raw.node_name, raw.zone)?;
+        let allows_loopback = args.source.allow_loopback_endpoints || raw.allow_loopback_endpoints;
         let sources = Sources::check(args, raw.source)?;
-        let zone = ZoneConfig::check(args, raw.zone)?;
-        let (merge, others) = (sources.merge, sources.others.into_iter());
-        let runtime = others
-            .fold(
-                RuntimeConfig::new(node, sources.first),
-                RuntimeConfig::and_source,
-            )
-            .zone(zone.name)
-            .zone_keys(zone.keys)
-            .pod_zone(zone.pod)
-            .state(|state| {
-                let state = state.policy(zone.policy).unlocated(zone.unlocated);
-                state.addresses(rules).merge(merge).holds(holds)
-            })
+        let runtime = view
+            .runtime(sources, AddressRules::new(allows_loopback, own))
+            .state(|state| state.holds(holds))
             .snapshot_folder(args.snapshot_folder.clone().or(raw.snapshot.folder));
         let proxy = (!args.no_proxy && raw.proxy.enabled.unwrap_or(true)).then(|| ProxyConfig {
             drain: raw.proxy.drain_seconds.map_or(DRAIN, Duration::from_secs),
@@ -182,8 +165,52 @@ impl AgentConfig {
     }
 }
 
-/// Everything that decides what is near.
-struct ZoneConfig {
+impl RawConfig {
+    fn load(args: &SourceArgs) -> Result<Self, Failure> {
+        match &args.config {
+            Some(path) => config::read(path).map_err(|error| file_failure(&error)),
+            None => Ok(Self::default()),
+        }
+    }
+}
+
+/// What an agent with these flags and this file would watch of Kubernetes, and how it would look at it.
+#[derive(Debug)]
+pub(crate) struct DirectConfig {
+    /// For questions of one's own.
+    pub(crate) kube: KubeConfig,
+    pub(crate) runtime: RuntimeConfig,
+}
+
+impl DirectConfig {
+    /// Reads the file, if one is named, and lays flags and environment over it.
+    pub(crate) fn load(args: &SourceArgs) -> Result<Self, Failure> {
+        let raw = RawConfig::load(args)?;
+        let view = ViewConfig::check(args, raw.node_name, raw.zone)?;
+        let (kubeconfig, selection) = sources::kubernetes(args, &raw.source)?;
+        let kube = KubeConfig::new(view.node.clone(), view.keys.clone())
+            .kubeconfig(kubeconfig.clone())
+            .select(selection.clone());
+        let sources = Sources {
+            first: SourceConfig::Kube {
+                kubeconfig,
+                selection,
+            },
+            others: Vec::new(),
+            merge: MergeRules::default(),
+        };
+        // Loopback endpoints are the agent's business: here nothing is served.
+        let rules = AddressRules::new(true, []);
+        Ok(Self {
+            kube,
+            runtime: view.runtime(sources, rules),
+        })
+    }
+}
+
+/// Whose view it is, and everything that decides what is near.
+struct ViewConfig {
+    node: NodeName,
     name: Option<Zone>,
     pod: Option<Zone>,
     keys: ZoneKeys,
@@ -191,8 +218,8 @@ struct ZoneConfig {
     unlocated: Unlocated,
 }
 
-impl ZoneConfig {
-    fn check(args: &AgentArgs, raw: RawZone) -> Result<Self, Failure> {
+impl ViewConfig {
+    fn check(args: &SourceArgs, node: Option<String>, raw: RawZone) -> Result<Self, Failure> {
         let parse = |text: Option<String>| text.map(|text| Zone::parse(&text)).transpose();
         // The Downward API gives an empty text for a label that the pod does not have.
         let pod = args
@@ -212,6 +239,7 @@ impl ZoneConfig {
             ZoneKeys::parse(keys.iter().map(String::as_str))
         };
         Ok(Self {
+            node: self::node(args, node)?,
             name: parse(args.zone.clone().or(raw.name)).map_err(|e| invalid(&e))?,
             pod: parse(pod).map_err(|e| invalid(&e))?,
             keys: keys.map_err(|e| invalid(&e))?,
@@ -223,6 +251,20 @@ impl ZoneConfig {
                 &raw.networks,
             )?,
         })
+    }
+
+    fn runtime(self, sources: Sources, rules: AddressRules) -> RuntimeConfig {
+        let (merge, first) = (sources.merge, RuntimeConfig::new(self.node, sources.first));
+        let others = sources.others.into_iter();
+        others
+            .fold(first, RuntimeConfig::and_source)
+            .zone(self.name)
+            .zone_keys(self.keys)
+            .pod_zone(self.pod)
+            .state(|state| {
+                let state = state.policy(self.policy).unlocated(self.unlocated);
+                state.addresses(rules).merge(merge)
+            })
     }
 }
 
@@ -256,7 +298,7 @@ fn unlocated(
     }
 }
 
-fn node(args: &AgentArgs, in_file: Option<String>) -> Result<NodeName, Failure> {
+fn node(args: &SourceArgs, in_file: Option<String>) -> Result<NodeName, Failure> {
     let by_downward_api = || std::env::var("NODE_NAME").ok();
     let name = args
         .node_name

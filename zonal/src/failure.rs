@@ -26,11 +26,12 @@ pub(crate) enum Code {
     AgentRefused,
     NameInvalid,
     ResolverAway,
+    TimedOut,
     Internal,
 }
 
 impl Code {
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::NodeNameMissing,
         Self::PortBusy,
         Self::AddressDenied,
@@ -43,6 +44,7 @@ impl Code {
         Self::AgentRefused,
         Self::NameInvalid,
         Self::ResolverAway,
+        Self::TimedOut,
         Self::Internal,
     ];
 
@@ -72,6 +74,7 @@ impl Code {
             Self::AgentRefused => ("ZNL0302", 1, AGENT_REFUSED),
             Self::NameInvalid => ("ZNL0303", 2, NAME_INVALID),
             Self::ResolverAway => ("ZNL0304", 69, RESOLVER_AWAY),
+            Self::TimedOut => ("ZNL0305", 75, TIMED_OUT),
             Self::Internal => ("ZNL0900", 70, INTERNAL),
         }
     }
@@ -105,6 +108,19 @@ impl Failure {
     pub(crate) fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
         self
+    }
+
+    /// Whether it may be otherwise in a moment: somebody does not answer.
+    pub(crate) fn is_of_the_moment(&self) -> bool {
+        matches!(self.code, Code::AgentAway | Code::ResolverAway)
+    }
+
+    /// The same after it was waited for.
+    pub(crate) fn in_vain(self) -> Self {
+        Self {
+            code: Code::TimedOut,
+            ..self
+        }
     }
 
     /// Prints the failure to stderr and gives the exit code.
@@ -146,5 +162,6 @@ const AGENT_REFUSED: &str = "The agent answered, and the answer is no: the servi
 const NAME_INVALID: &str = "The argument is no name of the kind that the command takes. The message says which rule it breaks.";
 const RESOLVER_AWAY: &str =
     "The DNS responder did not answer in time, or its answer could not be read.";
+const TIMED_OUT: &str = "What was waited for did not come about within --wait. The message says how it stood at the end.";
 const INTERNAL: &str =
     "A bug in zonal. Please report it with the output of `zonal status -o json`.";

@@ -7,9 +7,12 @@ mod agent;
 mod cli;
 mod config;
 mod demo;
+mod doctor;
 mod explain;
 mod faces;
 mod failure;
+#[cfg(test)]
+mod golden;
 mod logging;
 mod resolve;
 mod sources;
@@ -59,6 +62,7 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Accept(args) => accept::run(&args).await,
         Command::Explain(args) => explain::run(&args).await,
         Command::Resolve(args) => resolve::run(&args).await,
+        Command::Doctor(args) => doctor::run(&args).await,
     }
 }
 

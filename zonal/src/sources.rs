@@ -2,7 +2,7 @@
 //! The section `source` of the configuration: which sources there are, and what is done where they differ.
 
 use crate::{
-    cli::AgentArgs,
+    cli::{AgentArgs, SourceArgs},
     failure::{Code, Failure},
 };
 use discovery_core::{
@@ -67,10 +67,10 @@ impl Sources {
     /// Lays flags and environment over the section.
     pub(crate) fn check(args: &AgentArgs, raw: RawSource) -> Result<Self, Failure> {
         let merge = merge_rules(&raw)?;
-        let selection = selection(args, &raw)?;
+        let selection = selection(&args.source, &raw)?;
         let consul = consul(args, raw.consul)?;
         // A flag of either kind goes before both keys of the file.
-        let (manifest, kubeconfig) = match (&args.manifest, &args.kubeconfig) {
+        let (manifest, kubeconfig) = match (&args.manifest, &args.source.kubeconfig) {
             (Some(path), _) => (Some(path.clone()), None),
             (None, Some(path)) => (None, Some(path.clone())),
             (None, None) => (raw.r#static, raw.kubeconfig),
@@ -99,8 +99,17 @@ impl Sources {
     }
 }
 
+/// The kubeconfig and the part of the cluster that are read, whatever other sources there are.
+pub(crate) fn kubernetes(
+    args: &SourceArgs,
+    raw: &RawSource,
+) -> Result<(Option<PathBuf>, Selection), Failure> {
+    let kubeconfig = args.kubeconfig.clone().or_else(|| raw.kubeconfig.clone());
+    Ok((kubeconfig, selection(args, raw)?))
+}
+
 /// A flag of either kind goes before both keys of the file.
-fn selection(args: &AgentArgs, raw: &RawSource) -> Result<Selection, Failure> {
+fn selection(args: &SourceArgs, raw: &RawSource) -> Result<Selection, Failure> {
     let (text, grid) = match (&args.selector, args.grid) {
         (None, false) => (raw.selector.as_deref(), raw.grid.unwrap_or(false)),
         (text, grid) => (text.as_deref(), grid),

@@ -1,20 +1,65 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Discovery inside a Rust service: one handle, keyed picks, and a `tower::Service` that retries on the next candidate.
+//! Discovery inside a Rust service: keyed picks, changes as they come, and adapters that retry on the next candidate.
+//!
+//! [`Discovery`] is the handle, [`ServiceClient`] one service of it. A pick is a [`Guard`]: it counts as in flight until
+//! dropped, and is told how the call ended. Nothing here grows without a limit: calls under way are capped
+//! ([`DiscoveryBuilder::in_flight_max`]), watches keep one view and no queue, retries have a [`RetryBudget`], pools of
+//! connections a size. [`Discovery::close`] takes no new calls and lets the old ones finish.
+//!
+//! | adapter | feature | what it is |
+//! | --- | --- | --- |
+//! | [`Balance`], [`Pool`] | `tower` | a `tower::Service` that chooses after it has seen the request, over a service per endpoint |
+//! | [`hyper::HttpClient`], [`hyper::Connector`] | `hyper` | HTTP/1.1 keyed per request; a connector for others' clients |
+//! | `tonic::Channel` | `tonic` | a gRPC channel, keyed per call |
+//! | `reqwest::KeyedClient`, `reqwest::Resolver` | `reqwest` | the same for reqwest |
 //!
 //! ```no_run
 //! use discovery_core::{client::Discovery, hash::HashKey};
 //!
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-//! let discovery = Discovery::builder("edge-a")?.manifest("mall.yaml").start().await?;
-//! let mut picker = discovery.picker("shop/web".parse()?);
-//! let pick = picker.keyed(HashKey::of(b"customer-17"))?;
+//! let discovery = Discovery::builder().node("edge-a").manifest("mall.yaml").start().await?;
+//! discovery.ready().await;
+//! let mut web = discovery.service("shop/web".parse()?);
+//! let pick = web.pick(HashKey::of(b"customer-17"))?;
 //! println!("{} at {:?}", pick.identity(), pick.socket(Some("http")));
+//! pick.success();
 //! # Ok(())
 //! # }
 //! ```
 
+#[cfg(feature = "tower")]
 mod balance;
+#[cfg(any(feature = "tower", feature = "reqwest"))]
+mod budget;
 mod discovery;
+mod error;
+mod gate;
+mod guard;
+#[cfg(feature = "hyper")]
+pub mod hyper;
+mod name;
+mod owner;
+#[cfg(any(feature = "tower", feature = "reqwest"))]
+mod plan;
+#[cfg(feature = "reqwest")]
+pub mod reqwest;
+mod service;
+#[cfg(feature = "tonic")]
+pub mod tonic;
+mod watch;
 
-pub use balance::{Balance, BalanceError, Dispatch};
+#[cfg(feature = "tower")]
+pub use balance::{
+    Always, Balance, BalanceError, Dispatch, HeaderKey, Pool, PoolError, ReplayBody, ReplayError,
+    RequestKey, RetryRule, Target,
+};
+#[cfg(any(feature = "tower", feature = "reqwest"))]
+pub use budget::RetryBudget;
 pub use discovery::{Discovery, DiscoveryBuilder};
+pub use error::{CallError, DiscoveryError};
+pub use gate::Closed;
+pub use guard::Guard;
+pub use name::service_of_host;
+pub use owner::{OwnerChange, OwnerWatch};
+pub use service::ServiceClient;
+pub use watch::{ServiceChange, ServiceWatch};

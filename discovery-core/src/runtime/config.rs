@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What a runtime is told before it starts, and why it may not start.
 
+#[cfg(feature = "consul")]
+use crate::source::{ConsulConfig, ConsulSourceError};
+#[cfg(feature = "kube")]
+use crate::source::{KubeSourceError, Selection};
 use crate::{
     model::{NodeName, Zone, ZoneKeys},
-    source::{ConsulConfig, ConsulSourceError, KubeSourceError, ManifestError, Selection},
+    source::ManifestError,
     store::{SourceId, StateConfig},
 };
 use std::path::PathBuf;
@@ -12,7 +16,8 @@ use std::path::PathBuf;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum SourceConfig {
-    /// A Kubernetes API server.
+    /// A Kubernetes API server; with the feature `kube`.
+    #[cfg(feature = "kube")]
     Kube {
         /// The kubeconfig file; none means in-cluster, `KUBECONFIG`, or `~/.kube/config`.
         kubeconfig: Option<PathBuf>,
@@ -24,7 +29,9 @@ pub enum SourceConfig {
         /// The file.
         path: PathBuf,
     },
-    /// A Consul agent. Where it is the only source and no zone is configured, it tells our own node.
+    /// A Consul agent; with the feature `consul`. Where it is the only source and no zone is configured, it tells our own
+    /// node.
+    #[cfg(feature = "consul")]
     Consul(Box<ConsulConfig>),
 }
 
@@ -32,8 +39,10 @@ impl SourceConfig {
     /// Which source it is.
     pub fn id(&self) -> SourceId {
         match self {
+            #[cfg(feature = "kube")]
             Self::Kube { .. } => SourceId::Kube,
             Self::Manifest { .. } => SourceId::Manifest,
+            #[cfg(feature = "consul")]
             Self::Consul(_) => SourceId::Consul,
         }
     }
@@ -97,7 +106,8 @@ impl RuntimeConfig {
         self
     }
 
-    /// The zone that needs no node to tell it.
+    /// The zone that needs no node to tell it: for a source that asks for nodes by it.
+    #[cfg_attr(not(feature = "kube"), allow(dead_code))]
     pub(super) fn given_zone(&self) -> Option<Zone> {
         let pod = self.pod_zone.clone();
         self.zone
@@ -128,11 +138,16 @@ pub enum StartError {
     #[error("the manifest cannot be used")]
     Manifest(#[source] ManifestError),
     /// There is no usable configuration for an API server.
+    #[cfg(feature = "kube")]
     #[error("there is no usable Kubernetes configuration")]
     Kube(#[source] KubeSourceError),
     /// There is no usable configuration for a Consul agent.
+    #[cfg(feature = "consul")]
     #[error("the configuration for Consul cannot be used")]
     Consul(#[source] ConsulSourceError),
+    /// No source is configured, and there is none by default without the feature `kube`.
+    #[error("no source is configured: name a manifest file, or build with the feature `kube`")]
+    NoSource,
     /// A source is configured twice.
     #[error("{source_id} is configured twice as a source")]
     Twice {

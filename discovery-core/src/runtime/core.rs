@@ -130,6 +130,7 @@ impl Runtime {
                     reader,
                     saves: ask_save,
                     sources: shared.sources.clone(),
+                    metrics: shared.metrics.clone(),
                     clock,
                 }
                 .run(shared.stop.clone()),

@@ -26,6 +26,8 @@ pub struct KindReport {
     pub connected: bool,
     /// Full lists that were begun.
     pub lists: u64,
+    /// Objects in its last full list; 0 where the source does not count them.
+    pub objects: u64,
     /// Watches that were begun.
     pub watches: u64,
     /// Full lists that were read again, by reason; reasons that never occurred are left out, here and below.
@@ -65,6 +67,7 @@ impl KindReport {
             sync_age_seconds: source.sync_age(kind).map(|age| age.as_secs_f64()),
             connected: source.is_kind_connected(kind),
             lists: source.lists(kind),
+            objects: source.objects(kind),
             watches: source.watches(kind),
             relists: by_reason(SourceStatus::relists),
             errors: by_reason(SourceStatus::errors),

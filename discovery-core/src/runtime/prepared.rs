@@ -2,14 +2,16 @@
 //! Sources that are known to be usable and do not run yet: which there are, and what each of them is to tell.
 
 use super::{RuntimeConfig, SourceConfig, StartError};
+#[cfg(feature = "consul")]
+use crate::source::{ConsulConfig, ConsulSource};
+#[cfg(feature = "kube")]
+use crate::source::{KubeConfig, KubeSource};
 use crate::{
     clock::Clock,
-    source::{
-        ConsulConfig, ConsulSource, KubeConfig, KubeSource, Manifest, SourceStatus, UpdateSender,
-    },
+    source::{Manifest, SourceStatus, UpdateSender},
     store::{Kind, SourceId, persist::SourceFacts},
 };
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 
 /// A source before its start.
@@ -37,8 +39,10 @@ pub(super) fn facts(sources: &[Arc<SourceStatus>]) -> BTreeMap<SourceId, SourceF
 }
 
 enum Prepared {
+    #[cfg(feature = "kube")]
     Kube(KubeSource),
     Manifest(Manifest),
+    #[cfg(feature = "consul")]
     Consul(ConsulSource),
 }
 
@@ -72,7 +76,11 @@ impl PreparedSource {
 
     /// Whether its cluster will be known by a UID, whatever it is called.
     pub(super) fn tells_cluster(&self) -> bool {
-        matches!(&self.kind, Prepared::Kube(kube) if kube.tells_cluster())
+        match &self.kind {
+            #[cfg(feature = "kube")]
+            Prepared::Kube(kube) => kube.tells_cluster(),
+            _ => false,
+        }
     }
 
     /// Goes on where the run that kept the snapshot ended, which the source is told of with the age of what it said, and
@@ -84,8 +92,101 @@ impl PreparedSource {
         is_named_alike: bool,
     ) -> Self {
         self.status.restored(&self.kinds, age);
-        self.kind = match self.kind {
-            Prepared::Kube(kube) => Prepared::Kube(kube.known(|config| {
+        self.kind = self.kind.known(facts, is_named_alike);
+        self
+    }
+
+    /// Runs until `stop`, or until nobody receives.
+    pub(super) async fn run(self, sender: UpdateSender, stop: CancellationToken) {
+        match self.kind {
+            #[cfg(feature = "kube")]
+            Prepared::Kube(source) => source.run(sender, stop).await,
+            Prepared::Manifest(source) => source.run(sender, stop).await,
+            #[cfg(feature = "consul")]
+            Prepared::Consul(source) => source.run(sender, stop).await,
+        }
+    }
+
+    // Only Consul asks whether it is the first, and only the API server's client is made while others wait.
+    #[cfg_attr(not(feature = "consul"), allow(unused_variables))]
+    #[cfg_attr(not(feature = "kube"), allow(clippy::unused_async))]
+    async fn new(
+        config: &RuntimeConfig,
+        source: &SourceConfig,
+        status: Arc<SourceStatus>,
+        is_first: bool,
+    ) -> Result<Self, StartError> {
+        match source {
+            SourceConfig::Manifest { path } => Self::manifest(config, path, status),
+            #[cfg(feature = "kube")]
+            SourceConfig::Kube {
+                kubeconfig,
+                selection,
+            } => {
+                let kube = KubeConfig::new(config.node.clone(), config.zone_keys.clone())
+                    .kubeconfig(kubeconfig.clone())
+                    .select(selection.clone())
+                    .zone(config.given_zone());
+                Self::kube(kube, status).await
+            }
+            #[cfg(feature = "consul")]
+            SourceConfig::Consul(consul) => {
+                // One source tells our own node: another that knows it goes first.
+                let tells_own = is_first && config.zone.is_none();
+                let node = tells_own.then(|| config.node.clone());
+                Self::consul(ConsulConfig::clone(consul).own_node(node), status)
+            }
+        }
+    }
+
+    fn manifest(
+        config: &RuntimeConfig,
+        path: &Path,
+        status: Arc<SourceStatus>,
+    ) -> Result<Self, StartError> {
+        let (node, keys) = (config.node.clone(), config.zone_keys.clone());
+        let manifest = Manifest::open(path.to_owned(), node, keys, status.clone())
+            .map_err(StartError::Manifest)?;
+        Ok(Self {
+            status,
+            cluster: format!("static:{}", path.display()),
+            kinds: Kind::ALL.to_vec(),
+            kind: Prepared::Manifest(manifest),
+        })
+    }
+
+    #[cfg(feature = "kube")]
+    async fn kube(config: KubeConfig, status: Arc<SourceStatus>) -> Result<Self, StartError> {
+        let kube = KubeSource::new(config, status.clone())
+            .await
+            .map_err(StartError::Kube)?;
+        Ok(Self {
+            status,
+            cluster: kube.cluster(),
+            kinds: Kind::ALL.to_vec(),
+            kind: Prepared::Kube(kube),
+        })
+    }
+
+    #[cfg(feature = "consul")]
+    fn consul(config: ConsulConfig, status: Arc<SourceStatus>) -> Result<Self, StartError> {
+        let kinds = config.kinds().collect();
+        let consul = ConsulSource::new(config, status.clone()).map_err(StartError::Consul)?;
+        Ok(Self {
+            status,
+            cluster: consul.cluster(),
+            kinds,
+            kind: Prepared::Consul(consul),
+        })
+    }
+}
+
+impl Prepared {
+    #[cfg_attr(not(feature = "kube"), allow(unused_variables))] // others begin anew
+    fn known(self, facts: &SourceFacts, is_named_alike: bool) -> Self {
+        match self {
+            #[cfg(feature = "kube")]
+            Self::Kube(kube) => Self::Kube(kube.known(|config| {
                 let api = facts.slice_api.as_deref().and_then(|api| api.parse().ok());
                 config
                     .known_api(api)
@@ -93,61 +194,6 @@ impl PreparedSource {
                     .known_cluster(facts.cluster_uid.clone(), is_named_alike)
             })),
             other => other,
-        };
-        self
-    }
-
-    /// Runs until `stop`, or until nobody receives.
-    pub(super) async fn run(self, sender: UpdateSender, stop: CancellationToken) {
-        match self.kind {
-            Prepared::Kube(source) => source.run(sender, stop).await,
-            Prepared::Manifest(source) => source.run(sender, stop).await,
-            Prepared::Consul(source) => source.run(sender, stop).await,
         }
-    }
-
-    async fn new(
-        config: &RuntimeConfig,
-        source: &SourceConfig,
-        status: Arc<SourceStatus>,
-        is_first: bool,
-    ) -> Result<Self, StartError> {
-        let (node, keys) = (config.node.clone(), config.zone_keys.clone());
-        let (cluster, kinds, kind) = match source {
-            SourceConfig::Manifest { path } => {
-                let manifest = Manifest::open(path.clone(), node, keys, status.clone())
-                    .map_err(StartError::Manifest)?;
-                let cluster = format!("static:{}", path.display());
-                (cluster, Kind::ALL.to_vec(), Prepared::Manifest(manifest))
-            }
-            SourceConfig::Kube {
-                kubeconfig,
-                selection,
-            } => {
-                let kube = KubeConfig::new(node, keys)
-                    .kubeconfig(kubeconfig.clone())
-                    .select(selection.clone())
-                    .zone(config.given_zone());
-                let kube = KubeSource::new(kube, status.clone())
-                    .await
-                    .map_err(StartError::Kube)?;
-                (kube.cluster(), Kind::ALL.to_vec(), Prepared::Kube(kube))
-            }
-            SourceConfig::Consul(consul) => {
-                // One source tells our own node: another that knows it goes first.
-                let tells_own = is_first && config.zone.is_none();
-                let consul = ConsulConfig::clone(consul).own_node(tells_own.then_some(node));
-                let kinds = ConsulConfig::kinds(&consul).collect();
-                let consul =
-                    ConsulSource::new(consul, status.clone()).map_err(StartError::Consul)?;
-                (consul.cluster(), kinds, Prepared::Consul(consul))
-            }
-        };
-        Ok(Self {
-            status,
-            cluster,
-            kinds,
-            kind,
-        })
     }
 }

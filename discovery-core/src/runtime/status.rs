@@ -193,6 +193,12 @@ pub struct Status {
     pub zone: Option<String>,
     /// The zone in words, with the reason when it is unknown.
     pub zone_status: String,
+    /// The zone in a word: `known`, `unknown`, `no-label`, `no-node`.
+    #[serde(default)]
+    pub zone_state: String,
+    /// Whether zones are those that slices state, because nodes may not be read.
+    #[serde(default)]
+    pub is_degraded: bool,
     /// How fresh the view is.
     pub freshness: Freshness,
     /// Seconds since the source was last heard, of several the one heard of longest ago; none when one never was.
@@ -260,6 +266,8 @@ impl StatusContext<'_> {
             node: self.node.to_owned(),
             zone: snapshot.zone().zone().map(ToString::to_string),
             zone_status: snapshot.zone().to_string(),
+            zone_state: snapshot.zone().word().to_owned(),
+            is_degraded: snapshot.is_degraded(),
             freshness,
             age_seconds: age.map(|age| age.as_secs_f64()),
             saved_seconds: saved_age.map(|age| age.as_secs_f64()),

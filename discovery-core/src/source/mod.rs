@@ -4,26 +4,40 @@
 //! In: watches and files that may fail, lie, stall or be half written. Out: [`Update`]s into a bounded queue, and a
 //! [`SourceStatus`] that anybody can read. What is read is translated by pure functions; one bad object, endpoint or port
 //! never costs another one. Losing a source changes ages and counters and never takes back what it has stated.
+//!
+//! Kubernetes and Consul are features. What they share is compiled without them too, and is then not called in part: a
+//! condition on each of its functions would hide more than it saves.
+#![cfg_attr(
+    not(all(feature = "kube", feature = "consul")),
+    allow(dead_code, unused_imports)
+)]
 
 mod backoff;
+#[cfg(feature = "consul")]
 mod consul;
+#[cfg(feature = "kube")]
 mod kube;
 mod manifest;
 mod object;
+mod permissions;
 mod reason;
+mod selector;
+mod slice_api;
 mod status;
 
 pub use backoff::{Backoff, BackoffRule};
+#[cfg(feature = "consul")]
 pub use consul::{
     ConsulAddress, ConsulAddressError, ConsulConfig, ConsulSource, ConsulSourceError, Secret,
     Token, ZoneFrom,
 };
-pub use kube::{
-    KubeConfig, KubeSource, KubeSourceError, Selection, Selector, SelectorError, SliceApi,
-    UnknownSliceApi,
-};
+#[cfg(feature = "kube")]
+pub use kube::{KubeConfig, KubeSource, KubeSourceError};
 pub use manifest::{Manifest, ManifestContent, ManifestError};
+pub use permissions::{Permissions, Right, Verdict};
 pub use reason::FailureReason;
+pub use selector::{Selection, Selector, SelectorError};
+pub use slice_api::{SliceApi, UnknownSliceApi};
 pub use status::{SourceStatus, WatchState};
 
 use crate::store::Update;

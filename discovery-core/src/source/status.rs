@@ -101,6 +101,7 @@ struct KindStatus {
     version: AtomicU64,
     lists: AtomicU64,
     watches: AtomicU64,
+    objects: AtomicU64,
     bytes_wire: AtomicU64,
     bytes: AtomicU64,
     list_bytes_wire: AtomicU64,
@@ -236,6 +237,11 @@ impl SourceStatus {
         self.kind(kind).lists.load(Relaxed)
     }
 
+    /// Objects in the last full list of this kind; 0 before one.
+    pub fn objects(&self, kind: Kind) -> u64 {
+        self.kind(kind).objects.load(Relaxed)
+    }
+
     /// Watches of this kind that were begun.
     pub fn watches(&self, kind: Kind) -> u64 {
         self.kind(kind).watches.load(Relaxed)
@@ -348,6 +354,10 @@ impl SourceStatus {
 
     pub(super) fn list_begun(&self, kind: Kind) {
         self.kind(kind).lists.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn set_objects(&self, kind: Kind, objects: usize) {
+        self.kind(kind).objects.store(objects as u64, Relaxed);
     }
 
     pub(super) fn watch_begun(&self, kind: Kind) {

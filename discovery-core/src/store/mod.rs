@@ -22,6 +22,7 @@ mod view;
 mod writer;
 
 pub use hold::{Held, HoldReason, HoldRule};
+#[cfg(feature = "consul")]
 pub(crate) use merge::fits_stars;
 pub use merge::{Choice, MergePolicy, MergeRule, MergeRules, Overruled, ServicePattern};
 pub use reader::Reader;

@@ -244,9 +244,7 @@ impl Shelf {
             }
         }
         let json = serde_json::to_vec(&body).expect("plain values with text keys have a JSON form");
-        let mut bytes = format!("{MAGIC} {SCHEMA} {:08x}\n", crc32fast::hash(&json)).into_bytes();
-        bytes.extend(json);
-        bytes
+        [first_line(&json).as_bytes(), b"\n", &json].concat()
     }
 
     fn read(&self, path: &Path) -> Result<Restored, ShelfError> {
@@ -306,7 +304,12 @@ impl Shelf {
     }
 }
 
-/// Reads the first line `zonal-snapshot <schema> <crc32>` and then the body that it vouches for.
+/// `zonal-snapshot <schema> <crc32>`, with which a file begins: it vouches for the body.
+fn first_line(json: &[u8]) -> String {
+    format!("{MAGIC} {SCHEMA} {:08x}", crc32fast::hash(json))
+}
+
+/// Reads the first line and then the body; a line that differs in one letter from what would be written is damage.
 fn decode(bytes: &[u8], path: &Path) -> Result<Body, ShelfError> {
     let damaged = |why: &str| ShelfError::Damaged {
         path: path.to_owned(),
@@ -332,10 +335,7 @@ fn decode(bytes: &[u8], path: &Path) -> Result<Body, ShelfError> {
             });
         }
     }
-    let checksum = words
-        .next()
-        .and_then(|word| u32::from_str_radix(word, 16).ok());
-    if checksum != Some(crc32fast::hash(json)) {
+    if head != first_line(json) {
         return Err(damaged("its checksum does not fit"));
     }
     serde_json::from_slice(json).map_err(|error| damaged(&error.to_string()))

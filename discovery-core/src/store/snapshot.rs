@@ -45,6 +45,16 @@ impl ZoneStatus {
             _ => None,
         }
     }
+
+    /// The state in a word, for programs: `known`, `unknown`, `no-label`, `no-node`.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Known(_) => "known",
+            Self::Unknown => "unknown",
+            Self::NoLabel { .. } => "no-label",
+            Self::NoNode { .. } => "no-node",
+        }
+    }
 }
 
 impl fmt::Display for ZoneStatus {

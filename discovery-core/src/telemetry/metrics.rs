@@ -17,6 +17,7 @@ pub struct Metrics {
     proxy: Arc<ProxyMetrics>,
     propagation: Histogram,
     panics: Counter,
+    saves: Family<[(&'static str, &'static str); 1], Counter>,
 }
 
 impl Metrics {
@@ -45,6 +46,12 @@ impl Metrics {
             "From the first update of a batch to its visible snapshot",
             propagation.clone(),
         );
+        let saves = Family::default();
+        registry.register(
+            "snapshot_saves",
+            "Snapshots written to disk, or not; alarm on failed",
+            saves.clone(),
+        );
         registry.register_collector(Box::new(ViewCollector::new(reader, sources)));
         let dns = Arc::new(DnsMetrics::register(&mut registry));
         let proxy = Arc::new(ProxyMetrics::register(&mut registry));
@@ -54,6 +61,7 @@ impl Metrics {
             proxy,
             propagation,
             panics,
+            saves,
         }
     }
 
@@ -79,6 +87,11 @@ impl Metrics {
             Ok(()) => text,
             Err(fmt::Error) => String::from("# EOF\n"),
         }
+    }
+
+    pub(crate) fn snapshot_saved(&self, is_saved: bool) {
+        let outcome = if is_saved { "saved" } else { "failed" };
+        self.saves.get_or_create(&[("outcome", outcome)]).inc();
     }
 
     pub(crate) fn propagated(&self, after: Duration) {

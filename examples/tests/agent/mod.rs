@@ -79,6 +79,11 @@ impl Agent {
         Ok(self.started.elapsed())
     }
 
+    /// The address of its page and API.
+    pub(crate) fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
     pub(crate) async fn is_ready(&self) -> anyhow::Result<bool> {
         Ok(self
             .get(self.metrics, "/readyz")
@@ -179,7 +184,7 @@ fn get(namespace: Option<&str>, address: SocketAddr, path: &str) -> anyhow::Resu
 }
 
 /// The command, built beside this test.
-fn zonal() -> anyhow::Result<PathBuf> {
+pub(crate) fn zonal() -> anyhow::Result<PathBuf> {
     let test = std::env::current_exe()?;
     let folder = test.parent().and_then(Path::parent);
     let built = folder

@@ -122,7 +122,8 @@ async fn the_library_agrees_with_the_front(
     kubeconfig: &std::path::Path,
     by_source: &BTreeMap<IpAddr, String>,
 ) -> anyhow::Result<()> {
-    let discovery = Discovery::builder("mall-1-b")?
+    let discovery = Discovery::builder()
+        .node("mall-1-b")
         .kubeconfig(kubeconfig)
         .start()
         .await?;

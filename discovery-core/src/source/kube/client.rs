@@ -6,7 +6,7 @@
 //! There is no retry below the gate. HTTP/1.1, one connection a feed: with one HTTP/2 connection a lost packet of a long
 //! list would hold back every watch, and some API servers speak no HTTP/2.
 
-use http::Request;
+use http::{Request, header};
 use hyper_util::{
     client::legacy::{self, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
@@ -57,6 +57,13 @@ fn connector() -> HttpConnector {
 /// An empty GET of a path.
 pub(super) fn get(path: &str) -> Result<Request<Body>, http::Error> {
     Request::get(path).body(Body::empty())
+}
+
+/// A POST of a JSON document to a path.
+pub(super) fn post(path: &str, document: Vec<u8>) -> Result<Request<Body>, http::Error> {
+    Request::post(path)
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(Body::from(document))
 }
 
 /// Three lost SYNs; more patience than a link of 32 kbit/s needs.

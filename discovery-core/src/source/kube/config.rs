@@ -2,16 +2,11 @@
 //! How to reach an API server, for whom, and for what part of the cluster.
 
 use super::{
-    identity::KnownCluster,
-    resource::Resource,
-    selector::{Scope, Selection},
-    slice_api::SliceApi,
-    token::TokenFile,
-    union::Union,
+    identity::KnownCluster, resource::Resource, scope::Scope, token::TokenFile, union::Union,
 };
 use crate::{
     model::{NodeName, ServiceName, Zone, ZoneKeys},
-    source::Selector,
+    source::{Selection, Selector, SliceApi},
     store::Kind,
 };
 use kube::{

@@ -264,7 +264,7 @@ fn unknown_type(kind: &str) -> Event {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::{SliceApi, kube::selector::Scope};
+    use crate::source::{SliceApi, kube::scope::Scope};
 
     const SLICE: &str = r#"{"metadata":{"namespace":"shop","name":"web-1","resourceVersion":"7",
         "labels":{"kubernetes.io/service-name":"web"}},"endpoints":[{"addresses":["10.0.0.1"]}]}"#;

@@ -8,11 +8,11 @@ use super::{
     framing::{LINE_BYTES_MAX, Lines},
     gunzip::{Gunzip, PIECE_BYTES},
     resource::Resource,
-    selector::Scope,
-    slice_api::SliceApi,
+    scope::Scope,
 };
 use crate::{
     model::{NodeName, ZoneKeys},
+    source::SliceApi,
     store::Update,
 };
 use proptest::prelude::*;

@@ -18,17 +18,18 @@ mod framing;
 #[cfg(test)]
 mod fuzz;
 mod gate;
+mod groups;
 mod gunzip;
 mod identity;
 mod items;
 mod names;
 mod pace;
 mod parts;
+mod permissions;
 mod request;
 mod resource;
+mod scope;
 mod seat;
-mod selector;
-mod slice_api;
 mod slices;
 mod subsets;
 mod token;
@@ -36,10 +37,8 @@ mod union;
 mod wishes;
 
 pub use config::{KubeConfig, KubeSourceError};
-pub use selector::{Selection, Selector, SelectorError};
-pub use slice_api::{SliceApi, UnknownSliceApi};
 
-use super::{SourceStatus, UpdateSender, WatchState};
+use super::{Permissions, SourceStatus, UpdateSender, WatchState};
 use crate::{
     model::{Zone, ZoneKey},
     store::{Kind, SourceId, Update},
@@ -122,6 +121,13 @@ impl KubeSource {
         for kind in Kind::ALL {
             self.status.set_connected(kind, false);
         }
+    }
+
+    /// Asks for the server's version, for whom it takes us, and for each right that [`KubeSource::run`] needs. Bounded in
+    /// time; what is not answered is unknown.
+    pub async fn permissions(&self) -> Permissions {
+        let agent = concat!("zonal-permissions/", env!("CARGO_PKG_VERSION"));
+        permissions::permissions(&self.config, &self.asker(agent.to_owned())).await
     }
 
     fn asker(&self, user_agent: String) -> Asker {
@@ -298,6 +304,7 @@ impl Run<'_> {
             resource,
             not_served: not_served.cloned(),
             is_announced: false,
+            objects: 0,
         }
     }
 }

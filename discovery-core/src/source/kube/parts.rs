@@ -27,6 +27,8 @@ struct Figures {
     state: WatchState,
     is_connected: bool,
     has_synced: bool,
+    /// Objects of its last full list.
+    objects: usize,
     /// Whether it was heard of since the kind as a whole was.
     is_heard: bool,
 }
@@ -38,6 +40,7 @@ impl Part {
             state: status.state(kind),
             is_connected: false,
             has_synced: false,
+            objects: 0,
             is_heard: false,
         };
         let shared = Arc::new(Shared {
@@ -100,9 +103,13 @@ impl Part {
         }
     }
 
-    pub(super) fn synced(&self) {
+    /// A list of so many objects is complete.
+    pub(super) fn synced(&self, objects: usize) {
         let mut figures = self.figures();
         figures[self.number].has_synced = true;
+        figures[self.number].objects = objects;
+        let all = figures.iter().map(|part| part.objects).sum();
+        self.status().set_objects(self.kind(), all);
         if figures.iter().all(|part| part.has_synced) {
             self.status().synced(self.kind());
         }
@@ -140,10 +147,12 @@ mod tests {
         let parts = Part::split(Kind::Slices, &status, 2);
         parts[0].set_state(WatchState::Live);
         parts[0].set_connected(true);
-        parts[0].synced();
+        parts[0].synced(3);
+        assert_eq!(status.sync_age(Kind::Slices), None);
+        parts[1].synced(4);
+        assert_eq!(status.objects(Kind::Slices), 7);
         assert_eq!(status.state(Kind::Slices), WatchState::Cold);
         assert!(!status.is_kind_connected(Kind::Slices));
-        assert_eq!(status.sync_age(Kind::Slices), None);
         parts[1].set_state(WatchState::Stale);
         assert_eq!(status.state(Kind::Slices), WatchState::Stale);
         parts[0].heard();

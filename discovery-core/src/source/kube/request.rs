@@ -9,7 +9,7 @@ use super::{
     resource::Resource,
 };
 use crate::source::{FailureReason, error_chain};
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderValue, Request, Response, StatusCode, header};
 use kube::client::Body;
 use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -29,7 +29,28 @@ impl Asker {
         uri: &str,
         answer_within: Duration,
     ) -> Result<Answer, Failure> {
-        let response = timeout(answer_within, self.send(uri)).await;
+        self.exchange(asked, client::get(uri), answer_within).await
+    }
+
+    /// As [`Asker::ask`], with a document that is sent.
+    pub(super) async fn post(
+        &self,
+        uri: &str,
+        document: Vec<u8>,
+        answer_within: Duration,
+    ) -> Result<Answer, Failure> {
+        let request = client::post(uri, document);
+        self.exchange(&Asked::Document, request, answer_within)
+            .await
+    }
+
+    async fn exchange(
+        &self,
+        asked: &Asked<'_>,
+        request: Result<Request<Body>, http::Error>,
+        answer_within: Duration,
+    ) -> Result<Answer, Failure> {
+        let response = timeout(answer_within, self.send(request)).await;
         let response = response.map_err(|_| unanswered(answer_within))??;
         if response.status().is_success() {
             return Answer::new(response);
@@ -41,11 +62,14 @@ impl Asker {
         Err(refusal(asked, response).await)
     }
 
-    async fn send(&self, uri: &str) -> Result<Response<Body>, Failure> {
+    async fn send(
+        &self,
+        request: Result<Request<Body>, http::Error>,
+    ) -> Result<Response<Body>, Failure> {
         let refused = |error: &dyn std::error::Error| {
             Failure::new(FailureReason::Refused, error_chain(error))
         };
-        let mut request = client::get(uri).map_err(|error| refused(&error))?;
+        let mut request = request.map_err(|error| refused(&error))?;
         let agent = HeaderValue::try_from(&self.user_agent).map_err(|error| refused(&error))?;
         let headers = request.headers_mut();
         headers.insert(header::USER_AGENT, agent);

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What is listed and watched: path, selector, and how its requests are written. Pure.
 
-use super::{selector::Scope, slice_api::SliceApi};
+use super::scope::Scope;
 use crate::{
     model::{NodeName, Zone, ZoneKey},
-    source::object::Format,
+    source::{SliceApi, object::Format},
     store::Kind,
 };
 use std::{fmt::Write, time::Duration};

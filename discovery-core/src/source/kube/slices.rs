@@ -8,12 +8,12 @@
 use super::{
     config::KubeConfig,
     failure::Failure,
+    groups::{GROUP_PATH, GROUPS_PATH, of_group, of_groups},
     request::{Asked, Asker},
     seat::{Seat, SharedGate},
-    slice_api::{GROUP_PATH, GROUPS_PATH, SliceApi, of_group, of_groups},
 };
 use crate::{
-    source::{Backoff, BackoffRule, FailureReason, SourceStatus, WatchState},
+    source::{Backoff, BackoffRule, FailureReason, SliceApi, SourceStatus, WatchState},
     store::Kind,
 };
 use std::{sync::Arc, time::Duration};

@@ -41,6 +41,8 @@ pub(super) struct Feed {
     pub(super) not_served: Option<Arc<Notify>>,
     /// Whether the list under way was announced.
     pub(super) is_announced: bool,
+    /// Objects of the list under way.
+    pub(super) objects: usize,
 }
 
 impl Feed {
@@ -81,6 +83,7 @@ impl Feed {
 
     fn list_begins(&mut self) {
         self.is_announced = false;
+        self.objects = 0;
         self.translator.list_begins();
         self.out.listing();
     }
@@ -116,6 +119,7 @@ impl Feed {
                 .send(Update::Reset(SOURCE, self.out.kind()))
                 .await?;
         }
+        self.objects += page.readings.len();
         for reading in page.readings {
             if let Some(node) = self.translator.own_node(&reading) {
                 self.out.tell_own(node);
@@ -149,7 +153,7 @@ impl Feed {
         self.out.send(Update::Synced(SOURCE, kind)).await?;
         self.out.told = None;
         // Only a list that is news is a sign that the server itself spoke.
-        self.out.synced(standing == Standing::Newer);
+        self.out.synced(standing == Standing::Newer, self.objects);
         tracing::debug!(%kind, "List complete");
         Ok(())
     }

@@ -153,9 +153,9 @@ impl Out {
         }
     }
 
-    /// A list is complete; only one that is news is a sign that the server itself spoke.
-    pub(super) fn synced(&self, is_news: bool) {
-        self.part.synced();
+    /// A list of so many objects is complete; only one that is news is a sign that the server itself spoke.
+    pub(super) fn synced(&self, is_news: bool, objects: usize) {
+        self.part.synced(objects);
         if is_news {
             self.heard();
         }

@@ -87,13 +87,6 @@ pub struct Selection {
     pub namespaces: Vec<String>,
 }
 
-/// A part of the cluster that is listed and watched as one.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Scope {
-    pub(super) namespace: Option<String>,
-    pub(super) selector: Option<Selector>,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
