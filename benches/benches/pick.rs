@@ -27,7 +27,7 @@ use tower::{
     service_fn,
 };
 
-const COUNTS: [usize; 3] = [10, 100, 1_000];
+const COUNTS: [usize; 4] = [10, 100, 1_000, 10_000];
 
 fn keyed(criterion: &mut Criterion) {
     let keys = keys();

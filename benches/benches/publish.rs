@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! From a changed slice to the visible snapshot: one endpoint of a service gone, and back again.
+//! From a changed slice to the visible snapshot: one endpoint of a service gone and back again, or
+//! replaced by a new pod.
 //!
 //! The rival in the same run is the ring built anew, which is what a full sort costs.
 
@@ -26,6 +27,23 @@ fn publish(criterion: &mut Criterion) {
                         SourceId::Manifest,
                         Object::Slice(states.next().expect("a cycle goes on")),
                     )
+                },
+                |update| {
+                    writer.apply(update);
+                    black_box(writer.publish().expect("a change is published"))
+                },
+                BatchSize::SmallInput,
+            );
+        });
+        let mut replaced = slice(count);
+        let mut number = 0_u32;
+        group.bench_function(BenchmarkId::new("zonal-pod-replaced", count), |b| {
+            b.iter_batched(
+                || {
+                    number += 1;
+                    let pod = replaced.endpoints[count / 2].target.as_mut();
+                    pod.expect("pods have names").name = format!("web-new-{number}").into();
+                    Update::Upsert(SourceId::Manifest, Object::Slice(replaced.clone()))
                 },
                 |update| {
                     writer.apply(update);

@@ -67,14 +67,17 @@ pub fn published(count: usize) -> (Writer, Reader) {
 
 /// 4,096 keys of 24 bytes, the same in every run.
 pub fn keys() -> Vec<[u8; 24]> {
+    keys_of(4_096).collect()
+}
+
+/// As many keys of 24 bytes, the same in every run.
+pub fn keys_of(count: usize) -> impl Iterator<Item = [u8; 24]> {
     let mut random = fastrand::Rng::with_seed(7);
-    (0..4_096)
-        .map(|_| {
-            let mut key = [0; 24];
-            random.fill(&mut key);
-            key
-        })
-        .collect()
+    (0..count).map(move |_| {
+        let mut key = [0; 24];
+        random.fill(&mut key);
+        key
+    })
 }
 
 fn node() -> Node {

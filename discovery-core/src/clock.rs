@@ -2,9 +2,27 @@
 //! Monotonic and wall clock as a trait, so that pure machines are handed their time and tests own it.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, LazyLock, Mutex, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
+
+/// A moment in milliseconds of this process, from 1 on, so that counters can hold it in one word and 0 means never.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Tick(pub u64);
+
+impl Tick {
+    /// The tick of a moment; the first for one before the process began to count.
+    pub fn at(now: Instant) -> Self {
+        static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+        let passed = now.saturating_duration_since(*START);
+        Self(u64::try_from(passed.as_millis()).map_or(u64::MAX - 1, |ms| ms.saturating_add(1)))
+    }
+
+    /// Milliseconds from the other tick to this one; 0 when it is later.
+    pub fn since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+}
 
 /// Where time comes from.
 pub trait Clock: Send + Sync + 'static {

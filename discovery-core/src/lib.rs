@@ -19,6 +19,7 @@ pub mod client;
 pub mod clock;
 pub mod config;
 pub mod hash;
+pub mod manual;
 pub mod model;
 pub mod pick;
 pub mod runtime;

@@ -4,7 +4,7 @@
 use std::{fs, path::Path};
 
 /// Inner to outer; modules of one row do not name each other unless listed under `BESIDE`.
-const ROWS: [&[&str]; 7] = [
+const ROWS: [&[&str]; 8] = [
     &["model", "clock"],
     &["hash", "config"],
     &["store"],
@@ -12,6 +12,7 @@ const ROWS: [&[&str]; 7] = [
     &["source"],
     &["telemetry", "runtime"],
     &["client"],
+    &["manual"],
 ];
 
 /// Of one row, who may name whom.

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The accept loop of one listening socket.
+//! The accept loop of one listening socket on one worker.
 //!
 //! In: a socket, a picker, what connections share. Out: a task per connection that may be carried; a reset for the others.
-//! No error ends it and none makes it spin: without descriptors it pauses, 50 ms at first and 1 s at most, and clients
-//! wait in the backlog meanwhile.
+//! Every worker has the same socket, so that no connection waits for a worker that is stuck. No error ends the loop and none
+//! makes it spin: without descriptors it pauses, 50 ms at first and 500 ms at most, and clients wait in the backlog meanwhile.
 
 use crate::{
     backoff::Backoff,
@@ -15,6 +15,7 @@ use discovery_core::{
     hash::HashKey,
     pick::{PickError, Picker},
     store::ServiceView,
+    telemetry::ConnectionMetrics,
 };
 use std::{
     future::poll_fn,
@@ -31,22 +32,31 @@ use tracing::{debug, warn};
 /// A listening socket and what it hands connections to.
 #[derive(Debug)]
 pub(crate) struct Acceptor {
-    pub(crate) listener: TcpListener,
     pub(crate) picker: Picker,
     pub(crate) listening: Arc<Listening>,
 }
 
 impl Acceptor {
     /// Accepts until told to close; then takes what the backlog holds and closes the socket.
-    pub(crate) async fn run(mut self, close: CancellationToken) {
-        close.run_until_cancelled(self.accept_for_ever()).await;
-        self.finish();
+    pub(crate) async fn run(mut self, listener: std::net::TcpListener, close: CancellationToken) {
+        // Here, so that the socket belongs to the runtime of this worker.
+        let listener = match TcpListener::from_std(listener) {
+            Ok(listener) => listener,
+            Err(error) => {
+                let target = &self.listening.target;
+                return warn!(service = %target.service, port = target.port, %error, "A worker cannot accept");
+            }
+        };
+        close
+            .run_until_cancelled(self.accept_for_ever(&listener))
+            .await;
+        self.finish(listener);
     }
 
-    async fn accept_for_ever(&mut self) {
+    async fn accept_for_ever(&mut self, listener: &TcpListener) {
         let mut pause = Backoff::new(PAUSE_MIN, PAUSE_MAX);
         loop {
-            match self.accept_batch().await {
+            match self.accept_batch(listener).await {
                 Ok(()) => {
                     pause.reset();
                     yield_now().await;
@@ -66,12 +76,11 @@ impl Acceptor {
     }
 
     /// Accepts what is there, at most [`BATCH`], so that a storm of new connections does not hold up established ones.
-    async fn accept_batch(&mut self) -> io::Result<()> {
-        let (client, peer) = self.listener.accept().await?;
+    async fn accept_batch(&mut self, listener: &TcpListener) -> io::Result<()> {
+        let (client, peer) = listener.accept().await?;
         self.admit(client, peer);
         for _ in 1..BATCH {
-            let next = poll_fn(|cx| Poll::Ready(self.poll_accept(cx))).await;
-            match next {
+            match poll_fn(|cx| Poll::Ready(poll_accept(listener, cx))).await {
                 Poll::Ready(accepted) => {
                     let (client, peer) = accepted?;
                     self.admit(client, peer);
@@ -82,17 +91,8 @@ impl Acceptor {
         Ok(())
     }
 
-    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
-        self.listener.poll_accept(cx)
-    }
-
     /// Takes what clients have completed before the socket closes: the kernel resets what is left in the backlog.
-    fn finish(self) {
-        let Self {
-            listener,
-            mut picker,
-            listening,
-        } = self;
+    fn finish(mut self, listener: TcpListener) {
         let Ok(listener) = listener.into_std() else {
             return;
         };
@@ -102,48 +102,58 @@ impl Acceptor {
                 .set_nonblocking(true)
                 .and_then(|()| TcpStream::from_std(client));
             if let Ok(client) = client {
-                admit(&mut picker, &listening, client, peer);
+                self.admit(client, peer);
             }
         }
     }
 
+    /// Hands the connection to a task of its own, or resets it.
     fn admit(&mut self, client: TcpStream, peer: SocketAddr) {
-        admit(&mut self.picker, &self.listening, client, peer);
+        if self.listening.proofs.recognise(peer) {
+            return;
+        }
+        let counted = self.listening.metrics.accept();
+        let permit = match self.listening.admission.permit() {
+            Ok(permit) => permit,
+            Err(reason) => return reject(client, counted, reason),
+        };
+        match self.view() {
+            Ok(view) => {
+                let connection = Connection {
+                    client,
+                    peer,
+                    view,
+                    counted,
+                    permit,
+                };
+                self.listening
+                    .connections
+                    .spawn(connection.carry(self.listening.clone()));
+            }
+            Err(error) => {
+                debug!(client = %peer, %error, "Connection not carried");
+                reject(client, counted, Reason::NoEndpoint);
+            }
+        }
+    }
+
+    /// The newest view that has a candidate at all; a pick that finds none is counted by the picker.
+    fn view(&mut self) -> Result<Arc<ServiceView>, PickError> {
+        self.picker.candidates(HashKey(0))?;
+        self.picker.view().cloned()
     }
 }
 
-/// Hands the connection to a task of its own, or resets it.
-fn admit(picker: &mut Picker, listening: &Arc<Listening>, client: TcpStream, peer: SocketAddr) {
-    let counted = listening.metrics.accept();
-    let Ok(permit) = listening.permits.clone().try_acquire_owned() else {
-        reset(client);
-        return counted.end(Reason::LimitGlobal);
-    };
-    match view(picker, HashKey::of_source(peer.ip())) {
-        Ok(view) => {
-            let connection = Connection {
-                client,
-                peer,
-                view,
-                counted,
-                permit,
-            };
-            listening
-                .connections
-                .spawn(connection.carry(listening.clone()));
-        }
-        Err(error) => {
-            debug!(client = %peer, %error, "Connection not carried");
-            reset(client);
-            counted.end(Reason::NoEndpoint);
-        }
-    }
+fn poll_accept(
+    listener: &TcpListener,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
+    listener.poll_accept(cx)
 }
 
-/// The newest view that has a candidate for the key; a pick that finds none is counted by the picker.
-fn view(picker: &mut Picker, key: HashKey) -> Result<Arc<ServiceView>, PickError> {
-    picker.candidates(key)?;
-    picker.view().cloned()
+fn reject(client: TcpStream, counted: ConnectionMetrics, reason: Reason) {
+    reset(client);
+    counted.end(reason);
 }
 
 /// Connections accepted per wake-up.
@@ -153,4 +163,4 @@ const BATCH: usize = 16;
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 
 /// The longest pause: how long clients wait at most after descriptors are free again.
-const PAUSE_MAX: Duration = Duration::from_secs(1);
+const PAUSE_MAX: Duration = Duration::from_millis(500);

@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What can be set about the proxy; every default is one constant with its reason.
 
+use crate::{proxy_header::Network, register::Registration, sources::SourceLimits};
+use discovery_core::model::NodeName;
 use std::{
+    collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    num::NonZeroU16,
     time::Duration,
 };
 
@@ -32,10 +36,21 @@ pub enum BusyPort {
 pub struct Config {
     pub(crate) bind_addresses: Vec<IpAddr>,
     pub(crate) busy_port: BusyPort,
+    pub(crate) node: Option<NodeName>,
+    pub(crate) proves_itself: bool,
+    pub(crate) threads: Option<usize>,
     pub(crate) connections_max: Option<usize>,
+    pub(crate) listener_connections_max: Option<usize>,
+    pub(crate) sources: SourceLimits,
+    pub(crate) pipes_max: Option<usize>,
+    pub(crate) registration: Option<Registration>,
+    pub(crate) header_from: BTreeMap<NonZeroU16, Vec<Network>>,
+    pub(crate) header_timeout: Duration,
+    pub(crate) udp: UdpLimits,
     pub(crate) connect: ConnectLimits,
     pub(crate) relay: RelayTimeouts,
     pub(crate) drain_timeout: Duration,
+    pub(crate) endpoint_drain_timeout: Duration,
     pub(crate) hold: Duration,
 }
 
@@ -54,7 +69,122 @@ pub(crate) struct RelayTimeouts {
     pub(crate) half_close: Duration,
 }
 
+/// What UDP sessions may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct UdpLimits {
+    pub(crate) sessions_max: usize,
+    pub(crate) source_sessions_max: u32,
+    /// Without a datagram, before the endpoint has answered.
+    pub(crate) idle_unreplied: Duration,
+    /// Without a datagram, after it has.
+    pub(crate) idle_replied: Duration,
+}
+
 impl Config {
+    /// The node that this host is. Without it a Service with `externalTrafficPolicy: Local` has no endpoint here.
+    #[must_use]
+    pub fn node(mut self, node: NodeName) -> Self {
+        self.node = Some(node);
+        self
+    }
+
+    /// Whether each TCP port is proved every 3 s by a connection to the node's LAN address, which shows that no rule of a
+    /// packet filter takes the port away; off by default. It needs [`Config::node`] and the node's addresses.
+    #[must_use]
+    pub fn self_proof(mut self, proves_itself: bool) -> Self {
+        self.proves_itself = proves_itself;
+        self
+    }
+
+    /// Registers this host in the zone's Consul, for each service port that it serves. It needs [`Config::node`].
+    #[must_use]
+    pub fn register(mut self, registration: Registration) -> Self {
+        self.registration = Some(registration);
+        self
+    }
+
+    /// How many threads carry connections, a runtime each; by default one for each core, at most 4. With 0 the runtime of
+    /// the caller does.
+    #[must_use]
+    pub fn threads(mut self, threads: usize) -> Self {
+        self.threads = Some(threads);
+        self
+    }
+
+    /// The most connections of one listener; by default those of all.
+    #[must_use]
+    pub fn listener_connections_max(mut self, connections_max: usize) -> Self {
+        self.listener_connections_max = Some(connections_max);
+        self
+    }
+
+    /// The most connections of one client address at a time; by default 1,024. An IPv6 address counts as its /64.
+    #[must_use]
+    pub fn source_connections_max(mut self, connections_max: u32) -> Self {
+        self.sources.connections_max = connections_max;
+        self
+    }
+
+    /// How many new connections a second one client address may make in the long run, and how many at once; by default 500
+    /// and 1,000.
+    #[must_use]
+    pub fn source_rate(mut self, rate: u32, burst: u32) -> Self {
+        (self.sources.rate, self.sources.burst) = (rate, burst);
+        self
+    }
+
+    /// The most pipes for bulk data, 256 KiB each; by default the smaller of 192 and 1 % of the descriptor limit. With 0 all
+    /// bytes are copied.
+    #[must_use]
+    pub fn pipes_max(mut self, pipes_max: usize) -> Self {
+        self.pipes_max = Some(pipes_max);
+        self
+    }
+
+    /// Expects a PROXY header, version 1 or 2, at the start of each connection to the port, and takes it from these networks
+    /// only. Whoever else connects there is reset.
+    #[must_use]
+    pub fn expect_proxy_header(mut self, port: NonZeroU16, from: Vec<Network>) -> Self {
+        self.header_from.insert(port, from);
+        self
+    }
+
+    /// How long a PROXY header may take to arrive; by default 3 s.
+    #[must_use]
+    pub fn header_timeout(mut self, timeout: Duration) -> Self {
+        self.header_timeout = timeout;
+        self
+    }
+
+    /// The most UDP sessions of all listeners together; by default 8,192. Each takes a descriptor and a local port.
+    #[must_use]
+    pub fn udp_sessions_max(mut self, sessions_max: usize) -> Self {
+        self.udp.sessions_max = sessions_max;
+        self
+    }
+
+    /// The most UDP sessions of one client address; by default 256.
+    #[must_use]
+    pub fn udp_source_sessions_max(mut self, sessions_max: u32) -> Self {
+        self.udp.source_sessions_max = sessions_max;
+        self
+    }
+
+    /// How long a UDP session may be without a datagram, before its endpoint has answered and after; by default 30 s and
+    /// 120 s, as the kernel's connection tracking has it.
+    #[must_use]
+    pub fn udp_idle_timeouts(mut self, unreplied: Duration, replied: Duration) -> Self {
+        (self.udp.idle_unreplied, self.udp.idle_replied) = (unreplied, replied);
+        self
+    }
+
+    /// How long connections to an endpoint that left every list, and still answers, may go on; by default 5 min.
+    #[must_use]
+    pub fn endpoint_drain_timeout(mut self, timeout: Duration) -> Self {
+        self.endpoint_drain_timeout = timeout;
+        self
+    }
+
     /// The addresses on which every port is opened; by default the IPv4 and the IPv6 wildcard, as kube-proxy opens
     /// NodePorts. A host without IPv6 goes without the latter.
     #[must_use]
@@ -135,7 +265,17 @@ impl Default for Config {
         Self {
             bind_addresses: vec![Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()],
             busy_port: BusyPort::default(),
+            node: None,
+            proves_itself: false,
+            threads: None,
             connections_max: None,
+            listener_connections_max: None,
+            sources: SOURCES,
+            pipes_max: None,
+            registration: None,
+            header_from: BTreeMap::new(),
+            header_timeout: HEADER_TIMEOUT,
+            udp: UDP,
             connect: ConnectLimits {
                 attempt: CONNECT_TIMEOUT,
                 total: CONNECT_TOTAL_TIMEOUT,
@@ -146,6 +286,7 @@ impl Default for Config {
                 half_close: HALF_CLOSE_TIMEOUT,
             },
             drain_timeout: DRAIN_TIMEOUT,
+            endpoint_drain_timeout: ENDPOINT_DRAIN_TIMEOUT,
             hold: HOLD,
         }
     }
@@ -171,3 +312,25 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Twice the 10 s for which DNS answers are kept.
 const HOLD: Duration = Duration::from_secs(20);
+
+/// More than a NAT gateway with a busy shop behind it has, and a small part of what a process carries.
+const SOURCES: SourceLimits = SourceLimits {
+    connections_max: 1_024,
+    rate: 500,
+    burst: 1_000,
+    sources_max: 65_536,
+};
+
+/// One packet of a load balancer that is there already.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// A third of the local ports, and the times of the kernel's connection tracking.
+const UDP: UdpLimits = UdpLimits {
+    sessions_max: 8_192,
+    source_sessions_max: 256,
+    idle_unreplied: Duration::from_secs(30),
+    idle_replied: Duration::from_secs(120),
+};
+
+/// Long enough for a download to end; a client that reconnects then finds another endpoint.
+const ENDPOINT_DRAIN_TIMEOUT: Duration = Duration::from_secs(5 * 60);

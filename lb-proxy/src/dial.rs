@@ -1,22 +1,23 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Connects to an endpoint for a key: the owner on the ring, or the next one in ring order while endpoints fail.
+//! Connects to an endpoint for a client: the first in order, or the next one while endpoints fail.
 //!
-//! In: a view, a key, limits. Out: a connection that counts as in flight to its endpoint, or why there is none. Nothing
-//! of the client has been read by then, so no byte can reach two endpoints. It never connects to our own listeners.
+//! In: what can be reached, a client, limits. Out: a connection that counts as in flight to its endpoint, or why there is
+//! none. Nothing of the client has been read by then, so no byte can reach two endpoints. It never connects to our own
+//! listeners, and passes over endpoints that are ejected while another is not.
 
 use crate::{
     config::ConnectLimits,
+    eject::SharedEjections,
     own::OwnSockets,
+    reach::Reach,
     reason::{Reason, connect_failure},
     sockets::{outgoing, reset},
 };
 use discovery_core::{
-    hash::HashKey,
-    pick::{InFlight, candidates},
-    store::ServiceView,
+    pick::InFlight,
     telemetry::{ConnectFailure, ConnectionMetrics},
 };
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 use tokio::{
     net::TcpStream,
     time::{Instant, timeout_at},
@@ -29,7 +30,8 @@ pub(crate) struct Dialed {
     pub(crate) address: SocketAddr,
     pub(crate) in_flight: InFlight,
     /// Which candidate it is, from 1.
-    pub(crate) attempt: u32,
+    pub(crate) candidate: u32,
+    pub(crate) took: Duration,
 }
 
 /// How to dial for one listener.
@@ -37,47 +39,67 @@ pub(crate) struct Dialed {
 pub(crate) struct Dialer {
     pub(crate) limits: ConnectLimits,
     pub(crate) own: OwnSockets,
+    pub(crate) ejections: SharedEjections,
 }
 
 impl Dialer {
-    /// Connects to the first candidate for the key that accepts, on its port of the given name.
+    /// Connects to the first candidate that accepts.
     ///
-    /// A candidate without that port is passed over and does not count as an attempt.
+    /// A candidate without that port, or ejected, is passed over and does not count as an attempt. When all are ejected
+    /// they are tried all the same: it may be us who was cut off.
     pub(crate) async fn dial(
         &self,
-        view: &ServiceView,
-        key: HashKey,
-        port_name: &str,
+        reach: Reach<'_>,
+        client: SocketAddr,
         counted: &ConnectionMetrics,
     ) -> Result<Dialed, Reason> {
         let started = Instant::now();
         let end = started + self.limits.total;
         let mut failed = Reason::NoEndpoint;
-        let candidates = candidates(view, key)
-            .filter_map(|endpoint| Some((endpoint, endpoint.socket(Some(port_name))?)));
-        for (attempt, (endpoint, address)) in (1..=self.limits.attempts_max).zip(candidates) {
+        let mut attempts = 0;
+        let heeds = reach
+            .order(client)
+            .any(|(_, address)| !self.ejections.is_ejected(address));
+        for (endpoint, address) in reach.order(client) {
+            if heeds && !self.ejections.may_try(address) {
+                continue;
+            }
+            attempts += 1;
             let in_flight = InFlight::new(endpoint);
             let deadline = end.min(Instant::now() + self.limits.attempt);
             match self.connect(address, deadline).await {
                 Ok(stream) => {
+                    self.ejections.succeeded(address);
                     counted.connected(started.elapsed());
                     return Ok(Dialed {
                         stream,
                         address,
                         in_flight,
-                        attempt,
+                        candidate: attempts,
+                        took: started.elapsed(),
                     });
                 }
                 Err(failure) => {
                     counted.connect_failed(failure);
+                    self.failed(address, failure);
                     failed = failure.into();
-                    if failure == ConnectFailure::FdLimit || Instant::now() >= end {
+                    if failure == ConnectFailure::FdLimit
+                        || attempts == self.limits.attempts_max
+                        || Instant::now() >= end
+                    {
                         break;
                     }
                 }
             }
         }
         Err(failed)
+    }
+
+    fn failed(&self, address: SocketAddr, failure: ConnectFailure) {
+        let was_ejected = self.ejections.is_ejected(address);
+        if self.ejections.failed(address, failure) && !was_ejected {
+            tracing::info!(%address, %failure, "Endpoint ejected: connects to it failed in a row");
+        }
     }
 
     async fn connect(

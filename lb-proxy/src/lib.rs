@@ -9,7 +9,7 @@
 //! computes the same order of endpoints. What fails is told as failure: a connection that cannot be served is reset, never
 //! closed as if it had been answered, and a port without endpoints refuses.
 //!
-//! TCP only. UDP and SCTP NodePorts are listed as unsupported and left alone.
+//! TCP and UDP. SCTP NodePorts are listed as unsupported and left alone.
 //!
 //! ```
 //! use discovery_core::{model::NodeName, store::{StateConfig, channel}, telemetry::ProxyMetrics};
@@ -32,23 +32,41 @@
 //! ```
 
 mod accept;
+mod admission;
 mod backoff;
 mod config;
 mod connection;
 mod dial;
+mod eject;
+mod ephemeral;
+mod header_in;
+mod health_port;
 mod holder;
+mod journal;
 mod limit;
 mod listeners;
+mod lives;
 mod own;
 mod port;
+mod prove;
+mod proxy_header;
+mod reach;
 mod reason;
+mod register;
 mod relay;
 mod sockets;
+mod sources;
 mod status;
 mod supervisor;
+mod udp;
+mod workers;
 
 pub use config::{BusyPort, Config};
+pub use ephemeral::EphemeralPorts;
 pub use listeners::{Contender, Plan, Refusal, Target, plan};
+pub use prove::Proof;
+pub use proxy_header::{Network, NetworkError};
 pub use reason::Reason;
+pub use register::Registration;
 pub use status::{Holder, ListenerState, ListenerStatus, StatusHandle};
 pub use supervisor::Proxy;

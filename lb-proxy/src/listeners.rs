@@ -8,7 +8,7 @@
 //! namespace/name wins, on every host alike.
 
 use discovery_core::{
-    model::{Protocol, Service, ServiceName},
+    model::{Protocol, Service, ServiceKind, ServiceName, ServicePort},
     store::Snapshot,
 };
 use std::{
@@ -22,10 +22,28 @@ use std::{
 pub struct Target {
     /// The number on which clients connect.
     pub port: NonZeroU16,
+    /// The transport; one number is a listener of its own in each.
+    pub protocol: Protocol,
     /// The service.
     pub service: ServiceName,
     /// The name of the service's port; empty when it has one port without a name. Endpoints are asked for it.
     pub port_name: Arc<str>,
+}
+
+/// A number in one transport: what one listener can have.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub(crate) struct Slot {
+    pub(crate) port: NonZeroU16,
+    pub(crate) protocol: Protocol,
+}
+
+impl Target {
+    pub(crate) fn slot(&self) -> Slot {
+        Slot {
+            port: self.port,
+            protocol: self.protocol,
+        }
+    }
 }
 
 /// Why a wish for a port is not granted.
@@ -56,14 +74,14 @@ pub struct Contender {
 /// The ports that a snapshot asks for.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Plan {
-    wanted: BTreeMap<NonZeroU16, Target>,
+    wanted: BTreeMap<Slot, Target>,
     contenders: BTreeSet<Contender>,
 }
 
 /// What has to change for the open ports to be the wanted ones.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Diff {
-    pub(crate) close: Vec<NonZeroU16>,
+    pub(crate) close: Vec<Slot>,
     pub(crate) open: Vec<Target>,
 }
 
@@ -75,8 +93,8 @@ pub fn plan(snapshot: &Snapshot) -> Plan {
     services.sort_unstable_by(|a, b| a.name.cmp(&b.name));
     let mut plan = Plan::default();
     for service in services {
-        for (target, protocol) in wishes(service) {
-            plan.wish(target, protocol);
+        for target in wishes(service) {
+            plan.wish(target);
         }
     }
     plan
@@ -94,31 +112,32 @@ impl Plan {
     }
 
     /// What to do where `open` is open. A port that passes to another service is closed and opened.
-    pub(crate) fn diff<'o>(
-        &self,
-        open: impl IntoIterator<Item = (NonZeroU16, &'o Target)>,
-    ) -> Diff {
+    pub(crate) fn diff<'o>(&self, open: impl IntoIterator<Item = (Slot, &'o Target)>) -> Diff {
         let open: BTreeMap<_, _> = open.into_iter().collect();
-        let stays = |port: &NonZeroU16, target: &Target| open.get(port) == Some(&target);
+        let stays = |slot: &Slot, target: &Target| open.get(slot) == Some(&target);
         Diff {
             close: open
                 .iter()
-                .filter(|(port, target)| self.wanted.get(port) != Some(target))
-                .map(|(port, _)| *port)
+                .filter(|(slot, target)| self.wanted.get(slot) != Some(target))
+                .map(|(slot, _)| *slot)
                 .collect(),
             open: self
                 .wanted
                 .iter()
-                .filter(|(port, target)| !stays(port, target))
+                .filter(|(slot, target)| !stays(slot, target))
                 .map(|(_, target)| target.clone())
                 .collect(),
         }
     }
 
     /// Takes in a wish; services come in the order of their names, so the first to come has the port.
-    fn wish(&mut self, target: Target, protocol: Protocol) {
-        let refusal = if protocol == Protocol::Tcp {
-            match self.wanted.entry(target.port) {
+    fn wish(&mut self, target: Target) {
+        let refusal = if target.protocol == Protocol::Sctp {
+            Refusal::Unsupported {
+                protocol: target.protocol,
+            }
+        } else {
+            match self.wanted.entry(target.slot()) {
                 Entry::Vacant(place) => {
                     place.insert(target);
                     return;
@@ -128,33 +147,33 @@ impl Plan {
                     by: place.get().service.clone(),
                 },
             }
-        } else {
-            Refusal::Unsupported { protocol }
         };
         self.contenders.insert(Contender { target, refusal });
     }
 }
 
 /// The ports that a service wishes for: its NodePorts when they are ours, and the host port for its first TCP port.
-fn wishes(service: &Service) -> impl Iterator<Item = (Target, Protocol)> {
-    let target = |port, name: &Arc<str>| Target {
-        port,
+///
+/// One that is being deleted wishes for nothing: it drains. An external name has nothing to carry to.
+fn wishes(service: &Service) -> impl Iterator<Item = Target> {
+    let is_fronted =
+        !service.front.is_deleting && !matches!(service.kind, ServiceKind::ExternalName(_));
+    let ports = if is_fronted { &service.ports[..] } else { &[] };
+    let target = |number, port: &ServicePort| Target {
+        port: number,
+        protocol: port.protocol,
         service: service.name.clone(),
-        port_name: name.clone(),
+        port_name: port.name.clone(),
     };
-    let node_ports = service
-        .ports
+    let node_ports = ports
         .iter()
         .filter(|_| service.owns_node_ports)
-        .filter_map(move |port| Some((target(port.node_port?, &port.name), port.protocol)));
-    let first_tcp = service
-        .ports
-        .iter()
-        .find(|port| port.protocol == Protocol::Tcp);
+        .filter_map(move |port| Some(target(port.node_port?, port)));
+    let first_tcp = ports.iter().find(|port| port.protocol == Protocol::Tcp);
     let host_port = service
         .host_port
         .zip(first_tcp)
-        .map(move |(host_port, port)| (target(host_port.0, &port.name), port.protocol));
+        .map(move |(host_port, port)| target(host_port.0, port));
     node_ports.chain(host_port)
 }
 
@@ -246,13 +265,18 @@ mod tests {
     }
 
     #[test]
-    fn other_transports_are_reported_and_take_no_port_from_tcp() {
+    fn each_transport_has_the_number_for_itself_and_sctp_is_reported() {
         let ports = [
             ("dns", Protocol::Udp, 30_053),
             ("dns-tcp", Protocol::Tcp, 30_053),
+            ("dns-sctp", Protocol::Sctp, 30_053),
         ];
         let plan = planned(vec![service("shop/dns", &ports, None)]);
-        assert_eq!(wanted(&plan), [(30_053, "shop/dns".into())]);
+        let wanted: Vec<_> = plan
+            .wanted()
+            .map(|target| (target.protocol, &*target.port_name))
+            .collect();
+        assert_eq!(wanted, [(Protocol::Tcp, "dns-tcp"), (Protocol::Udp, "dns")]);
         let refusals: Vec<_> = plan
             .contenders()
             .map(|contender| &contender.refusal)
@@ -260,9 +284,18 @@ mod tests {
         assert_eq!(
             refusals,
             [&Refusal::Unsupported {
-                protocol: Protocol::Udp
+                protocol: Protocol::Sctp
             }]
         );
+    }
+
+    #[test]
+    fn a_service_that_is_being_deleted_or_is_another_name_wants_nothing() {
+        let mut leaving = service("shop/web", &[("http", Protocol::Tcp, 30_080)], Some(8_080));
+        leaving.front.is_deleting = true;
+        let mut alias = service("shop/db", &[("sql", Protocol::Tcp, 30_432)], None);
+        alias.kind = ServiceKind::ExternalName("db.example".into());
+        assert_eq!(wanted(&planned(vec![leaving, alias])), []);
     }
 
     #[test]
@@ -278,15 +311,16 @@ mod tests {
             tcp("a/takes", 3),
             tcp("a/comes", 4),
         ]);
-        let diff = after.diff(before.wanted().map(|target| (target.port, target)));
-        assert_eq!(diff.close, [number(2), number(3)]);
+        let diff = after.diff(before.wanted().map(|target| (target.slot(), target)));
+        let closed: Vec<_> = diff.close.iter().map(|slot| slot.port.get()).collect();
+        assert_eq!(closed, [2, 3]);
         let open: Vec<_> = diff
             .open
             .iter()
             .map(|target| target.service.name())
             .collect();
         assert_eq!(open, ["takes", "comes"]);
-        let none = after.diff(after.wanted().map(|target| (target.port, target)));
+        let none = after.diff(after.wanted().map(|target| (target.slot(), target)));
         assert_eq!(none, Diff::default());
     }
 }

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The life of one port: wanted, open while an endpoint is usable, drained at the end.
+//! The life of one port: wanted, open while an endpoint is usable, proved to be ours, drained at the end.
 //!
 //! ```text
-//! NoEndpoint ──usable──► Opening ──bound──► Serving ◄──usable── Holding ──hold over──► NoEndpoint
-//!                        │    ▲                └──────none──────►
+//! NoEndpoint ──usable──► Opening ──bound──► Bound ──proved──► Serving ◄──usable── Holding ──hold over──► NoEndpoint
+//!                        │    ▲               └──not──► Hijacked ┘└──────none──────►
 //!                        ▼    │ 1 s … 30 s
-//!                  Conflict, Failed                     any ──stop──► Draining ──► gone
+//!                  Conflict, Failed                        any ──stop──► Draining ──► gone
 //! ```
-//! In: new snapshots, and the word to stop. Out: accept loops that run or do not, and a status. A port without endpoints
-//! closes, because a listener that accepts and resets looks healthy to every load balancer in front.
+//! In: new snapshots, proofs, and the word to stop. Out: loops that run or do not, and a status. A port without endpoints
+//! closes, because a listener that accepts and resets looks healthy to every load balancer in front. A port that is not
+//! proved carries what reaches it all the same.
 
 use crate::{
     accept::Acceptor,
@@ -17,13 +18,17 @@ use crate::{
     connection::Listening,
     holder,
     own::OwnSockets,
-    sockets::{BindError, listen},
+    prove::{Proof, Prover},
+    reach::Reach,
+    sockets::{BindError, Bound, bind},
     status::{Holder, ListenerState, Post},
+    udp::{Fleet, UdpListener},
+    workers::Workers,
 };
-use discovery_core::{pick::Picker, store::Reader};
+use discovery_core::{model::Protocol, pick::Picker, store::Reader};
 use std::{error::Error, future::pending, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
-    net::TcpListener,
+    sync::watch,
     task::spawn_blocking,
     time::{sleep, timeout},
 };
@@ -35,6 +40,8 @@ use tracing::{info, warn};
 pub(crate) struct Port {
     pub(crate) config: Arc<Config>,
     pub(crate) listening: Arc<Listening>,
+    pub(crate) fleet: Arc<Fleet>,
+    pub(crate) workers: Arc<Workers>,
     pub(crate) reader: Reader,
     pub(crate) picker: Picker,
     pub(crate) own: OwnSockets,
@@ -60,15 +67,15 @@ impl Port {
         if let Some(after) = after {
             after.cancelled().await;
         }
-        while let Some(listeners) = self.open(&stop).await {
-            self.serve(listeners, &stop).await;
+        while let Some(bound) = self.open(&stop).await {
+            self.serve(bound, &stop).await;
         }
         drop(closed);
         self.drain().await;
     }
 
     /// Waits for a usable endpoint and opens the port; none when told to stop.
-    async fn open(&mut self, stop: &CancellationToken) -> Option<Vec<TcpListener>> {
+    async fn open(&mut self, stop: &CancellationToken) -> Option<Bound> {
         let opened = async {
             if !self.has_endpoint() {
                 self.show(&ListenerState::NoEndpoint);
@@ -80,47 +87,120 @@ impl Port {
         stop.run_until_cancelled(opened).await
     }
 
-    /// Accepts until told to stop, or until there was no usable endpoint for the hold time.
-    async fn serve(&mut self, listeners: Vec<TcpListener>, stop: &CancellationToken) {
-        let sockets: Vec<SocketAddr> = listeners
-            .iter()
-            .filter_map(|listener| listener.local_addr().ok())
-            .collect();
+    /// Carries until told to stop, or until there was no usable endpoint for the hold time.
+    async fn serve(&mut self, bound: Bound, stop: &CancellationToken) {
+        let sockets = bound.addresses();
         self.own.add(&sockets);
         self.post.sockets(&sockets);
-        self.show(&ListenerState::Serving);
         let close = CancellationToken::new();
-        let acceptors = TaskTracker::new();
+        let loops = TaskTracker::new();
         // Also when this task is dropped.
         let closing = close.clone().drop_guard();
-        for listener in listeners {
-            let acceptor = Acceptor {
-                listener,
-                picker: self.picker.clone(),
-                listening: self.listening.clone(),
-            };
-            acceptors.spawn(acceptor.run(close.clone()));
+        match bound {
+            Bound::Tcp(listeners) => self.accept_on(listeners, &loops, &close),
+            Bound::Udp(sockets) => self.receive_on(sockets, &loops, &close),
         }
-        acceptors.close();
-        stop.run_until_cancelled(self.dry()).await;
+        loops.close();
+        stop.run_until_cancelled(self.watch(sockets.clone())).await;
         drop(closing);
-        acceptors.wait().await;
+        loops.wait().await;
         self.own.remove(&sockets);
         self.post.sockets(&[]);
+        self.post.proof(Proof::NotAsked);
     }
 
-    /// Waits until there has been no usable endpoint for the hold time.
-    async fn dry(&mut self) {
-        loop {
-            while self.has_endpoint() {
-                self.changed().await;
+    /// Starts an accept loop for each socket on each worker.
+    fn accept_on(
+        &self,
+        listeners: Vec<std::net::TcpListener>,
+        loops: &TaskTracker,
+        close: &CancellationToken,
+    ) {
+        for listener in listeners {
+            for worker in self.workers.handles() {
+                let acceptor = Acceptor {
+                    picker: self.picker.clone(),
+                    listening: self.listening.clone(),
+                };
+                match listener.try_clone() {
+                    Ok(listener) => {
+                        loops.spawn_on(acceptor.run(listener, close.clone()), worker);
+                    }
+                    Err(error) => warn!(%error, "A worker has no listening socket"),
+                }
             }
-            self.show(&ListenerState::Holding);
-            if timeout(self.config.hold, self.endpoint()).await.is_err() {
-                return;
-            }
-            self.show(&ListenerState::Serving);
         }
+    }
+
+    /// Starts a receive loop for each socket, on one worker each.
+    fn receive_on(
+        &self,
+        sockets: Vec<std::net::UdpSocket>,
+        loops: &TaskTracker,
+        close: &CancellationToken,
+    ) {
+        let workers = self.workers.handles();
+        let first = usize::from(self.listening.target.port.get());
+        for (at, socket) in sockets.into_iter().enumerate() {
+            let listener = UdpListener::new(
+                self.listening.target.clone(),
+                self.config.node.clone(),
+                self.fleet.clone(),
+                self.picker.clone(),
+                self.reader.clone(),
+            );
+            let worker = &workers[(first + at) % workers.len()];
+            loops.spawn_on(listener.run(socket, close.clone()), worker);
+        }
+    }
+
+    /// Shows what the port does until there has been no usable endpoint for the hold time.
+    async fn watch(&mut self, sockets: Vec<SocketAddr>) {
+        let is_tcp = self.listening.target.protocol == Protocol::Tcp;
+        let asked = self.config.proves_itself && is_tcp;
+        let first = if asked {
+            Proof::Waiting
+        } else {
+            Proof::NotAsked
+        };
+        let (told, proof) = watch::channel(first);
+        let prover = Prover {
+            proofs: self.listening.proofs.clone(),
+            reader: self.reader.clone(),
+            node: self.config.node.clone(),
+            sockets,
+        };
+        tokio::select! {
+            () = self.dry(proof) => {}
+            () = prover.run(&told) => {}
+        }
+    }
+
+    async fn dry(&mut self, mut proof: watch::Receiver<Proof>) {
+        loop {
+            self.sweep();
+            let proved = proof.borrow_and_update().clone();
+            self.post.proof(proved.clone());
+            if self.has_endpoint() {
+                self.show(&state_when(proved));
+                tokio::select! {
+                    () = self.changed() => {}
+                    Ok(()) = proof.changed() => {}
+                }
+            } else {
+                self.show(&ListenerState::Holding);
+                if timeout(self.config.hold, self.endpoint()).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Has connections end whose endpoint is gone.
+    fn sweep(&mut self) {
+        let view = self.picker.view().ok();
+        let drain = self.config.endpoint_drain_timeout;
+        self.listening.lives.sweep(view.map(|view| &**view), drain);
     }
 
     /// Lets the connections end until the deadline, then resets those that are left.
@@ -145,15 +225,20 @@ impl Port {
     async fn endpoint(&mut self) {
         while !self.has_endpoint() {
             self.changed().await;
+            self.sweep();
         }
     }
 
-    /// Whether an endpoint with our port is usable in the newest snapshot.
+    /// Whether an endpoint with our port can be reached in the newest snapshot.
     fn has_endpoint(&mut self) -> bool {
-        let port_name = &self.listening.target.port_name;
+        let (node, port_name) = (self.config.node.as_ref(), &self.listening.target.port_name);
         self.picker.view().is_ok_and(|view| {
-            view.usable()
-                .any(|endpoint| endpoint.socket(Some(port_name)).is_some())
+            Reach {
+                view,
+                node,
+                port_name,
+            }
+            .is_any()
         })
     }
 
@@ -165,26 +250,27 @@ impl Port {
     }
 
     /// Opens the sockets, however often it has to be tried.
-    async fn bind(&self) -> Vec<TcpListener> {
+    async fn bind(&self) -> Bound {
         let mut backoff = Backoff::new(RETRY_MIN, RETRY_MAX);
         loop {
             match self.try_bind() {
-                Ok(listeners) => return listeners,
+                Ok(bound) => return bound,
                 Err(error) => self.show(&state_of(error).await),
             }
             sleep(backoff.step()).await;
         }
     }
 
-    fn try_bind(&self) -> Result<Vec<TcpListener>, BindError> {
-        let wanted = self.listening.target.port.get();
+    fn try_bind(&self) -> Result<Bound, BindError> {
+        let target = &self.listening.target;
+        let wanted = target.port.get();
         let last = match self.config.busy_port {
             BusyPort::Retry => wanted,
             BusyPort::MoveOn => wanted.saturating_add(MOVES_MAX),
         };
         let mut port = wanted;
         loop {
-            match listen(&self.config.bind_addresses, port) {
+            match bind(target.protocol, &self.config.bind_addresses, port) {
                 Err(BindError::Busy { .. }) if port < last => port += 1,
                 bound => return bound,
             }
@@ -195,7 +281,9 @@ impl Port {
     fn show(&self, state: &ListenerState) {
         let needs_a_person = matches!(
             state,
-            ListenerState::Conflict { .. } | ListenerState::Failed { .. }
+            ListenerState::Conflict { .. }
+                | ListenerState::Failed { .. }
+                | ListenerState::Hijacked { .. }
         );
         if !self.post.set(state.clone()) {
             return;
@@ -206,6 +294,15 @@ impl Port {
         } else {
             info!(service = %target.service, port = target.port, %state, "Listener changed");
         }
+    }
+}
+
+/// The state of an open port with a usable endpoint.
+fn state_when(proof: Proof) -> ListenerState {
+    match proof {
+        Proof::Waiting => ListenerState::Bound,
+        Proof::Failed { cause } => ListenerState::Hijacked { cause },
+        Proof::NotAsked | Proof::Passed | Proof::Impossible { .. } => ListenerState::Serving,
     }
 }
 

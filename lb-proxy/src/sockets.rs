@@ -3,6 +3,7 @@
 //!
 //! In: addresses. Out: sockets of the runtime. It never waits and never retries.
 
+use discovery_core::model::Protocol as Transport;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use std::{
@@ -12,7 +13,7 @@ use std::{
 };
 use tokio::{
     io::Interest,
-    net::{TcpListener, TcpSocket, TcpStream},
+    net::{TcpSocket, TcpStream},
     time::timeout,
 };
 
@@ -34,15 +35,50 @@ pub(crate) enum BindError {
     NoAddress,
 }
 
+/// The sockets of a port; they belong to no runtime yet.
+#[derive(Debug)]
+pub(crate) enum Bound {
+    Tcp(Vec<std::net::TcpListener>),
+    Udp(Vec<std::net::UdpSocket>),
+}
+
+impl Bound {
+    pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
+        match self {
+            Self::Tcp(listeners) => listeners
+                .iter()
+                .filter_map(|l| l.local_addr().ok())
+                .collect(),
+            Self::Udp(sockets) => sockets.iter().filter_map(|s| s.local_addr().ok()).collect(),
+        }
+    }
+}
+
 /// Opens the port on all addresses, or on none of them.
 ///
 /// The IPv6 wildcard is left out on a host without IPv6, as long as another address is there.
-pub(crate) fn listen(addresses: &[IpAddr], port: u16) -> Result<Vec<TcpListener>, BindError> {
-    let mut listeners = Vec::with_capacity(addresses.len());
+pub(crate) fn bind(
+    transport: Transport,
+    addresses: &[IpAddr],
+    port: u16,
+) -> Result<Bound, BindError> {
+    if transport == Transport::Udp {
+        open(addresses, port, datagrams).map(Bound::Udp)
+    } else {
+        open(addresses, port, listener).map(Bound::Tcp)
+    }
+}
+
+fn open<S>(
+    addresses: &[IpAddr],
+    port: u16,
+    make: fn(SocketAddr) -> io::Result<S>,
+) -> Result<Vec<S>, BindError> {
+    let mut sockets = Vec::with_capacity(addresses.len());
     for ip in addresses {
         let address = SocketAddr::new(*ip, port);
-        match listener(address) {
-            Ok(listener) => listeners.push(listener),
+        match make(address) {
+            Ok(socket) => sockets.push(socket),
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
                 return Err(BindError::Busy { address });
             }
@@ -52,30 +88,52 @@ pub(crate) fn listen(addresses: &[IpAddr], port: u16) -> Result<Vec<TcpListener>
             Err(source) => return Err(BindError::Refused { address, source }),
         }
     }
-    if listeners.is_empty() {
+    if sockets.is_empty() {
         Err(BindError::NoAddress)
     } else {
-        Ok(listeners)
+        Ok(sockets)
     }
 }
 
 /// A socket that listens. Without `SO_REUSEPORT`, which would let a second process of the same user join unnoticed.
-fn listener(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
-    if address.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
-    socket.set_nonblocking(true)?;
+fn listener(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let socket = socket(address, Type::STREAM, Protocol::TCP)?;
     socket.set_reuse_address(true)?;
     // Linux hands these on to every accepted socket, which saves three calls per connection.
     tune(&SockRef::from(&socket))?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
+    Ok(socket.into())
+}
+
+/// A socket that listens beside the data path.
+pub(crate) fn plain_listener(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    listener(address)
+}
+
+/// A socket for datagrams. Without `SO_REUSEADDR`, by which two UDP sockets could have one port.
+fn datagrams(address: SocketAddr) -> io::Result<std::net::UdpSocket> {
+    let socket = socket(address, Type::DGRAM, Protocol::UDP)?;
+    // The kernel gives what `net.core.rmem_max` allows.
+    socket.set_recv_buffer_size(RECEIVE_BYTES)?;
+    socket.bind(&address.into())?;
+    Ok(socket.into())
+}
+
+/// A connected socket for the datagrams of one session.
+pub(crate) fn session(address: SocketAddr) -> io::Result<std::net::UdpSocket> {
+    let socket = socket(address, Type::DGRAM, Protocol::UDP)?;
+    socket.connect(&address.into())?;
+    Ok(socket.into())
+}
+
+fn socket(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    Ok(socket)
 }
 
 /// A socket to connect to the address with.
@@ -132,6 +190,9 @@ fn is_writable(stream: &TcpStream) -> io::Result<bool> {
 /// Connections that wait to be accepted; the kernel lowers it to `net.core.somaxconn`.
 const BACKLOG: i32 = 4_096;
 
+/// Half a second of a full gigabit in small datagrams.
+const RECEIVE_BYTES: usize = 4 << 20;
+
 /// First keepalive probe after 60 s of silence, then every 10 s: NAT gateways forget idle connections after minutes.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
@@ -149,36 +210,43 @@ mod tests {
     use super::*;
     use std::net::Ipv4Addr;
 
-    #[tokio::test]
-    async fn a_port_that_somebody_listens_on_is_busy() {
+    fn listen(addresses: &[IpAddr], port: u16) -> Result<Vec<SocketAddr>, BindError> {
+        bind(Transport::Tcp, addresses, port).map(|bound| bound.addresses())
+    }
+
+    #[test]
+    fn a_port_that_somebody_listens_on_is_busy() {
         let other = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = other.local_addr().unwrap();
         let busy = listen(&[address.ip()], address.port()).unwrap_err();
         assert!(matches!(busy, BindError::Busy { address: at } if at == address));
         drop(other);
-        let ours = listen(&[address.ip()], address.port()).unwrap();
-        assert_eq!(ours[0].local_addr().unwrap(), address);
-        assert!(matches!(
-            listen(&[address.ip()], address.port()),
-            Err(BindError::Busy { .. })
-        ));
+        for transport in [Transport::Tcp, Transport::Udp] {
+            let ours = bind(transport, &[address.ip()], address.port()).unwrap();
+            assert_eq!(ours.addresses(), [address]);
+            let again = bind(transport, &[address.ip()], address.port());
+            assert!(matches!(again, Err(BindError::Busy { .. })), "{transport}");
+        }
     }
 
     #[tokio::test]
     async fn accepted_sockets_inherit_what_the_listener_is_set_to() {
-        let listener = listen(&[Ipv4Addr::LOCALHOST.into()], 0).unwrap().remove(0);
-        let _client = TcpStream::connect(listener.local_addr().unwrap())
+        let Ok(Bound::Tcp(listeners)) = bind(Transport::Tcp, &[Ipv4Addr::LOCALHOST.into()], 0)
+        else {
+            panic!("no listener")
+        };
+        let _client = TcpStream::connect(listeners[0].local_addr().unwrap())
             .await
             .unwrap();
-        let (accepted, _) = listener.accept().await.unwrap();
+        let (accepted, _) = listeners[0].accept().unwrap();
         let socket = SockRef::from(&accepted);
         assert!(socket.tcp_nodelay().unwrap() && socket.keepalive().unwrap());
         assert_eq!(socket.tcp_keepalive_time().unwrap(), KEEPALIVE_AFTER);
         assert_eq!(socket.tcp_user_timeout().unwrap(), Some(USER_TIMEOUT));
     }
 
-    #[tokio::test]
-    async fn without_an_address_nothing_is_opened() {
+    #[test]
+    fn without_an_address_nothing_is_opened() {
         assert!(matches!(listen(&[], 80), Err(BindError::NoAddress)));
     }
 }

@@ -5,8 +5,10 @@
 //! entry; an entry goes when its port is closed and its last connection has ended.
 
 use crate::{
+    ephemeral::EphemeralPorts,
     holder::Process,
     listeners::{Contender, Refusal, Target},
+    prove::Proof,
 };
 use discovery_core::{
     model::{Protocol, ServiceName},
@@ -30,8 +32,15 @@ pub enum ListenerState {
     Opening,
     /// Wanted, and closed because the service has no usable endpoint: clients are refused.
     NoEndpoint,
+    /// Open, and not yet proved to be reached: connections that come are carried.
+    Bound,
     /// Open, and connections are carried.
     Serving,
+    /// Open, and connections do not come out here: another owner of the port is in front.
+    Hijacked {
+        /// What became of a connection of our own.
+        cause: Arc<str>,
+    },
     /// Open without a usable endpoint: connections are reset, and the port closes soon.
     Holding,
     /// Wanted, and somebody else has the port.
@@ -58,7 +67,9 @@ impl fmt::Display for ListenerState {
         match self {
             Self::Opening => f.write_str("opening"),
             Self::NoEndpoint => f.write_str("no-endpoint"),
+            Self::Bound => f.write_str("bound"),
             Self::Serving => f.write_str("serving"),
+            Self::Hijacked { cause } => write!(f, "hijacked: {cause}"),
             Self::Holding => f.write_str("holding"),
             Self::Conflict { holder } => write!(f, "conflict: held by {holder}"),
             Self::Failed { error } => write!(f, "failed: {error}"),
@@ -112,6 +123,8 @@ pub struct ListenerStatus {
     pub service: ServiceName,
     /// The name of the service's port; may be empty.
     pub port_name: Arc<str>,
+    /// The transport.
+    pub protocol: Protocol,
     /// The port that the service asks for.
     pub wanted: NonZeroU16,
     /// The port that is open; the wanted one while none is. Another than the wanted one only after
@@ -121,6 +134,10 @@ pub struct ListenerStatus {
     pub sockets: Vec<SocketAddr>,
     /// What it does.
     pub state: ListenerState,
+    /// Whether connections from outside come out here.
+    pub proof: Proof,
+    /// Whether an outgoing connection of this host may take the port while it is closed.
+    pub is_ephemeral: bool,
     /// Connections that it carries now.
     pub active: usize,
 }
@@ -149,6 +166,13 @@ impl StatusHandle {
             .await
             .ok()?;
         Some(table.listeners())
+    }
+
+    /// Waits until something is another than at the last call; for ever once the proxy has ended.
+    pub(crate) async fn changed(&mut self) {
+        if self.table.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
     }
 
     /// Waits until the newest snapshot is acted on and no listener is about to open; then gives a socket to connect to,
@@ -184,7 +208,12 @@ pub(crate) struct Board(watch::Sender<Table>);
 
 impl Board {
     pub(crate) fn new() -> Self {
-        Self(watch::Sender::new(Table::default()))
+        Self(watch::Sender::new(Table {
+            ephemeral: EphemeralPorts::of_this_host(),
+            planned: None,
+            next: 0,
+            entries: BTreeMap::new(),
+        }))
     }
 
     pub(crate) fn handle(&self, reader: Reader) -> StatusHandle {
@@ -214,6 +243,7 @@ impl Board {
                 (target.clone(), number),
                 Entry {
                     state,
+                    proof: Proof::default(),
                     sockets: Vec::new(),
                     connections,
                 },
@@ -260,6 +290,19 @@ impl Post {
             })
     }
 
+    /// Says what is known of the way in.
+    pub(crate) fn proof(&self, proof: Proof) {
+        self.board
+            .0
+            .send_if_modified(|table| match table.entries.get_mut(&self.key) {
+                Some(entry) if entry.proof != proof => {
+                    entry.proof = proof;
+                    true
+                }
+                _ => false,
+            });
+    }
+
     /// Says which sockets listen now.
     pub(crate) fn sockets(&self, sockets: &[SocketAddr]) {
         self.board.0.send_modify(|table| {
@@ -278,8 +321,9 @@ impl Drop for Post {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Table {
+    ephemeral: EphemeralPorts,
     planned: Option<Generation>,
     next: u64,
     entries: BTreeMap<(Target, u64), Entry>,
@@ -288,6 +332,7 @@ struct Table {
 #[derive(Debug)]
 struct Entry {
     state: ListenerState,
+    proof: Proof,
     sockets: Vec<SocketAddr>,
     connections: TaskTracker,
 }
@@ -297,6 +342,7 @@ impl Table {
         let status = |((target, _), entry): (&(Target, u64), &Entry)| ListenerStatus {
             service: target.service.clone(),
             port_name: target.port_name.clone(),
+            protocol: target.protocol,
             wanted: target.port,
             port: entry
                 .sockets
@@ -304,6 +350,8 @@ impl Table {
                 .map_or(target.port.get(), SocketAddr::port),
             sockets: entry.sockets.clone(),
             state: entry.state.clone(),
+            proof: entry.proof.clone(),
+            is_ephemeral: self.ephemeral.may_take(target.port.get()),
             active: entry.connections.len(),
         };
         self.entries.iter().map(status).collect()
@@ -314,6 +362,6 @@ impl Table {
             && self
                 .entries
                 .values()
-                .all(|entry| entry.state != ListenerState::Opening)
+                .all(|entry| !matches!(entry.state, ListenerState::Opening | ListenerState::Bound))
     }
 }

@@ -4,24 +4,41 @@
 //! In: new generations, the words to stop and to kill. Out: one task per port. It never touches a connection itself.
 
 use crate::{
+    admission::{Admission, SharedSources},
     config::Config,
     connection::Listening,
     dial::Dialer,
+    eject::SharedEjections,
+    ephemeral::EphemeralPorts,
+    health_port::HealthPorts,
+    journal::Journal,
     limit::connections_max,
-    listeners::{Contender, Plan, Target, plan},
+    listeners::{Contender, Plan, Slot, Target, plan},
+    lives::Lives,
     own::OwnSockets,
     port::{Port, PortSignals},
+    prove::Proofs,
+    register::Registrar,
+    relay::Pipes,
+    sources::Sources,
     status::{Board, ListenerState, Post, StatusHandle},
+    udp::Fleet,
+    workers::{Workers, threads},
 };
 use discovery_core::{
+    model::Protocol,
     pick::Picker,
     store::{Reader, Snapshot},
     telemetry::ProxyMetrics,
 };
-use std::{collections::BTreeMap, future::pending, num::NonZeroU16, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    future::pending,
+    sync::{Arc, atomic::AtomicU64},
+};
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::info;
+use tracing::{info, warn};
 
 /// The proxy of one host. It does nothing before [`Proxy::run`].
 #[derive(Debug)]
@@ -48,7 +65,7 @@ impl Proxy {
         self.board.handle(self.reader.clone())
     }
 
-    /// Serves until `stop`; then every port closes after its backlog is accepted, and the connections go on until the
+    /// Serves until `stop`; then this host leaves Consul, where it is registered, and every port closes after its backlog is accepted, and the connections go on until the
     /// drain timeout or `kill`, whichever is first. Returns when the last has ended. A `kill` without `stop` is both.
     ///
     /// Dropping the future is `kill`. It needs a runtime of tokio with I/O and time.
@@ -56,7 +73,15 @@ impl Proxy {
         let kill = kill.child_token();
         let _killed_when_dropped = kill.clone().drop_guard();
         let mut supervisor = Supervisor::new(self, kill.clone());
-        let serve = stop.run_until_cancelled(supervisor.follow());
+        supervisor.leaving = stop.clone();
+        // Boxed: the client of Consul would make the future of the whole proxy large.
+        let registered = Box::pin(supervisor.registered(stop));
+        let serve = async {
+            tokio::select! {
+                () = supervisor.follow() => {}
+                () = registered => {}
+            }
+        };
         kill.run_until_cancelled(serve).await;
         supervisor.drain().await;
     }
@@ -65,12 +90,23 @@ impl Proxy {
 #[derive(Debug)]
 struct Supervisor {
     proxy: Proxy,
+    workers: Arc<Workers>,
+    permits_max: usize,
     permits: Arc<Semaphore>,
+    sources: SharedSources,
+    pipes: Pipes,
+    ejections: SharedEjections,
+    journal: Journal,
+    fleet: Arc<Fleet>,
     own: OwnSockets,
-    open: BTreeMap<NonZeroU16, OpenPort>,
+    ephemeral: EphemeralPorts,
+    open: BTreeMap<Slot, OpenPort>,
     /// When the last owner of a port has closed it; a port is forgotten with its next owner.
-    closing: BTreeMap<NonZeroU16, CancellationToken>,
+    closing: BTreeMap<Slot, CancellationToken>,
     refused: BTreeMap<Contender, Post>,
+    health: HealthPorts,
+    /// That this host leaves: health checks fail from then on.
+    leaving: CancellationToken,
     ports: TaskTracker,
     kill: CancellationToken,
 }
@@ -84,16 +120,56 @@ struct OpenPort {
 impl Supervisor {
     fn new(proxy: Proxy, kill: CancellationToken) -> Self {
         let permits = connections_max(proxy.config.connections_max).min(Semaphore::MAX_PERMITS);
-        info!(connections_max = permits, "Proxy started");
+        let workers = Workers::start(proxy.config.threads.unwrap_or_else(threads));
+        info!(
+            connections_max = permits,
+            workers = workers.handles().len(),
+            udp_sessions_max = proxy.config.udp.sessions_max,
+            "Proxy started"
+        );
         Self {
-            proxy,
+            workers: Arc::new(workers),
+            permits_max: permits,
             permits: Arc::new(Semaphore::new(permits)),
+            sources: SharedSources::new(Sources::new(proxy.config.sources)),
+            pipes: Pipes::new(proxy.config.pipes_max, proxy.metrics.pipes().clone()),
+            ejections: SharedEjections::default(),
+            journal: Journal::default(),
+            fleet: Arc::new(Fleet::new(proxy.config.udp, proxy.metrics.clone())),
             own: OwnSockets::default(),
+            ephemeral: EphemeralPorts::of_this_host(),
+            proxy,
             open: BTreeMap::new(),
             closing: BTreeMap::new(),
             refused: BTreeMap::new(),
+            health: HealthPorts::default(),
+            leaving: CancellationToken::new(),
             ports: TaskTracker::new(),
             kill,
+        }
+    }
+
+    /// Keeps this host registered until `stop`, and until it has left after that.
+    fn registered(&self, stop: CancellationToken) -> impl Future<Output = ()> + use<> {
+        let Proxy {
+            config,
+            reader,
+            board,
+            ..
+        } = &self.proxy;
+        let registrar = config.registration.clone().zip(config.node.clone());
+        let registrar = registrar.map(|(registration, node)| Registrar {
+            registration,
+            node,
+            status: board.handle(reader.clone()),
+            reader: reader.clone(),
+            workers: self.workers.clone(),
+        });
+        async move {
+            match registrar {
+                Some(registrar) => registrar.run(stop).await,
+                None => stop.cancelled().await,
+            }
         }
     }
 
@@ -112,14 +188,20 @@ impl Supervisor {
 
     fn act_on(&mut self, snapshot: &Snapshot) {
         let plan = plan(snapshot);
-        let diff = plan.diff(self.open.iter().map(|(port, open)| (*port, &open.target)));
-        for port in diff.close {
-            self.close(port);
+        let diff = plan.diff(self.open.iter().map(|(slot, open)| (*slot, &open.target)));
+        for slot in diff.close {
+            self.close(slot);
         }
         for target in diff.open {
             self.open(target);
         }
         self.report(&plan);
+        let Proxy { config, reader, .. } = &self.proxy;
+        if let Some(node) = &config.node {
+            let addresses = &config.bind_addresses;
+            self.health
+                .follow(snapshot, addresses, node, reader, &self.leaving);
+        }
         self.proxy.board.planned(snapshot.generation());
     }
 
@@ -128,10 +210,18 @@ impl Supervisor {
             stop: self.kill.child_token(),
             ..PortSignals::default()
         };
-        let after = self.closing.remove(&target.port);
+        let slot = target.slot();
+        if self.ephemeral.may_take(slot.port.get()) {
+            let mend = self.ephemeral.reservation([slot.port.get()]);
+            warn!(
+                service = %target.service, port = slot.port, mend = mend.as_deref(),
+                "An outgoing connection of this host may take the port while it is closed",
+            );
+        }
+        let after = self.closing.remove(&slot);
         let port = self.port(target.clone());
         self.open.insert(
-            target.port,
+            slot,
             OpenPort {
                 target,
                 signals: signals.clone(),
@@ -144,38 +234,68 @@ impl Supervisor {
         let Proxy {
             config,
             reader,
-            metrics,
             board,
+            ..
         } = &self.proxy;
         let connections = TaskTracker::new();
         let post = board.post(target.clone(), ListenerState::Opening, connections.clone());
         let picker = Picker::new(reader.clone(), target.service.clone());
-        let listening = Listening {
-            metrics: metrics.listener(&target.service, target.port),
-            dialer: Dialer {
-                limits: config.connect,
-                own: self.own.clone(),
-            },
-            timeouts: config.relay,
-            permits: self.permits.clone(),
-            connections,
-            cut: self.kill.child_token(),
-            target,
+        let own = match target.protocol {
+            Protocol::Udp => self.fleet.own().clone(),
+            _ => self.own.clone(),
         };
         Port {
             config: config.clone(),
-            listening: Arc::new(listening),
+            listening: Arc::new(self.listening(target, connections)),
+            fleet: self.fleet.clone(),
+            workers: self.workers.clone(),
             reader: reader.clone(),
             picker,
-            own: self.own.clone(),
+            own,
             post,
         }
     }
 
-    fn close(&mut self, port: NonZeroU16) {
-        if let Some(OpenPort { signals, .. }) = self.open.remove(&port) {
+    fn listening(&self, target: Target, connections: TaskTracker) -> Listening {
+        let Proxy {
+            config, metrics, ..
+        } = &self.proxy;
+        let listener_max = config
+            .listener_connections_max
+            .unwrap_or(self.permits_max)
+            .min(Semaphore::MAX_PERMITS);
+        let cut = self.kill.child_token();
+        Listening {
+            node: config.node.clone(),
+            dialer: Dialer {
+                limits: config.connect,
+                own: self.own.clone(),
+                ejections: self.ejections.clone(),
+            },
+            timeouts: config.relay,
+            admission: Admission {
+                global: self.permits.clone(),
+                listener: Arc::new(Semaphore::new(listener_max)),
+                sources: self.sources.clone(),
+            },
+            header_from: config.header_from.get(&target.port).cloned(),
+            header_timeout: config.header_timeout,
+            pipes: self.pipes.clone(),
+            lives: Lives::new(cut.clone()),
+            proofs: Proofs::default(),
+            journal: self.journal.clone(),
+            next_id: AtomicU64::new(fastrand::u64(..)),
+            metrics: metrics.listener(&target.service, target.port),
+            connections,
+            cut,
+            target,
+        }
+    }
+
+    fn close(&mut self, slot: Slot) {
+        if let Some(OpenPort { signals, .. }) = self.open.remove(&slot) {
             signals.stop.cancel();
-            self.closing.insert(port, signals.closed);
+            self.closing.insert(slot, signals.closed);
         }
         self.closing.retain(|_, closed| !closed.is_cancelled());
     }
@@ -196,8 +316,8 @@ impl Supervisor {
     async fn drain(mut self) {
         let ports: Vec<_> = self.open.keys().copied().collect();
         info!(ports = ports.len(), "Proxy drains");
-        for port in ports {
-            self.close(port);
+        for slot in ports {
+            self.close(slot);
         }
         self.ports.close();
         self.ports.wait().await;

@@ -6,10 +6,10 @@ mod site;
 use discovery_core::telemetry::{ByteDirection, ConnectFailure};
 use lb_proxy::{Config, Reason};
 use site::{
-    Endpoint, FRONT, Site, assert_reset, connect, connect_from, exchange, free_port, greeting,
-    pattern, read_all, source, until, within,
+    Endpoint, FRONT, Site, assert_reset, black_hole, connect, connect_from, exchange, free_port,
+    greeted, greeted_from, greeting, pattern, read_all, source, until, within,
 };
-use socket2::{Domain, SockRef, Socket, Type};
+use socket2::SockRef;
 use std::{
     net::{Ipv4Addr, SocketAddr},
     time::{Duration, Instant},
@@ -65,8 +65,7 @@ async fn a_refused_connect_goes_on_in_ring_order_to_three_endpoints_at_most() {
         endpoints.swap_remove(at).die().await;
     }
     let started = Instant::now();
-    let mut stream = connect_from(source(9), front).await.unwrap();
-    assert_reset(greeting(&mut stream).await);
+    assert_reset(greeted_from(source(9), front).await);
     assert!(
         started.elapsed() < Duration::from_millis(500),
         "refused is known at once"
@@ -96,37 +95,10 @@ async fn an_endpoint_that_does_not_answer_costs_one_connect_timeout() {
     assert_eq!(counters.connect_failures(ConnectFailure::Timeout), 1);
     site.unlist("web", "pod-1");
     site.publish();
-    let mut stream = connect_from(source(last), front).await.unwrap();
-    assert_reset(greeting(&mut stream).await);
-    assert_eq!(counters.ended(Reason::ConnectTimeout), 1);
+    assert_reset(greeted_from(source(last), front).await);
+    until(|| counters.ended(Reason::ConnectTimeout) == 1).await;
     site.kill.cancel();
     site.end(&counters).await;
-}
-
-/// A listener whose queue is full, so that the kernel drops further SYNs.
-struct BlackHole {
-    address: SocketAddr,
-    _kept: Vec<Socket>,
-}
-
-fn black_hole() -> BlackHole {
-    let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    listener
-        .bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())
-        .unwrap();
-    listener.listen(0).unwrap();
-    let address = listener.local_addr().unwrap().as_socket().unwrap();
-    let mut kept = vec![listener];
-    for _ in 0..4 {
-        let client = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        client.set_nonblocking(true).unwrap();
-        let _ = client.connect(&address.into());
-        kept.push(client);
-    }
-    BlackHole {
-        address,
-        _kept: kept,
-    }
 }
 
 #[tokio::test]
@@ -360,7 +332,7 @@ async fn silence_ends_a_connection_with_its_reason() {
     let mut idle = connect(front).await;
     greeting(&mut idle).await.unwrap();
     assert_reset(read_all(&mut idle).await.1);
-    assert_eq!(counters.ended(Reason::Idle), 1);
+    until(|| counters.ended(Reason::Idle) == 1).await;
     site.unlist("web", "pod-0");
     site.endpoint("web", &deaf);
     site.publish();
@@ -368,7 +340,7 @@ async fn silence_ends_a_connection_with_its_reason() {
     greeting(&mut half).await.unwrap();
     half.shutdown().await.unwrap();
     assert_reset(read_all(&mut half).await.1);
-    assert_eq!(counters.ended(Reason::HalfCloseTimeout), 1);
+    until(|| counters.ended(Reason::HalfCloseTimeout) == 1).await;
     site.end(&counters).await;
 }
 
@@ -400,7 +372,7 @@ async fn our_own_listener_is_never_dialled() {
     site.listed("web", "loop", SocketAddr::from((FRONT, front.port())), true);
     site.publish();
     assert_eq!(site.status.serving().await, Some(front));
-    assert_reset(greeting(&mut connect(front).await).await);
+    assert_reset(greeted(front).await);
     let counters = site.counters(front);
     assert_eq!(counters.connect_failures(ConnectFailure::OwnListener), 1);
     assert_eq!(site.end(&counters).await, [("own-listener", 1)].into());

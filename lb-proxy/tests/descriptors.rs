@@ -4,7 +4,7 @@
 mod site;
 
 use lb_proxy::Config;
-use site::{Endpoint, FRONT, Site, exchange, free_port, greeting, until};
+use site::{Endpoint, FRONT, Site, exchange, free_port, greeting};
 use std::{
     fs,
     io::Read as _,
@@ -18,7 +18,7 @@ use tokio::{net::TcpStream, time::timeout};
 const CHILD: &str = "ZONAL_TEST_DESCRIPTORS_CHILD";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn out_of_descriptors_it_rests_and_recovers() {
+async fn x9_out_of_descriptors_it_rests_keeps_what_it_carries_and_recovers_within_a_second() {
     let mut waited = [false; 2];
     // With one free descriptor more or less, what fails is the accept or the connect to the endpoint.
     for (wasted, waited) in waited.iter_mut().enumerate() {
@@ -45,52 +45,58 @@ async fn starve(wasted: usize) -> bool {
         greeting(&mut kept).await.ok()?;
         Some(kept)
     };
-    let mut kept = loop {
+    let mut kept_first = loop {
         if let Some(kept) = kept().await {
             break kept;
         }
     };
     let mut clients = Vec::new();
-    for _ in 0..200 {
-        clients.push(TcpStream::connect(front).await.unwrap());
+    for _ in 0..1_000 {
+        // Where the connect to the endpoint fails for lack of descriptors, a client is reset.
+        clients.extend(TcpStream::connect(front).await);
     }
     let before = child.cpu();
     let started = Instant::now();
     let last = clients.last_mut().unwrap();
-    let waited = timeout(Duration::from_secs(2), greeting(last))
+    let waited = timeout(Duration::from_millis(1_500), greeting(last))
         .await
         .is_err();
     timeout(
-        Duration::from_secs(3).saturating_sub(started.elapsed()),
+        Duration::from_secs(2).saturating_sub(started.elapsed()),
         std::future::pending::<()>(),
     )
     .await
     .unwrap_err();
     let busy = child.cpu().saturating_sub(before);
-    assert!(busy < Duration::from_millis(150), "{busy:?} of CPU in 3 s");
-    exchange(&mut kept, b"undisturbed").await.unwrap();
-    drop(clients);
+    assert!(busy < Duration::from_millis(100), "{busy:?} of CPU in 2 s");
+    exchange(&mut kept_first, b"undisturbed").await.unwrap();
     let freed = Instant::now();
-    until(|| child.descriptors() < 40).await;
-    let mut new = TcpStream::connect(front).await.unwrap();
-    greeting(&mut new).await.unwrap();
+    drop(clients);
+    let mut new = loop {
+        if let Some(new) = kept().await {
+            break new;
+        }
+    };
+    let recovered = freed.elapsed();
     exchange(&mut new, b"hello again").await.unwrap();
+    exchange(&mut kept_first, b"still undisturbed")
+        .await
+        .unwrap();
     println!(
-        "wasted {wasted}: {busy:?} of CPU in 3 s, waited {waited}, recovered in {:?}",
-        freed.elapsed()
+        "wasted {wasted}: {busy:?} of CPU in 2 s, waited {waited}, recovered in {recovered:?}"
     );
-    assert!(freed.elapsed() < Duration::from_secs(5));
+    assert!(recovered < Duration::from_secs(1), "{recovered:?}");
     waited
 }
 
-/// A child that runs the proxy with 64 descriptors until its input ends.
+/// A child that runs the proxy with 256 descriptors until its input ends.
 struct Proxied(Child);
 
 impl Proxied {
     fn spawn(front: SocketAddr, endpoint: SocketAddr, wasted: usize) -> Self {
         let test = std::env::current_exe().unwrap();
         let child = Command::new("sh")
-            .args(["-c", "ulimit -n 64; exec \"$0\" \"$@\""])
+            .args(["-c", "ulimit -n 256; exec \"$0\" \"$@\""])
             .arg(test)
             .args(["--ignored", "--exact", "the_child_that_starves"])
             .env(CHILD, format!("{} {endpoint} {wasted}", front.port()))
@@ -110,12 +116,6 @@ impl Proxied {
             .map(|field| field.parse::<u64>().unwrap())
             .sum();
         Duration::from_millis(10 * ticks)
-    }
-
-    fn descriptors(&self) -> usize {
-        fs::read_dir(format!("/proc/{}/fd", self.0.id()))
-            .unwrap()
-            .count()
     }
 }
 

@@ -5,7 +5,8 @@ mod site;
 
 use lb_proxy::{BusyPort, Config, Holder, ListenerState, Reason};
 use site::{
-    Endpoint, Site, assert_reset, connect, exchange, free_port, greeting, read_all, until, within,
+    Endpoint, Site, assert_reset, carried, connect, exchange, free_port, greeted, greeting,
+    read_all, until, within,
 };
 use std::{
     io::{ErrorKind, Read as _},
@@ -17,13 +18,6 @@ use tokio::{io::AsyncWriteExt, net::TcpStream};
 async fn assert_refused(front: SocketAddr) {
     let error = TcpStream::connect(front).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
-}
-
-/// A connection that is carried.
-async fn carried(front: SocketAddr) -> TcpStream {
-    let mut stream = connect(front).await;
-    greeting(&mut stream).await.unwrap();
-    stream
 }
 
 #[tokio::test]
@@ -174,7 +168,7 @@ async fn without_an_endpoint_clients_are_reset_then_refused_until_one_is_usable(
     site.listed("web", "pod-0", endpoint.address, false);
     site.publish();
     site.state(&ListenerState::Holding).await;
-    assert_reset(greeting(&mut connect(front).await).await);
+    assert_reset(greeted(front).await);
     site.state(&ListenerState::NoEndpoint).await;
     assert_refused(front).await;
     site.endpoint("web", &endpoint);
@@ -207,7 +201,7 @@ async fn one_connection_above_the_cap_is_reset_and_the_others_go_on() {
     let (site, front) = Site::serving(config, &[&endpoint]).await;
     let counters = site.counters(front);
     let (mut first, second) = (carried(front).await, carried(front).await);
-    assert_reset(greeting(&mut connect(front).await).await);
+    assert_reset(greeted(front).await);
     exchange(&mut first, b"undisturbed").await.unwrap();
     drop(second);
     until(|| counters.ended(Reason::Ok) == 1).await;

@@ -3,7 +3,7 @@
 
 use crate::{
     admin_client::ask,
-    cli::AcceptArgs,
+    cli::{AcceptArgs, Output},
     failure::{Code, Failure},
 };
 use hyper::{Method, StatusCode};
@@ -22,13 +22,18 @@ pub(crate) async fn run(args: &AcceptArgs) -> Result<ExitCode, Failure> {
     } else {
         (Method::POST, "accepted")
     };
-    let answer = ask(args.admin, method, "/api/v1/accept").await?;
+    let answer = ask(args.ask.admin, method, "/api/v1/accept").await?;
     if answer.status == StatusCode::METHOD_NOT_ALLOWED {
         let what = "this agent only lets itself be read";
         return Err(Failure::new(Code::AgentRefused, what)
             .help("start it with --admin-write, or wait: a hold ends by itself"));
     }
+    let body = answer.body.clone();
     let answer: Answer = answer.json()?;
+    if args.ask.output == Output::Json {
+        println!("{}", String::from_utf8_lossy(&body));
+        return Ok(ExitCode::SUCCESS);
+    }
     for held in &answer.held {
         println!("{word}: {held}");
     }

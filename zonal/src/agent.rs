@@ -27,6 +27,12 @@ pub(crate) async fn run(args: &AgentArgs) -> Result<ExitCode, Failure> {
     if let Some(proxy) = &config.proxy {
         faces.proxy(proxy.face());
     }
+    if let Some(socket) = config.socket {
+        runtime.serve_agent_socket(socket).map_err(|error| {
+            Failure::caused(Code::AddressDenied, &error)
+                .help("choose another path with --agent-socket PATH")
+        })?;
+    }
     let writable = |routes| admin_write_routes(routes, &runtime);
     let readable = |routes| routes;
     let admin = if config.admin_write {

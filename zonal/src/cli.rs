@@ -96,6 +96,9 @@ pub(crate) struct AgentArgs {
         conflicts_with = "kubeconfig"
     )]
     pub(crate) manifest: Option<PathBuf>,
+    /// Socket for the services of this node that follow this agent, such as /run/zonal/agent.sock [default: none].
+    #[arg(long, env = "ZONAL_AGENT_SOCKET", value_name = "PATH")]
+    pub(crate) agent_socket: Option<PathBuf>,
     /// Consul agent to read services from, HOST:PORT or a URL (http, https, unix); beside a cluster when one is named
     /// or we run in one.
     #[arg(long, env = "ZONAL_CONSUL", value_name = "ADDR")]
@@ -172,21 +175,25 @@ pub(crate) struct DemoArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum DemoCommand {
     /// Stop a backend, as a crash would.
+    #[command(after_help = DEMO_EXAMPLES)]
     Kill {
         /// The backend: web-0, web-1, …
         backend: String,
     },
     /// Start a stopped backend again.
+    #[command(after_help = DEMO_EXAMPLES)]
     Revive {
         /// The backend: web-0, web-1, …
         backend: String,
     },
     /// Cut the control plane off.
+    #[command(after_help = DEMO_EXAMPLES)]
     Cut {
         /// What to cut.
         what: Cuttable,
     },
     /// Bring the control plane back.
+    #[command(after_help = DEMO_EXAMPLES)]
     Heal {
         /// What to heal.
         what: Cuttable,
@@ -212,9 +219,8 @@ pub(crate) struct StatusArgs {
 #[derive(Args, Debug)]
 #[command(after_help = ACCEPT_EXAMPLES)]
 pub(crate) struct AcceptArgs {
-    /// Address of the agent's API.
-    #[arg(long, env = "ZONAL_ADMIN", default_value = ADMIN_DEFAULT, value_name = "ADDR")]
-    pub(crate) admin: SocketAddr,
+    #[command(flatten)]
+    pub(crate) ask: AskArgs,
     /// Only show what is held back.
     #[arg(long)]
     pub(crate) dry_run: bool,
@@ -269,6 +275,9 @@ pub(crate) struct ResolveArgs {
     /// Ask over TCP.
     #[arg(long)]
     pub(crate) tcp: bool,
+    /// Form of the output.
+    #[arg(short, long, default_value = "table")]
+    pub(crate) output: Output,
 }
 
 /// A time as people write it: `500ms`, `10s`, `2m`, `1h`.
@@ -360,6 +369,27 @@ mod tests {
             "18446744073709551615h",
         ] {
             assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_help_of_every_command_has_examples_and_a_sentence_for_each_flag() {
+        let mut commands = vec![<Cli as clap::CommandFactory>::command()];
+        while let Some(command) = commands.pop() {
+            let name = command.get_name().to_owned();
+            let help = command.get_after_help().map(ToString::to_string);
+            assert!(
+                help.is_some_and(|help| help.contains("Examples:\n  ")),
+                "{name}"
+            );
+            for argument in command.get_arguments() {
+                assert!(
+                    argument.get_help().is_some(),
+                    "{name}: {}",
+                    argument.get_id()
+                );
+            }
+            commands.extend(command.get_subcommands().cloned());
         }
     }
 }

@@ -9,14 +9,15 @@ use crate::{
 use discovery_core::{
     config::{self, ConfigError},
     model::{AddressRules, CidrMap, ModelError, NodeName, Unlocated, Zone, ZoneKeys, ZonePolicy},
-    runtime::{RuntimeConfig, SourceConfig},
-    source::KubeConfig,
+    runtime::{AgentSocketConfig, RuntimeConfig, SourceConfig},
+    source::{ConsulAddressError, ConsulAgent, KubeConfig, PeerUids, Token},
     store::{HoldRule, MergeRules},
 };
+use lb_proxy::Registration;
 use serde::Deserialize;
 use std::{
     collections::BTreeMap,
-    net::{Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
     time::Duration,
 };
@@ -33,6 +34,7 @@ struct RawConfig {
     admin: RawListener,
     metrics: RawListener,
     snapshot: RawSnapshot,
+    agent: RawAgent,
     allow_loopback_endpoints: bool,
 }
 
@@ -71,12 +73,37 @@ struct RawDns {
 struct RawProxy {
     enabled: Option<bool>,
     drain_seconds: Option<u64>,
+    register: RawRegister,
+}
+
+/// At which Consul agent this host is registered for what it fronts.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawRegister {
+    consul: Option<String>,
+    token_file: Option<PathBuf>,
+    ca_file: Option<PathBuf>,
+    address: Option<IpAddr>,
+    tags: Vec<String>,
+    weight: Option<u32>,
+    ttl_seconds: Option<u64>,
+    leave_wait_seconds: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct RawListener {
     listen: Option<SocketAddr>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawAgent {
+    socket: Option<PathBuf>,
+    mode: Option<String>,
+    uids: Vec<u32>,
+    any_uid: bool,
+    clients_max: Option<usize>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -94,6 +121,7 @@ pub(crate) struct AgentConfig {
     pub(crate) admin_listen: SocketAddr,
     pub(crate) admin_write: bool,
     pub(crate) metrics_listen: SocketAddr,
+    pub(crate) socket: Option<AgentSocketConfig>,
 }
 
 /// The DNS face.
@@ -106,7 +134,9 @@ pub(crate) struct DnsConfig {
 /// The proxy face.
 #[derive(Debug)]
 pub(crate) struct ProxyConfig {
+    pub(crate) node: NodeName,
     pub(crate) drain: Duration,
+    pub(crate) registration: Option<Registration>,
 }
 
 impl DnsConfig {
@@ -159,7 +189,14 @@ impl RawDns {
 impl ProxyConfig {
     /// The configuration of the proxy.
     pub(crate) fn face(&self) -> lb_proxy::Config {
-        lb_proxy::Config::default().drain_timeout(self.drain)
+        let config = lb_proxy::Config::default()
+            .node(self.node.clone())
+            .self_proof(true)
+            .drain_timeout(self.drain);
+        match &self.registration {
+            Some(registration) => config.register(registration.clone()),
+            None => config,
+        }
     }
 }
 
@@ -188,13 +225,13 @@ impl AgentConfig {
         let view = ViewConfig::check(&args.source, raw.node_name, raw.zone)?;
         let allows_loopback = args.source.allow_loopback_endpoints || raw.allow_loopback_endpoints;
         let sources = Sources::check(args, raw.source)?;
+        let node = view.node.clone();
         let runtime = view
             .runtime(sources, AddressRules::new(allows_loopback, own))
             .state(|state| state.holds(holds))
             .snapshot_folder(args.snapshot_folder.clone().or(raw.snapshot.folder));
-        let proxy = (!args.no_proxy && raw.proxy.enabled.unwrap_or(true)).then(|| ProxyConfig {
-            drain: raw.proxy.drain_seconds.map_or(DRAIN, Duration::from_secs),
-        });
+        let is_proxy = !args.no_proxy && raw.proxy.enabled.unwrap_or(true);
+        let proxy = is_proxy.then(|| proxy(node, raw.proxy)).transpose()?;
         Ok(Self {
             runtime,
             dns,
@@ -202,6 +239,7 @@ impl AgentConfig {
             admin_listen,
             admin_write: args.admin_write,
             metrics_listen,
+            socket: socket(args, raw.agent)?,
         })
     }
 }
@@ -372,6 +410,70 @@ fn dns(args: &AgentArgs, raw: RawDns) -> Option<DnsConfig> {
     enabled.then_some(DnsConfig { listen, names: raw })
 }
 
+/// The socket for clients of this node; none unless a path is given.
+fn socket(args: &AgentArgs, raw: RawAgent) -> Result<Option<AgentSocketConfig>, Failure> {
+    let Some(path) = args.agent_socket.clone().or(raw.socket) else {
+        return Ok(None);
+    };
+    let uids = if raw.any_uid {
+        PeerUids::any()
+    } else {
+        raw.uids
+            .into_iter()
+            .fold(PeerUids::default(), PeerUids::and)
+    };
+    let mut config = AgentSocketConfig::new(path).uids(uids);
+    if let Some(mode) = raw.mode {
+        let octal = u32::from_str_radix(&mode, 8).ok();
+        let octal = octal.filter(|mode| *mode <= 0o777).ok_or_else(|| {
+            Failure::new(
+                Code::ConfigInvalid,
+                format!("{mode:?} is no mode of a file"),
+            )
+            .help("say it in octal digits: agent: {mode: '0660'}")
+        })?;
+        config = config.mode(octal);
+    }
+    if let Some(clients) = raw.clients_max {
+        config = config.clients_max(clients);
+    }
+    Ok(Some(config))
+}
+
+fn proxy(node: NodeName, raw: RawProxy) -> Result<ProxyConfig, Failure> {
+    Ok(ProxyConfig {
+        node,
+        drain: raw.drain_seconds.map_or(DRAIN, Duration::from_secs),
+        registration: registration(raw.register)?,
+    })
+}
+
+fn registration(raw: RawRegister) -> Result<Option<Registration>, Failure> {
+    let Some(address) = raw.consul else {
+        return Ok(None);
+    };
+    let refuse = |text: String| Failure::new(Code::ConfigInvalid, text);
+    let address = address
+        .parse()
+        .map_err(|error: ConsulAddressError| refuse(error.to_string()))?;
+    let token = raw.token_file.map_or(Token::Anonymous, Token::File);
+    let agent = ConsulAgent::new(address, token, raw.ca_file.as_deref()).map_err(refuse)?;
+    let mut registration = Registration::new(agent).tags(raw.tags);
+    if let Some(address) = raw.address {
+        registration = registration.address(address);
+    }
+    if let Some(weight) = raw.weight {
+        registration = registration.weight(weight);
+    }
+    if let Some(seconds) = raw.ttl_seconds.filter(|seconds| *seconds > 0) {
+        registration = registration.ttl(Duration::from_secs(seconds));
+    }
+    if let Some(seconds) = raw.leave_wait_seconds {
+        registration = registration.leave_wait(Duration::from_secs(seconds));
+    }
+    Ok(Some(registration))
+}
+
 fn invalid(error: &ModelError) -> Failure {
     Failure::caused(Code::ConfigInvalid, error)
 }
@@ -390,20 +492,18 @@ fn file_failure(error: &ConfigError) -> Failure {
 }
 
 /// Consul's own default.
-pub(crate) const DNS_LISTEN: SocketAddr =
-    SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8600);
+pub(crate) const DNS_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8600);
 /// Loopback only: whoever may log in here may look.
-pub(crate) const ADMIN_LISTEN: SocketAddr =
-    SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9690);
+pub(crate) const ADMIN_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9690);
 /// Scrapers and probes come from outside.
-const METRICS_LISTEN: SocketAddr =
-    SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 9691);
+const METRICS_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 9691);
 /// The default grace period of a pod.
 const DRAIN: Duration = Duration::from_secs(25);
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use clap::Parser as _;
 
     #[test]
     fn every_key_of_the_file_is_known() {
@@ -412,8 +512,10 @@ mod tests {
                     unlocated: cidr-map, networks: {10.1.0.0/16: mall-1}},
              source: {static: mall.yaml, mass_change_hold_seconds: 60},
              dns: {enabled: true, listen: ['127.0.0.1:53'], domain: corp, ttl_seconds: 3},
-             proxy: {enabled: false, drain_seconds: 5}, admin: {listen: '127.0.0.1:1'},
-             metrics: {listen: '127.0.0.1:2'}, snapshot: {folder: /tmp/x}, allow_loopback_endpoints: true}";
+             proxy: {enabled: false, drain_seconds: 5, register: {consul: '127.0.0.1:8500', token_file: /t,
+                    address: 10.0.0.1, tags: [lan], weight: 10, ttl_seconds: 10, leave_wait_seconds: 10}}, admin: {listen: '127.0.0.1:1'},
+             metrics: {listen: '127.0.0.1:2'}, snapshot: {folder: /tmp/x},
+             agent: {socket: /run/zonal/agent.sock, mode: '0660', uids: [1000], any_uid: false, clients_max: 9}, allow_loopback_endpoints: true}";
         let raw: RawConfig = config::parse("zonal.yaml", text).unwrap();
         assert_eq!(raw.zone.policy.as_deref(), Some("strict"));
         assert_eq!(raw.dns.listen.len(), 1);
@@ -446,6 +548,31 @@ mod tests {
 
     fn bad_network() -> BTreeMap<String, String> {
         [("10.1.0.1/16".to_owned(), "mall-1".to_owned())].into()
+    }
+
+    #[test]
+    fn a_mode_that_is_none_is_refused() {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            args: AgentArgs,
+        }
+        let raw = |mode: &str| RawAgent {
+            socket: Some("/run/zonal/agent.sock".into()),
+            mode: Some(mode.to_owned()),
+            ..RawAgent::default()
+        };
+        let args = Line::try_parse_from(["agent"]).unwrap().args;
+        for (mode, is_good) in [
+            ("0660", true),
+            ("600", true),
+            ("999", false),
+            ("7777", false),
+            ("rw", false),
+        ] {
+            assert_eq!(socket(&args, raw(mode)).is_ok(), is_good, "{mode}");
+        }
+        assert!(socket(&args, RawAgent::default()).unwrap().is_none());
     }
 
     #[test]

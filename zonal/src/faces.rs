@@ -101,8 +101,13 @@ impl Faces {
                 .map(|listener| {
                     json!({
                         "service": listener.service.to_string(),
+                        "protocol": listener.protocol.to_string(),
+                        "wanted": listener.wanted,
                         "port": listener.port,
+                        "sockets": listener.sockets,
                         "state": listener.state.to_string(),
+                        "proof": listener.proof.to_string(),
+                        "may_be_taken": listener.is_ephemeral,
                         "active": listener.active,
                     })
                 })

@@ -56,6 +56,30 @@ impl Code {
         self.entry().2
     }
 
+    /// The next step, where the failure knows no better one.
+    fn step(self) -> &'static str {
+        match self {
+            Self::NodeNameMissing => "set NODE_NAME from the Downward API, or pass --node-name",
+            Self::PortBusy => "see who listens: ss -lntup",
+            Self::AddressDenied => "choose an address of this host and a port from 1024 on",
+            Self::ConfigInvalid => {
+                "mend the place that the message names; zonal agent --help lists the values"
+            }
+            Self::ConfigUnreadable => "look at the file: ls -l",
+            Self::ManifestUnusable => "kubectl get nodes,svc,endpointslices -A -o yaml > mall.yaml",
+            Self::KubeConfigMissing => "pass --kubeconfig FILE, or set KUBECONFIG",
+            Self::ConsulUnusable => {
+                "look at source.consul in the configuration, and at CONSUL_CACERT"
+            }
+            Self::AgentAway => "zonal agent, or --admin ADDR",
+            Self::AgentRefused => "zonal status says what the agent serves",
+            Self::NameInvalid => "a service is NAME or NAMESPACE/NAME: zonal explain shop/web",
+            Self::ResolverAway => "zonal agent, or --server ADDR",
+            Self::TimedOut => "the same command without --wait says how it stands",
+            Self::Internal => "report it with the output of zonal status -o json",
+        }
+    }
+
     fn exit(self) -> u8 {
         self.entry().1
     }
@@ -132,9 +156,7 @@ impl Failure {
             .map(|c| if c.is_control() && c != '\n' { ' ' } else { c })
             .collect();
         eprintln!("error[{}]: {what}", self.code.id());
-        if let Some(help) = &self.help {
-            eprintln!("help: {help}");
-        }
+        eprintln!("help: {}", self.help.as_deref().unwrap_or(self.code.step()));
         eprintln!("      (zonal explain {})", self.code.id());
         ExitCode::from(self.code.exit())
     }
@@ -165,3 +187,26 @@ const RESOLVER_AWAY: &str =
 const TIMED_OUT: &str = "What was waited for did not come about within --wait. The message says how it stood at the end.";
 const INTERNAL: &str =
     "A bug in zonal. Please report it with the output of `zonal status -o json`.";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_stands_in_the_documented_table_with_its_exit_code() {
+        let page = include_str!("../docs/errors.md");
+        for code in Code::ALL {
+            let row = format!("| `{}` | {} | ", code.id(), code.exit());
+            assert!(page.contains(&row), "{row}");
+            let exit = format!("\n| {} | ", code.exit());
+            assert!(
+                page.contains(&exit),
+                "exit code {} is not explained",
+                code.exit()
+            );
+            assert!(!code.meaning().is_empty() && !code.step().is_empty());
+        }
+        let rows = page.lines().filter(|line| line.starts_with("| `ZNL"));
+        assert_eq!(rows.count(), Code::ALL.len());
+    }
+}

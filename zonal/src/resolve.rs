@@ -2,11 +2,12 @@
 //! `zonal resolve`: asks a DNS responder, for machines that have no dig.
 
 use crate::{
-    cli::ResolveArgs,
+    cli::{Output, ResolveArgs},
     failure::{Code, Failure},
 };
 use discovery_core::telemetry::DnsTransport;
-use dns_sidecar::client::{AskError, Reply, ask};
+use dns_sidecar::client::{AskError, Reply, ReplyRecord, ask};
+use serde_json::json;
 use std::{fmt::Write as _, process::ExitCode, time::Duration};
 
 /// Prints the reply; exit 0 with an answer, 1 without one.
@@ -21,7 +22,10 @@ pub(crate) async fn run(args: &ResolveArgs) -> Result<ExitCode, Failure> {
     if reply.is_truncated {
         reply = question(args, DnsTransport::Tcp).await?;
     }
-    print!("{}", text(&reply));
+    match args.output {
+        Output::Json => println!("{}", json(&reply)),
+        Output::Table => print!("{}", text(&reply)),
+    }
     Ok(ExitCode::from(u8::from(reply.answers.is_empty())))
 }
 
@@ -33,6 +37,25 @@ async fn question(args: &ResolveArgs, transport: DnsTransport) -> Result<Reply, 
         }
         error => Failure::caused(Code::ResolverAway, &error)
             .help("start one with `zonal agent` or `zonal demo`, or pass --server ADDR"),
+    })
+}
+
+/// The reply for programs.
+fn json(reply: &Reply) -> serde_json::Value {
+    let record = |record: &ReplyRecord| {
+        json!({
+            "owner": record.owner, "ttl_seconds": record.ttl_seconds, "type": record.rtype, "data": record.data,
+        })
+    };
+    let records = |records: &[ReplyRecord]| records.iter().map(record).collect::<Vec<_>>();
+    json!({
+        "rcode": reply.rcode,
+        "is_authoritative": reply.is_authoritative,
+        "is_truncated": reply.is_truncated,
+        "answers": records(&reply.answers),
+        "authorities": records(&reply.authorities),
+        "additionals": records(&reply.additionals),
+        "extended_error": reply.extended_error,
     })
 }
 

@@ -284,13 +284,15 @@ metadata: {name: edge-a, labels: {topology.kubernetes.io/zone: mall-1}}
 ---
 apiVersion: v1
 kind: Service
-metadata: {name: web, namespace: shop, annotations: {zonal.dev/host-port: 'PORT'}}
-spec: {ports: [{name: http, port: 80, protocol: TCP}]}
+metadata:
+  {name: web, namespace: shop, annotations: {zonal.dev/host-port: 'PORT'},
+   labels: {service.kubernetes.io/service-proxy-name: zonal}}
+spec: {ports: [{name: http, port: 80, protocol: TCP}, {name: dns, port: 53, protocol: UDP, nodePort: PORT}]}
 ---
 apiVersion: discovery.k8s.io/v1
 kind: EndpointSlice
 metadata: {name: web-1, namespace: shop, labels: {kubernetes.io/service-name: web}}
 addressType: IPv4
-ports: [{name: http, port: 9}]
+ports: [{name: http, port: 9}, {name: dns, port: 9, protocol: UDP}]
 endpoints: [{addresses: [127.0.0.1], nodeName: edge-a, conditions: {ready: true}}]
 ";

@@ -15,8 +15,8 @@ use std::sync::{
 ///
 /// let budget = RetryBudget::new(20, 10);
 /// let granted = (0..1_000).filter(|_| { budget.deposit(); budget.withdraw() }).count();
-/// assert_eq!(granted, 10 + 200, "a reserve of 10, and 20 for each 100 calls");
-/// assert_eq!(budget.refused(), 790);
+/// assert_eq!(granted, 10 + 199, "a reserve of 10, and 20 for each 100 calls; the first found it full");
+/// assert_eq!(budget.refused(), 791);
 /// ```
 #[derive(Clone, Debug)]
 pub struct RetryBudget {

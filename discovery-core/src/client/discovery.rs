@@ -8,6 +8,7 @@ use crate::{
     model::{AddressRules, NodeName, ServiceName, Zone, ZoneKeys, ZonePolicy},
     pick::Picker,
     runtime::{Runtime, RuntimeConfig, SourceConfig, StartError},
+    source::AgentConfig,
 };
 use std::{
     path::{Path, PathBuf},
@@ -126,6 +127,32 @@ impl DiscoveryBuilder {
         self
     }
 
+    /// Follows the agent of this node over its socket, `/run/zonal/agent.sock` by default of the agent, instead of
+    /// watching: what it knows, and how it judges, is the agent's, whatever is said here. `NODE_NAME` is not needed.
+    pub fn agent(self, socket: impl AsRef<Path>) -> Self {
+        self.agent_with(AgentConfig::new(socket))
+    }
+
+    /// [`DiscoveryBuilder::agent`] with figures of its own.
+    pub fn agent_with(mut self, agent: AgentConfig) -> Self {
+        self.source = Some(SourceConfig::Agent {
+            agent: Box::new(agent),
+            own_watch: None,
+        });
+        self
+    }
+
+    /// Watches this source while the agent is away for too long; without an agent it changes nothing. Costs the API server a watch for each such process, so that it is not the default.
+    pub fn or_own_watch(mut self, own_watch: SourceConfig) -> Self {
+        if let Some(SourceConfig::Agent {
+            own_watch: kept, ..
+        }) = &mut self.source
+        {
+            *kept = Some(Box::new(own_watch));
+        }
+        self
+    }
+
     /// The zone by configuration instead of by the node's label.
     pub fn zone(mut self, zone: Zone) -> Self {
         self.zone = Some(zone);
@@ -185,11 +212,23 @@ impl DiscoveryBuilder {
     fn node_name(&self) -> Result<NodeName, DiscoveryError> {
         let by_downward_api = || std::env::var("NODE_NAME").ok();
         let name = self.node.clone().or_else(by_downward_api);
-        let name = name.ok_or(DiscoveryError::NoNode)?;
+        let name = match (name, &self.source) {
+            (Some(name), _) => name,
+            // The agent knows, and tells.
+            (
+                None,
+                Some(SourceConfig::Agent {
+                    own_watch: None, ..
+                }),
+            ) => NODE_OF_AGENT.to_owned(),
+            (None, _) => return Err(DiscoveryError::NoNode),
+        };
         NodeName::parse(&name).map_err(DiscoveryError::Node)
     }
 }
 
+/// What stands in the status of a client that was not told its node.
+const NODE_OF_AGENT: &str = "node-of-the-agent";
 /// The API server of the cluster that we run in; nothing where none can be watched.
 #[cfg(feature = "kube")]
 const DEFAULT_SOURCE: Option<SourceConfig> = Some(SourceConfig::Kube {

@@ -5,8 +5,20 @@
 //! process, on every CPU and in every version that speaks the same [`Placement`] tag. The golden values in the tests are
 //! that contract; changing one means a new tag.
 
+mod circle;
+mod envoy;
 mod key;
+mod maglev;
+mod rendezvous;
 mod ring;
+mod score;
+mod slots;
+mod table;
 
+pub use crate::model::Placement;
 pub use key::{HashKey, Position};
-pub use ring::{Placement, Ring, VNODES_PER_WEIGHT, Walk};
+pub(crate) use key::{RAMP_SALT, TIER_SALT, identity_hash};
+pub use maglev::Maglev;
+pub use rendezvous::Rendezvous;
+pub use ring::{Ring, VNODES_PER_WEIGHT};
+pub use table::{MEMBERS_MAX, Member, Table, Walk};

@@ -93,6 +93,8 @@ pub enum Reason {
     NotReady,
     /// Out: terminating.
     Terminating,
+    /// Out: the service gives it the weight 0.
+    ZeroWeight,
     /// Out: its address is of a class that no endpoint may have.
     BadAddress(AddressClass),
     /// Out: another endpoint has the same address and port.
@@ -120,6 +122,7 @@ impl Reason {
             Self::NoZoneOnEndpoint => "no-zone-on-endpoint",
             Self::NotReady => "not-ready",
             Self::Terminating => "terminating",
+            Self::ZeroWeight => "zero-weight",
             Self::BadAddress(class) => class.reason(),
             Self::Duplicate => "duplicate",
             Self::OverLimit => "over-limit",

@@ -6,7 +6,7 @@ use super::{
 };
 use serde::{Deserialize, Serialize};
 use std::{
-    collections::HashSet,
+    collections::BTreeSet,
     fmt,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     num::NonZeroU16,
@@ -174,10 +174,10 @@ impl AddressClass {
 /// A hostile or mistaken slice must not point callers at this host's own services (CVE-2021-25737 was such a hole), so
 /// loopback, link-local, multicast and unspecified addresses are refused, and so are our own listeners. IPv4-mapped IPv6
 /// addresses are judged as the IPv4 address that they are.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct AddressRules {
     allow_loopback: bool,
-    own_listeners: HashSet<SocketAddr>,
+    own_listeners: BTreeSet<SocketAddr>,
 }
 
 impl AddressRules {

@@ -5,27 +5,35 @@
 //! Kubernetes types. Sources translate what they read into these, and say with [`Reason`] and [`ModelError`] what
 //! they refused.
 
+mod balancing;
 mod condition;
 mod endpoint;
+mod front;
 mod identity;
 mod node;
 mod registration;
+mod placement;
 mod scope;
 mod service;
 mod unlocated;
+mod weight;
 mod zone;
 
+pub use balancing::{Balancing, HashOn, LoadFactor, SlowStart, SpillBelow, WithoutKey};
 pub use condition::{Conditions, Reason, Standing};
 pub use endpoint::{AddressClass, AddressRules, Hints, Slice, SliceEndpoint, SliceKey, SlicePort};
+pub use front::{Affinity, Front, ProxyProtocol, TrafficPolicy};
 pub use identity::{Identity, StateKey, TargetRef, Uid};
 pub use node::{Node, NodeLabels, NodeName, NodeReadiness};
 pub use registration::Registration;
+pub use placement::{Placement, PlacementWish};
 pub use scope::{Scope, ScopeKey};
 pub use service::{
     HostPort, Protocol, Service, ServiceKind, ServiceName, ServicePort, TopologyMode,
     TrafficDistribution, ZonePolicy,
 };
 pub use unlocated::{CidrMap, Unlocated};
+pub use weight::{Weight, Weights};
 pub use zone::{Zone, ZoneKey, ZoneKeys};
 
 /// Why a text is not the value that it should be.

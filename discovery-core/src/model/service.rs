@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A service: its name, its ports, and what its annotations ask of us.
 
-use super::{ModelError, Registration, Scope, is_object_name};
+use super::{Balancing, Front, ModelError, Registration, Scope, is_object_name};
 use serde::{Deserialize, Serialize};
 use std::{fmt, num::NonZeroU16, str::FromStr, sync::Arc};
 
@@ -236,6 +236,12 @@ pub struct Service {
     /// want one name the older one has it.
     #[serde(default)]
     pub created: Option<Arc<str>>,
+    /// What it asks of the proxy in front of it.
+    #[serde(default, skip_serializing_if = "Front::is_default")]
+    pub front: Front,
+    /// How its endpoints are to be picked.
+    #[serde(default)]
+    pub balancing: Balancing,
 }
 
 impl Service {
@@ -255,6 +261,8 @@ impl Service {
             host_port: None,
             registration: None,
             created: None,
+            front: Front::default(),
+            balancing: Balancing::default(),
         }
     }
 }

@@ -2,10 +2,12 @@
 //! What becomes of endpoints that name no node: hand-made slices, mirrored Endpoints, addresses outside the cluster.
 
 use super::{ModelError, Zone};
+use serde::{Deserialize, Serialize};
 use std::{net::IpAddr, sync::Arc};
 
 /// What becomes of an endpoint without a node whose slice names no zone either.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Unlocated {
     /// It is out. The default: what is nowhere is in no zone.
     #[default]
@@ -27,8 +29,28 @@ pub enum Unlocated {
 /// assert!(map.zone("192.0.2.1".parse().unwrap()).is_none());
 /// assert!(CidrMap::parse([("10.0.0.1/8", "mall-1")]).is_err(), "a network, not an address in it");
 /// ```
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Vec<(String, Zone)>", into = "Vec<(String, Zone)>")]
 pub struct CidrMap(Arc<[(Network, Zone)]>);
+
+impl TryFrom<Vec<(String, Zone)>> for CidrMap {
+    type Error = ModelError;
+
+    fn try_from(pairs: Vec<(String, Zone)>) -> Result<Self, ModelError> {
+        let pairs = pairs
+            .iter()
+            .map(|(net, zone)| (net.as_str(), zone.as_str()));
+        Self::parse(pairs)
+    }
+}
+
+impl From<CidrMap> for Vec<(String, Zone)> {
+    fn from(map: CidrMap) -> Self {
+        let text =
+            |(net, zone): &(Network, Zone)| (format!("{}/{}", net.first, net.prefix), zone.clone());
+        map.0.iter().map(text).collect()
+    }
+}
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 struct Network {

@@ -157,8 +157,23 @@ impl fmt::Display for ZoneKey {
 /// assert_eq!((key.as_str(), zone.unwrap().as_str()), ("topology.kubernetes.io/zone", "mall-1"));
 /// assert!(keys.resolve(|_| None).is_none());
 /// ```
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Vec<String>", into = "Vec<String>")]
 pub struct ZoneKeys(Arc<[ZoneKey]>);
+
+impl TryFrom<Vec<String>> for ZoneKeys {
+    type Error = ModelError;
+
+    fn try_from(keys: Vec<String>) -> Result<Self, ModelError> {
+        Self::parse(keys.iter().map(String::as_str))
+    }
+}
+
+impl From<ZoneKeys> for Vec<String> {
+    fn from(keys: ZoneKeys) -> Self {
+        keys.iter().map(ToString::to_string).collect()
+    }
+}
 
 impl ZoneKeys {
     /// The keys in order of preference; refused when the list is empty.

@@ -1,44 +1,121 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The usable endpoints of a service in the order in which to try them for a key.
 //!
-//! In: a view and a key. Out: each usable endpoint of the serving tier once, the owner of the key first. The order is
-//! total and the same at every caller that sees the same set, so that it also serves as replica order.
+//! In: a view and a key. Out: each usable endpoint of the tier that serves the key once, the owner of the key first. The
+//! order is total and the same at every caller that sees the same set, so that it also serves as replica order.
 
+use super::skip::{Leniency, Now, ShareOf};
 use crate::{
     hash::{HashKey, Walk},
-    store::{Endpoint, ServiceView},
+    store::{Endpoint, Hop, ServiceView, Tier},
 };
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 /// The endpoints to try for the key, the owner first.
 ///
 /// `next` costs about one step of the ring, more where many members are unusable. Nothing is allocated for a service of
-/// up to 1,024 endpoints; above that the second candidate allocates a bit per member, once.
+/// up to 256 endpoints; above that the seventeenth candidate allocates a bit per member, once. Endpoints that this process
+/// has ejected, whose check failed or that do not take the key yet are left out, unless nobody else is there.
 #[inline]
 pub fn candidates(view: &ServiceView, key: HashKey) -> Candidates<'_> {
-    let (members, walk, left) = match view.serving_tier() {
-        Some(tier) => (
-            tier.members(),
-            Some(tier.ring().walk(key.position())),
-            tier.usable(),
-        ),
-        None => (&[][..], None, 0),
-    };
-    Candidates {
-        members,
-        walk,
-        left,
-        tried: Tried::None,
-    }
+    Candidates::new(view, key, Now::UNREAD)
+}
+
+/// The same at a given time, for tests and simulations; otherwise the clock is read when an endpoint is new or ejected.
+pub fn candidates_at(view: &ServiceView, key: HashKey, now: Instant) -> Candidates<'_> {
+    Candidates::new(view, key, Now::at(now))
 }
 
 /// Iterator over the endpoints to try; see [`candidates`].
 #[derive(Debug)]
 pub struct Candidates<'v> {
-    members: &'v [Arc<Endpoint>],
-    walk: Option<Walk<'v>>,
+    view: &'v ServiceView,
+    tier: Option<&'v Tier>,
+    walk: Walk<'v>,
+    key: HashKey,
     left: usize,
     tried: Tried,
+    now: Now,
+    leniency: Leniency,
+    /// Whether any came, and whether any was left out for a soft reason.
+    found: bool,
+    skipped: bool,
+}
+
+impl<'v> Candidates<'v> {
+    #[inline]
+    fn new(view: &'v ServiceView, key: HashKey, now: Now) -> Self {
+        let tier = view.tier_of(key);
+        Self {
+            view,
+            tier,
+            walk: tier.map_or_else(Walk::of_nobody, |tier| tier.walk(key)),
+            key,
+            left: tier.map_or(0, Tier::usable),
+            tried: Tried::default(),
+            now,
+            leniency: Leniency::None,
+            found: false,
+            skipped: false,
+        }
+    }
+
+    /// The next one, with its counters.
+    #[inline]
+    pub(super) fn next_hop(&mut self) -> Option<&'v Hop> {
+        let tier = self.tier?;
+        loop {
+            let slot = if self.left > 0 {
+                self.walk.next()
+            } else {
+                None
+            };
+            let Some(slot) = slot else {
+                self.forgive(tier)?;
+                continue;
+            };
+            // A slot is a member: to know the one is to know the other.
+            let Some(hop) = tier
+                .at_slot(slot)
+                .filter(|_| !self.tried.contains(slot, tier.slots()))
+            else {
+                continue;
+            };
+            self.tried.insert(slot, tier.slots());
+            self.left -= 1;
+            if hop.load().is_flagged() && self.skips(hop) {
+                continue;
+            }
+            self.found = true;
+            return Some(hop);
+        }
+    }
+
+    #[cold]
+    fn skips(&mut self, hop: &Hop) -> bool {
+        let share_of = ShareOf::Key(self.key);
+        let skips = self
+            .leniency
+            .skips(self.view, hop.endpoint(), share_of, &mut self.now);
+        self.skipped |= skips;
+        skips
+    }
+
+    /// Begins anew with more forgiven, when nobody was found.
+    #[cold]
+    fn forgive(&mut self, tier: &'v Tier) -> Option<()> {
+        if self.found || !self.skipped {
+            return None;
+        }
+        self.leniency = self.leniency.more()?;
+        if self.leniency == Leniency::All {
+            self.view.load().panicked();
+        }
+        self.walk = tier.walk(self.key);
+        self.left = tier.usable();
+        self.tried = Tried::default();
+        Some(())
+    }
 }
 
 impl<'v> Iterator for Candidates<'v> {
@@ -46,70 +123,87 @@ impl<'v> Iterator for Candidates<'v> {
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
-        self.left = self.left.checked_sub(1)?;
-        let (members, tried) = (self.members, &mut self.tried);
-        let next = self
-            .walk
-            .as_mut()?
-            .find(|&at| members[at].is_usable() && !tried.contains(at))?;
-        tried.insert(next, members.len());
-        Some(&members[next])
+        self.next_hop().map(Hop::endpoint)
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        (self.left, Some(self.left))
+        (0, self.tier.map(Tier::usable))
     }
 }
 
-/// The members that the walk has passed on. The first, mostly the only one, costs no set.
-#[derive(Debug)]
-enum Tried {
-    None,
-    One(usize),
-    Few([u64; WORDS]),
-    Many(Box<[u64]>),
+/// The slots that the walk has passed on: a bit for each while there are at most 256, else a list of the first 16, and then
+/// a bit for each in memory of its own. Small, since it is moved with the iterator.
+#[derive(Debug, Default)]
+struct Tried {
+    words: [u64; WORDS],
+    listed: usize,
+    many: Option<Box<[u64]>>,
 }
 
 impl Tried {
     #[inline]
-    fn contains(&self, at: usize) -> bool {
-        let bit = |words: &[u64]| words[at / 64] & (1 << (at % 64)) != 0;
-        match self {
-            Self::None => false,
-            Self::One(only) => *only == at,
-            Self::Few(words) => bit(words),
-            Self::Many(words) => bit(words),
+    fn contains(&self, slot: u16, slots: usize) -> bool {
+        if slots <= BITS {
+            return is_set(&self.words, slot);
+        }
+        match &self.many {
+            None => (0..self.listed).any(|at| self.list(at) == slot),
+            Some(words) => is_set(words, slot),
         }
     }
 
     #[inline]
-    fn insert(&mut self, at: usize, members: usize) {
-        if let Self::None = self {
-            *self = Self::One(at);
-            return;
+    fn insert(&mut self, slot: u16, slots: usize) {
+        if slots <= BITS {
+            set(&mut self.words, slot);
+        } else if self.listed < LIST {
+            self.words[self.listed / LANES] |= u64::from(slot) << (self.listed % LANES * 16);
+            self.listed += 1;
+        } else {
+            self.insert_many(slot, slots);
         }
-        if let Self::One(first) = *self {
-            *self = if members <= WORDS * 64 {
-                Self::Few([0; WORDS])
-            } else {
-                Self::Many(vec![0; members.div_ceil(64)].into())
-            };
-            self.set(first);
-        }
-        self.set(at);
     }
 
-    fn set(&mut self, at: usize) {
-        match self {
-            Self::Few(words) => words[at / 64] |= 1 << (at % 64),
-            Self::Many(words) => words[at / 64] |= 1 << (at % 64),
-            Self::None | Self::One(_) => {}
-        }
+    #[inline]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the lower 16 bits are one of four"
+    )]
+    fn list(&self, at: usize) -> u16 {
+        (self.words[at / LANES] >> (at % LANES * 16)) as u16
+    }
+
+    #[cold]
+    fn insert_many(&mut self, slot: u16, slots: usize) {
+        let mut many = self.many.take().unwrap_or_else(|| {
+            let mut words = vec![0; slots.div_ceil(64)];
+            for at in 0..LIST {
+                set(&mut words, self.list(at));
+            }
+            words.into()
+        });
+        set(&mut many, slot);
+        self.many = Some(many);
     }
 }
 
-/// Words of the inline set: 1,024 members in 128 bytes.
-const WORDS: usize = 16;
+#[inline]
+fn is_set(words: &[u64], slot: u16) -> bool {
+    words[usize::from(slot / 64)] & 1 << (slot % 64) != 0
+}
+
+#[inline]
+fn set(words: &mut [u64], slot: u16) {
+    words[usize::from(slot / 64)] |= 1 << (slot % 64);
+}
+
+const WORDS: usize = 4;
+/// Slots with a bit of their own from the beginning.
+const BITS: usize = WORDS * 64;
+/// Slots of 16 bits in a word.
+const LANES: usize = 4;
+/// Slots in the list: more than callers try.
+const LIST: usize = WORDS * LANES;
 
 #[cfg(test)]
 mod tests {
@@ -148,5 +242,20 @@ mod tests {
     fn a_service_without_usable_endpoints_has_no_candidates() {
         assert_eq!(order(&view(3, &[0, 1, 2]), "key"), Vec::<String>::new());
         assert_eq!(order(&view(0, &[]), "key"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_failed_check_is_a_skip_until_nobody_else_is_left() {
+        let view = view(3, &[]);
+        let all = order(&view, "key");
+        let members = view.tiers()[0].members();
+        let named = |name: &str| members.iter().find(|e| e.identity().as_str() == name);
+        named(&all[0]).unwrap().load().set_check_failed(true);
+        assert_eq!(order(&view, "key"), all[1..]);
+        for endpoint in members {
+            endpoint.load().set_check_failed(true);
+        }
+        assert_eq!(order(&view, "key"), all, "panic keeps the order");
+        assert_eq!(view.load().panic_picks(), 1);
     }
 }

@@ -1,20 +1,31 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A pick under way: it counts as one in flight until it is dropped.
 
-use crate::store::Endpoint;
-use std::{mem::ManuallyDrop, ops::Deref, sync::Arc};
+use super::{EjectRule, Outcome, Verdict, report};
+use crate::store::{Endpoint, Hop, Load};
+use std::{mem::ManuallyDrop, ops::Deref, sync::Arc, time::Instant};
 
 /// A picked endpoint, borrowed from a view. Counted in flight until dropped; costs no reference count.
 #[derive(Debug)]
 #[must_use = "dropping the pick ends its accounting"]
 pub struct Pick<'v> {
     endpoint: &'v Arc<Endpoint>,
+    load: &'v Load,
 }
 
 impl<'v> Pick<'v> {
-    pub(super) fn new(endpoint: &'v Arc<Endpoint>) -> Self {
-        endpoint.load().enter();
-        Self { endpoint }
+    #[inline]
+    pub(super) fn new(hop: &'v Hop) -> Self {
+        hop.load().enter();
+        Self {
+            endpoint: hop.endpoint(),
+            load: hop.load(),
+        }
+    }
+
+    /// Tells how it ended, and ends it; see [`report`].
+    pub fn end(self, outcome: Outcome, now: Instant, rule: Option<&EjectRule>) -> Option<Verdict> {
+        report(self.endpoint, outcome, now, rule)
     }
 
     /// The endpoint.
@@ -42,7 +53,7 @@ impl Deref for Pick<'_> {
 impl Drop for Pick<'_> {
     #[inline]
     fn drop(&mut self) {
-        self.endpoint.load().leave();
+        self.load.leave();
     }
 }
 
@@ -60,6 +71,11 @@ impl InFlight {
         Self {
             endpoint: endpoint.clone(),
         }
+    }
+
+    /// Tells how it ended, and ends it; see [`report`].
+    pub fn end(self, outcome: Outcome, now: Instant, rule: Option<&EjectRule>) -> Option<Verdict> {
+        report(&self.endpoint, outcome, now, rule)
     }
 
     /// The endpoint.
@@ -83,8 +99,9 @@ mod tests {
     fn in_flight_returns_to_nothing_when_all_guards_are_gone() {
         let view = view(2, &[]);
         let endpoint = &view.tiers()[0].members()[0];
-        let borrowed = Pick::new(endpoint);
-        let owned = Pick::new(endpoint).into_owned();
+        let hop = view.tiers()[0].nth_ready(0).unwrap();
+        let borrowed = Pick::new(hop);
+        let owned = Pick::new(hop).into_owned();
         assert_eq!(endpoint.load().in_flight(), 2);
         drop(borrowed);
         assert_eq!(owned.endpoint().load().in_flight(), 1);

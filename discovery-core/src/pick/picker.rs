@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A handle that picks endpoints of one service from the newest snapshot.
 
-use super::{Bound, Candidates, Pick, PickError, candidates, keyed, p2c};
+use super::{
+    Bound, Candidates, Pick, PickError, RoundRobin, candidates, keyed, p2c_ewma, p2c_with,
+    weighted_random,
+};
 use crate::{
     hash::HashKey,
-    model::ServiceName,
+    model::{ServiceName, WithoutKey},
     store::{Generation, Reader, ServiceView, Snapshot},
 };
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 /// Picks endpoints of one service. Clone one for each task.
 ///
@@ -18,6 +21,9 @@ pub struct Picker {
     reader: Reader,
     service: ServiceName,
     bound: Option<Bound>,
+    without_key: Option<WithoutKey>,
+    turns: RoundRobin,
+    random: Random,
     seen: Option<(Generation, Option<Arc<ServiceView>>)>,
 }
 
@@ -28,14 +34,24 @@ impl Picker {
             reader,
             service,
             bound: None,
+            without_key: None,
+            turns: RoundRobin::default(),
+            random: Random::default(),
             seen: None,
         }
     }
 
-    /// Bounds the load of keyed picks.
+    /// Bounds the load of keyed picks, whatever the service asks for; none leaves it to the service.
     #[must_use]
     pub fn bound(mut self, bound: Option<Bound>) -> Self {
         self.bound = bound;
+        self
+    }
+
+    /// How to pick without a key, whatever the service asks for.
+    #[must_use]
+    pub fn without_key(mut self, way: WithoutKey) -> Self {
+        self.without_key = Some(way);
         self
     }
 
@@ -45,28 +61,53 @@ impl Picker {
     }
 
     /// Picks for the key: every caller with the same snapshot picks the same endpoint, load bound aside.
+    ///
+    /// # Errors
+    /// [`PickError::UnknownPlacement`] where the service asks for a placement that this version does not know: another
+    /// one would send the key elsewhere than callers that do know it.
     #[inline]
     pub fn keyed(&mut self, key: HashKey) -> Result<Pick<'_>, PickError> {
         let bound = self.bound;
-        let (service, reader) = (&self.service, &mut self.reader);
-        let view = newest(reader, service, &mut self.seen)?;
-        keyed(view, key, bound).ok_or_else(|| none_eligible(view))
+        let view = newest(&mut self.reader, &self.service, &mut self.seen)?;
+        let bound = bound.or_else(|| view.load_factor().map(Bound::from));
+        keyed(view, key, bound).ok_or_else(|| none_eligible(view, true))
     }
 
-    /// Picks the less busy of two.
+    /// Picks without a key, in the way that the service asks for: of two the less busy, unless it says otherwise.
     #[inline]
     pub fn any(&mut self) -> Result<Pick<'_>, PickError> {
         let view = newest(&mut self.reader, &self.service, &mut self.seen)?;
-        p2c(view).ok_or_else(|| none_eligible(view))
+        let random = &mut self.random.0;
+        let pick = match self.without_key.unwrap_or(view.balancing().without_key) {
+            WithoutKey::LeastRequests => p2c_with(view, random),
+            WithoutKey::Ewma => p2c_ewma(view, Instant::now(), random),
+            WithoutKey::RoundRobin => self.turns.pick(view),
+            WithoutKey::Random => weighted_random(view, random),
+        };
+        pick.ok_or_else(|| none_eligible(view, false))
     }
 
     /// The endpoints to try for the key, the owner first; at least one.
+    ///
+    /// # Errors
+    /// As [`Picker::keyed`].
+    #[inline]
     pub fn candidates(&mut self, key: HashKey) -> Result<Candidates<'_>, PickError> {
         let view = newest(&mut self.reader, &self.service, &mut self.seen)?;
-        match view.serving_tier() {
-            Some(_) => Ok(candidates(view, key)),
-            None => Err(none_eligible(view)),
+        if view.serving_tier().is_none() || view.unknown_placement().is_some() {
+            return Err(none_eligible(view, true));
         }
+        Ok(candidates(view, key))
+    }
+
+    /// Waits for a snapshot that this handle has not seen; none once nothing is published any more. Safe to cancel.
+    pub async fn changed(&mut self) -> Option<()> {
+        self.reader.changed().await.map(drop)
+    }
+
+    /// The generation of the newest snapshot.
+    pub fn generation(&mut self) -> Generation {
+        self.reader.snapshot().generation()
     }
 
     /// The service in the newest snapshot.
@@ -105,11 +146,27 @@ fn unknown(snapshot: &Snapshot, service: &ServiceName) -> PickError {
 }
 
 #[cold]
-fn none_eligible(view: &ServiceView) -> PickError {
+fn none_eligible(view: &ServiceView, is_keyed: bool) -> PickError {
     view.load().found_none();
+    if let Some(tag) = view.unknown_placement().filter(|_| is_keyed) {
+        return PickError::UnknownPlacement {
+            service: view.name().clone(),
+            tag: tag.into(),
+        };
+    }
     PickError::NoEligibleEndpoint {
         service: view.name().clone(),
         listed: view.listed(),
         policy: view.policy(),
+    }
+}
+
+/// Random numbers of one handle; a clone draws others.
+#[derive(Debug, Default)]
+struct Random(fastrand::Rng);
+
+impl Clone for Random {
+    fn clone(&self) -> Self {
+        Self::default()
     }
 }

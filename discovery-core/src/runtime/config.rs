@@ -7,7 +7,7 @@ use crate::source::{ConsulConfig, ConsulSourceError};
 use crate::source::{KubeSourceError, Selection};
 use crate::{
     model::{NodeName, Zone, ZoneKeys},
-    source::ManifestError,
+    source::{AgentConfig, ManifestError},
     store::{SourceId, StateConfig},
 };
 use std::path::PathBuf;
@@ -29,6 +29,13 @@ pub enum SourceConfig {
         /// The file.
         path: PathBuf,
     },
+    /// The agent of our node, over its socket. Nothing stands beside it.
+    Agent {
+        /// How it is followed.
+        agent: Box<AgentConfig>,
+        /// What is watched instead while it is away for too long; none means that what it said last stays.
+        own_watch: Option<Box<SourceConfig>>,
+    },
     /// A Consul agent; with the feature `consul`. Where it is the only source and no zone is configured, it tells our own
     /// node.
     #[cfg(feature = "consul")]
@@ -44,6 +51,7 @@ impl SourceConfig {
             Self::Manifest { .. } => SourceId::Manifest,
             #[cfg(feature = "consul")]
             Self::Consul(_) => SourceId::Consul,
+            Self::Agent { .. } => SourceId::Agent,
         }
     }
 }
@@ -115,6 +123,13 @@ impl RuntimeConfig {
             .or_else(|| pod.filter(|_| self.zone_keys.is_standard()))
     }
 
+    /// Whether the agent of our node is the source.
+    pub(super) fn follows_agent(&self) -> bool {
+        self.sources
+            .iter()
+            .any(|source| source.id() == SourceId::Agent)
+    }
+
     /// Changes how the state judges: default policy, addresses.
     #[must_use]
     pub fn state(mut self, change: impl FnOnce(StateConfig) -> StateConfig) -> Self {
@@ -145,6 +160,12 @@ pub enum StartError {
     #[cfg(feature = "consul")]
     #[error("the configuration for Consul cannot be used")]
     Consul(#[source] ConsulSourceError),
+    /// A source is configured beside the agent, which passes on its own.
+    #[error("{source_id} is configured beside the agent, which passes on its own sources")]
+    BesideAgent {
+        /// The source.
+        source_id: SourceId,
+    },
     /// No source is configured, and there is none by default without the feature `kube`.
     #[error("no source is configured: name a manifest file, or build with the feature `kube`")]
     NoSource,

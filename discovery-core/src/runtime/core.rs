@@ -3,9 +3,10 @@
 
 use super::{
     Readiness, RuntimeConfig, StartError, Status,
+    agent_socket::Told,
     persister::Persister,
     prepared::PreparedSource,
-    publisher::Publisher,
+    publisher::{Ask, Publisher},
     restore::{load, owner, restore},
     status::StatusContext,
 };
@@ -13,7 +14,7 @@ use crate::{
     clock::{Clock, SystemClock},
     model::NodeName,
     source::SourceStatus,
-    store::{Reader, Writer, channel, persist::Shelf},
+    store::{Reader, StateConfig, Writer, channel, persist::Shelf},
     telemetry::Metrics,
 };
 use std::{
@@ -42,6 +43,10 @@ struct Shared {
     reader: Reader,
     sources: Vec<Arc<SourceStatus>>,
     metrics: Arc<Metrics>,
+    /// How the state judges.
+    state: StateConfig,
+    /// Asks the writer for everything that makes the view.
+    asks: mpsc::Sender<Ask>,
     clock: Arc<dyn Clock>,
     started: Instant,
     /// When the snapshot was written that we started from.
@@ -68,17 +73,21 @@ impl Runtime {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let mut sources = PreparedSource::all(&config, &config.sources, &clock).await?;
         let lists: Vec<_> = sources.iter().flat_map(PreparedSource::lists).collect();
-        let (mut writer, reader) = channel(config.state.clone().lists(lists));
+        let state = config.state.clone().lists(lists);
+        let (mut writer, reader) = channel(state.clone());
+        let (asks, asked) = mpsc::channel(1);
         let shelf = config
             .snapshot_folder
             .clone()
+            // An agent's client keeps what it was told itself.
+            .filter(|_| !config.follows_agent())
             .map(|folder| Shelf::new(folder, owner(&config, &sources)));
         let restored = shelf.as_ref().and_then(load);
         if let Some(restored) = &restored {
             sources = restore(restored, sources, &mut writer, clock.wall());
         }
         let saved_at = restored.map(|restored| restored.saved_at);
-        let statuses: Vec<_> = sources.iter().map(|source| source.status.clone()).collect();
+        let statuses: Vec<_> = sources.iter().flat_map(PreparedSource::statuses).collect();
         let metrics = Arc::new(Metrics::new(reader.clone(), statuses.clone()));
         let runtime = Self {
             shared: Arc::new(Shared {
@@ -86,6 +95,8 @@ impl Runtime {
                 reader,
                 sources: statuses,
                 metrics,
+                state,
+                asks,
                 clock,
                 started: Instant::now(),
                 saved_at,
@@ -97,18 +108,25 @@ impl Runtime {
                 tasks: TaskTracker::new(),
             }),
         };
-        runtime.spawn_all(writer, sources, shelf);
+        runtime.spawn_all(writer, sources, shelf, asked);
         Ok(runtime)
     }
 
-    fn spawn_all(&self, writer: Writer, sources: Vec<PreparedSource>, shelf: Option<Shelf>) {
+    fn spawn_all(
+        &self,
+        writer: Writer,
+        sources: Vec<PreparedSource>,
+        shelf: Option<Shelf>,
+        asks: mpsc::Receiver<Ask>,
+    ) {
         let shared = &self.shared;
         let (sender, updates) = mpsc::channel(UPDATES_MAX);
-        let (ask_save, saves) = mpsc::channel(1);
+        let (batch_sender, batches) = mpsc::channel(1);
         let publisher = Publisher {
             writer,
             updates,
-            saves,
+            batches,
+            asks,
             accepted: shared.accepted.clone(),
             metrics: shared.metrics.clone(),
             clock: shared.clock.clone(),
@@ -118,7 +136,7 @@ impl Runtime {
         // Stopped last, so that the final save still finds the writer.
         let writer_stop = CancellationToken::new();
         let run = |source: PreparedSource| {
-            let running = source.run(sender.clone(), shared.stop.clone());
+            let running = source.run(sender.clone(), batch_sender.clone(), shared.stop.clone());
             shared.tasks.spawn(running)
         };
         let source_tasks: Vec<_> = sources.into_iter().map(run).collect();
@@ -128,7 +146,7 @@ impl Runtime {
                 Persister {
                     shelf,
                     reader,
-                    saves: ask_save,
+                    asks: shared.asks.clone(),
                     sources: shared.sources.clone(),
                     metrics: shared.metrics.clone(),
                     clock,
@@ -146,6 +164,25 @@ impl Runtime {
             source_tasks.iter().for_each(JoinHandle::abort);
             writer_stop.cancel();
         });
+    }
+
+    /// Runs something beside for as long as the runtime does.
+    pub(super) fn spawn<F>(&self, run: impl FnOnce(CancellationToken) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.shared.tasks.spawn(run(self.shared.stop.clone()));
+    }
+
+    /// What the agent's socket needs.
+    pub(super) fn told(&self) -> Told {
+        Told {
+            reader: self.reader(),
+            asks: self.shared.asks.clone(),
+            state: self.shared.state.clone(),
+            sources: self.shared.sources.clone(),
+            metrics: self.shared.metrics.agent().clone(),
+        }
     }
 
     /// A reader of the snapshots.

@@ -92,7 +92,7 @@ fn endpoints(view: &ServiceView) -> Vec<ExplainedEndpoint> {
         let serves = view
             .serving_tier()
             .is_some_and(|serving| std::ptr::eq(serving, tier));
-        let shares = tier.ring().shares(tier.members().len());
+        let shares = tier.shares();
         endpoints.extend(
             tier.members()
                 .iter()

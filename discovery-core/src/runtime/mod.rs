@@ -2,6 +2,7 @@
 //! Joins sources, writer, disk and admin into one handle with a life cycle: start, ready, drain, stop.
 
 mod admin;
+mod agent_socket;
 mod config;
 mod core;
 mod explain;
@@ -15,6 +16,7 @@ mod status;
 
 pub use self::core::Runtime;
 pub use admin::{admin_routes, admin_write_routes, probe_routes};
+pub use agent_socket::{AgentSocketConfig, AgentSocketError};
 pub use config::{RuntimeConfig, SourceConfig, StartError};
 pub use explain::{ExplainedEndpoint, Explanation, explain};
 pub use kind_report::KindReport;

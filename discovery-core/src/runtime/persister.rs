@@ -2,7 +2,7 @@
 //! Keeps the last good snapshot on disk: a second after a change, at most every five seconds, and once at the end. A disk
 //! that takes nothing is counted, told once a minute and tried again; what is served does not know of it.
 
-use super::{prepared::facts, publisher::SaveRequest};
+use super::{prepared::facts, publisher::Ask};
 use crate::{
     clock::Clock,
     source::SourceStatus,
@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 pub(super) struct Persister {
     pub(super) shelf: Shelf,
     pub(super) reader: Reader,
-    pub(super) saves: mpsc::Sender<SaveRequest>,
+    pub(super) asks: mpsc::Sender<Ask>,
     pub(super) sources: Vec<Arc<SourceStatus>>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) clock: Arc<dyn Clock>,
@@ -70,7 +70,10 @@ impl Persister {
 
     async fn save(&self) -> Result<(), SaveError> {
         let (ask, answer) = oneshot::channel();
-        self.saves.send(ask).await.map_err(|_| SaveError::Ended)?;
+        self.asks
+            .send(Ask::ForDisk(ask))
+            .await
+            .map_err(|_| SaveError::Ended)?;
         let objects = answer.await.map_err(|_| SaveError::Ended)?;
         let (shelf, facts) = (self.shelf.clone(), facts(&self.sources));
         let now = self.clock.wall();

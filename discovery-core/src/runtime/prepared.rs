@@ -8,7 +8,9 @@ use crate::source::{ConsulConfig, ConsulSource};
 use crate::source::{KubeConfig, KubeSource};
 use crate::{
     clock::Clock,
-    source::{Manifest, SourceStatus, UpdateSender},
+    source::{
+        AgentConfig, AgentSource, BatchSender, Manifest, OwnWatch, SourceStatus, UpdateSender,
+    },
     store::{Kind, SourceId, persist::SourceFacts},
 };
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
@@ -43,6 +45,11 @@ enum Prepared {
     Manifest(Manifest),
     #[cfg(feature = "consul")]
     Consul(ConsulSource),
+    Agent {
+        source: AgentSource,
+        /// Of what is watched only while the agent is away.
+        stand_in: Option<Arc<SourceStatus>>,
+    },
 }
 
 impl PreparedSource {
@@ -58,13 +65,28 @@ impl PreparedSource {
             let source_id = twice[0].id();
             return Err(StartError::Twice { source_id });
         }
+        let beside = sources.iter().find(|source| source.id() != SourceId::Agent);
+        if let Some(beside) = beside.filter(|_| config.follows_agent() && sources.len() > 1) {
+            let source_id = beside.id();
+            return Err(StartError::BesideAgent { source_id });
+        }
         let mut prepared = Vec::new();
         for source in sources {
             let is_first = prepared.is_empty();
             let status = Arc::new(SourceStatus::new(source.id(), clock.clone()));
-            prepared.push(Self::new(config, source, status, is_first).await?);
+            prepared.push(Self::new(config, source, status, is_first, clock).await?);
         }
         Ok(prepared)
+    }
+
+    /// How it fares, and what stands in for it.
+    pub(super) fn statuses(&self) -> impl Iterator<Item = Arc<SourceStatus>> {
+        let stand_in = if let Prepared::Agent { stand_in, .. } = &self.kind {
+            stand_in.clone()
+        } else {
+            None
+        };
+        [Some(self.status.clone()), stand_in].into_iter().flatten()
     }
 
     /// The lists that it will give, with its name.
@@ -81,13 +103,19 @@ impl PreparedSource {
     }
 
     /// Runs until `stop`, or until nobody receives.
-    pub(super) async fn run(self, sender: UpdateSender, stop: CancellationToken) {
+    pub(super) async fn run(
+        self,
+        sender: UpdateSender,
+        batches: BatchSender,
+        stop: CancellationToken,
+    ) {
         match self.kind {
             #[cfg(feature = "kube")]
             Prepared::Kube(source) => source.run(sender, stop).await,
             Prepared::Manifest(source) => source.run(sender, stop).await,
             #[cfg(feature = "consul")]
             Prepared::Consul(source) => source.run(sender, stop).await,
+            Prepared::Agent { source, .. } => source.run(batches, sender, stop).await,
         }
     }
 
@@ -99,8 +127,19 @@ impl PreparedSource {
         source: &SourceConfig,
         status: Arc<SourceStatus>,
         is_first: bool,
+        clock: &Arc<dyn Clock>,
     ) -> Result<Self, StartError> {
         match source {
+            SourceConfig::Agent { agent, own_watch } => {
+                let agent = AgentConfig::clone(agent).folder(config.snapshot_folder.clone());
+                Ok(Self::agent(
+                    config,
+                    agent,
+                    own_watch.as_deref(),
+                    status,
+                    clock,
+                ))
+            }
             SourceConfig::Manifest { path } => Self::manifest(config, path, status),
             #[cfg(feature = "kube")]
             SourceConfig::Kube {
@@ -120,6 +159,29 @@ impl PreparedSource {
                 let node = tells_own.then(|| config.node.clone());
                 Self::consul(ConsulConfig::clone(consul).own_node(node), status)
             }
+        }
+    }
+
+    fn agent(
+        config: &RuntimeConfig,
+        agent: AgentConfig,
+        own_watch: Option<&SourceConfig>,
+        status: Arc<SourceStatus>,
+        clock: &Arc<dyn Clock>,
+    ) -> Self {
+        let cluster = format!("agent:{}", agent.socket().display());
+        let stand_in = own_watch.map(|source| SourceStatus::new(source.id(), clock.clone()));
+        let stand_in = stand_in.map(Arc::new);
+        let own_watch = own_watch.zip(stand_in.clone());
+        let own_watch =
+            own_watch.map(|(source, status)| own_watch_of(config, source, status, clock));
+        let source = AgentSource::new(agent, status.clone(), clock.clone(), own_watch);
+        Self {
+            status,
+            cluster,
+            // Which lists there are the agent says.
+            kinds: Vec::new(),
+            kind: Prepared::Agent { source, stand_in },
         }
     }
 
@@ -177,4 +239,30 @@ impl Prepared {
             other => other,
         }
     }
+}
+
+/// What stands in for the agent: made anew each time, since what it needs may come and go.
+fn own_watch_of(
+    config: &RuntimeConfig,
+    source: &SourceConfig,
+    status: Arc<SourceStatus>,
+    clock: &Arc<dyn Clock>,
+) -> OwnWatch {
+    let (config, source, clock) = (config.clone(), source.clone(), clock.clone());
+    Arc::new(move |sender, stop| {
+        let (config, source) = (config.clone(), source.clone());
+        let (status, clock) = (status.clone(), clock.clone());
+        Box::pin(async move {
+            let prepared = PreparedSource::new(&config, &source, status, true, &clock);
+            // An agent does not stand in for an agent: nothing here sends batches.
+            let (batches, _) = tokio::sync::mpsc::channel(1);
+            match Box::pin(prepared).await {
+                Ok(prepared) => prepared.run(sender, batches, stop).await,
+                Err(error) => {
+                    let cause = std::error::Error::source(&error).map(ToString::to_string);
+                    tracing::error!(%error, cause, "Own watch cannot begin");
+                }
+            }
+        })
+    })
 }

@@ -3,7 +3,8 @@
 
 use crate::{
     clock::Clock,
-    store::{Change, Coverage, Held, Object, Snapshot, SourceId, Update, Writer},
+    source::Batch,
+    store::{Change, Coverage, Held, Object, Snapshot, SourceId, Stated, Update, Writer},
     telemetry::Metrics,
 };
 use std::{
@@ -16,14 +17,21 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// Asks the writer for what has to be on disk.
-pub(super) type SaveRequest = oneshot::Sender<Vec<(SourceId, Object)>>;
+/// What the writer is asked for.
+pub(super) enum Ask {
+    /// What has to be on disk.
+    ForDisk(oneshot::Sender<Vec<(SourceId, Object)>>),
+    /// What another process needs to build the same view.
+    ForPeer(oneshot::Sender<Stated>),
+}
 
 /// What the task works on.
 pub(super) struct Publisher {
     pub(super) writer: Writer,
     pub(super) updates: mpsc::Receiver<Update>,
-    pub(super) saves: mpsc::Receiver<SaveRequest>,
+    /// Statements of another process that has judged them already.
+    pub(super) batches: mpsc::Receiver<Batch>,
+    pub(super) asks: mpsc::Receiver<Ask>,
     /// A person accepts what is held back.
     pub(super) accepted: Arc<Notify>,
     pub(super) metrics: Arc<Metrics>,
@@ -51,7 +59,8 @@ impl Publisher {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                Some(save) = self.saves.recv() => drop(save.send(self.writer.objects_of_zone())),
+                Some(ask) = self.asks.recv() => self.answer(ask),
+                Some(batch) = self.batches.recv() => self.take_batch(batch, &mut waiting_since),
                 () = due => self.publish(&mut waiting_since),
                 () = release => {}
                 () = self.accepted.notified() => self.accept(&mut waiting_since),
@@ -79,6 +88,28 @@ impl Publisher {
             change = change.max(self.writer.apply(update));
         }
         self.changed(change, waiting_since);
+    }
+
+    fn answer(&self, ask: Ask) {
+        match ask {
+            Ask::ForDisk(to) => drop(to.send(self.writer.objects_of_zone())),
+            Ask::ForPeer(to) => drop(to.send(self.writer.stated())),
+        }
+    }
+
+    /// Applies the batch whole and publishes it as one generation. What it takes away is not held back: that was judged
+    /// where it comes from.
+    fn take_batch(&mut self, batch: Batch, waiting_since: &mut Option<Instant>) {
+        if let Some(config) = batch.config {
+            self.writer.restart(*config);
+        }
+        for update in batch.updates {
+            self.writer.apply(update);
+        }
+        self.writer.accept();
+        waiting_since.get_or_insert(self.clock.now());
+        self.publish(waiting_since);
+        let _ = batch.applied.send(());
     }
 
     fn accept(&mut self, waiting_since: &mut Option<Instant>) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Where facts come from: a Kubernetes API server, a Consul agent, or a manifest file.
+//! Where facts come from: a Kubernetes API server, a Consul agent, a manifest file, or the agent of the same node.
 //!
 //! In: watches and files that may fail, lie, stall or be half written. Out: [`Update`]s into a bounded queue, and a
 //! [`SourceStatus`] that anybody can read. What is read is translated by pure functions; one bad object, endpoint or port
@@ -12,6 +12,7 @@
     allow(dead_code, unused_imports)
 )]
 
+mod agent;
 mod backoff;
 #[cfg(feature = "consul")]
 mod consul;
@@ -25,11 +26,16 @@ mod selector;
 mod slice_api;
 mod status;
 
+pub use agent::{AgentConfig, AgentSource, Batch, BatchSender, OwnWatch, PeerUids};
+pub(crate) use agent::{
+    Beat, Bye, FrameKind, Hello, Open, VERSION, View, decode, encode, peer_uid, put_frame,
+    take_frame,
+};
 pub use backoff::{Backoff, BackoffRule};
 #[cfg(feature = "consul")]
 pub use consul::{
-    ConsulAddress, ConsulAddressError, ConsulConfig, ConsulSource, ConsulSourceError, Secret,
-    Token, ZoneFrom,
+    ConsulAddress, ConsulAddressError, ConsulAgent, ConsulCallError, ConsulConfig, ConsulHealth,
+    ConsulInstance, ConsulSource, ConsulSourceError, Secret, Token, ZoneFrom,
 };
 #[cfg(feature = "kube")]
 pub use kube::{KubeConfig, KubeSource, KubeSourceError};

@@ -9,12 +9,13 @@ use super::{
     packed::{EndpointRef, PackedSlice},
     places::Names,
     refusals::Refusals,
+    spill::spilled,
 };
 use crate::{
-    hash::Ring,
+    hash::identity_hash,
     model::{
-        AddressRules, Identity, NodeName, Reason, Service, ServiceName, Standing, StateKey,
-        Unlocated, ZonePolicy,
+        AddressRules, Balancing, Identity, NodeName, Reason, Service, ServiceName, Standing,
+        StateKey, Unlocated, Weight, ZonePolicy,
     },
 };
 use std::{cell::OnceCell, collections::HashSet, net::SocketAddr, sync::Arc};
@@ -48,20 +49,28 @@ pub(super) fn build_view(
         spec.map(|spec| &**spec),
         members,
     );
-    let tiers = build_tiers(levels, previous);
+    let load = previous.map_or_else(Arc::default, |view| view.load.clone());
+    let unasked = Balancing::default();
+    let builder = TierBuilder {
+        balancing: spec.map_or(&unasked, |spec| &spec.balancing),
+        policy: context.policy,
+        service: &load,
+        previous,
+    };
+    let (tiers, spill) = builder.build(levels);
     let (refused, out) = (refusals.kept(), refusals.counts());
     let view = ServiceView {
         name: name.clone(),
         spec: spec.cloned(),
         policy: context.policy,
         tiers: tiers.into(),
+        spill,
         refused,
         out,
-        load: previous.map_or_else(
-            || Arc::new(ServiceLoad::default()),
-            |view| view.load.clone(),
-        ),
+        load,
     };
+    view.load
+        .published(view.usable().map(|endpoint| &**endpoint));
     match previous {
         Some(previous) if previous.says_the_same(&view) => previous.clone(),
         previous => {
@@ -73,19 +82,13 @@ pub(super) fn build_view(
 
 /// Keeps the counts of the endpoints that the new view no longer has.
 fn retire_gone(previous: Option<&Arc<ServiceView>>, view: &ServiceView) {
-    let members = |view: &ServiceView| -> Vec<Arc<Endpoint>> {
-        view.tiers
-            .iter()
-            .flat_map(|tier| tier.members.iter().cloned())
-            .collect()
-    };
-    let kept: HashSet<*const Load> = members(view)
-        .iter()
+    let kept: HashSet<*const Load> = (view.tiers.iter().flat_map(Tier::members))
         .map(|endpoint| Arc::as_ptr(&endpoint.load))
         .collect();
-    for endpoint in previous.map(|view| members(view)).unwrap_or_default() {
+    let old = previous.into_iter().flat_map(|view| view.tiers.iter());
+    for endpoint in old.flat_map(Tier::members) {
         if !kept.contains(&Arc::as_ptr(&endpoint.load)) {
-            view.load.retire(&endpoint);
+            view.load.retire(endpoint);
         }
     }
 }
@@ -245,31 +248,123 @@ fn refused(member: Member, reason: Reason) -> Refused {
     }
 }
 
-fn build_tiers(levels: Vec<Level>, previous: Option<&Arc<ServiceView>>) -> Vec<Tier> {
-    let old = previous.map_or(&[][..], |view| &view.tiers);
-    let ready: Vec<bool> = levels
-        .iter()
-        .map(|level| {
-            level
-                .members
-                .iter()
-                .any(|m| m.standing() == Standing::Ready)
-        })
-        .collect();
-    let mut tiers: Vec<Tier> = Vec::with_capacity(levels.len());
-    for (at, level) in levels.into_iter().enumerate() {
-        let is_outranked = tiers.iter().any(|tier| tier.usable > 0);
-        // Terminating endpoints serve only where nothing of their scope is ready, on this level or on one that shares it.
-        let next_is_ready = level.shares_scope && ready.get(at + 1).is_some_and(|ready| *ready);
-        let any_ready = ready[at] || next_is_ready;
-        let verdict = Verdict {
-            any_ready,
-            within: level.within,
-            outranked: is_outranked.then_some(level.outranked),
-        };
-        tiers.push(build_tier(level.members, &verdict, old, at));
+/// Makes tiers of levels, with what is unchanged taken from the view before: endpoints, counters, tables.
+struct TierBuilder<'b> {
+    balancing: &'b Balancing,
+    policy: ZonePolicy,
+    service: &'b Arc<ServiceLoad>,
+    previous: Option<&'b Arc<ServiceView>>,
+}
+
+impl TierBuilder<'_> {
+    /// The tiers, and the share of keys that spills into the last of them although an earlier one serves.
+    fn build(&self, levels: Vec<Level>) -> (Vec<Tier>, u64) {
+        let ready: Vec<bool> = levels
+            .iter()
+            .map(|level| {
+                let mut members = level.members.iter();
+                members.any(|m| m.standing() == Standing::Ready && !self.weight(m).is_zero())
+            })
+            .collect();
+        let last = levels.len().saturating_sub(1);
+        let mut tiers: Vec<Tier> = Vec::with_capacity(levels.len());
+        let mut spill = 0;
+        for (at, level) in levels.into_iter().enumerate() {
+            let is_outranked = tiers.iter().any(|tier| tier.usable() > 0);
+            if at == last && is_outranked {
+                spill = self.spill(&tiers);
+            }
+            // Terminating endpoints serve only where nothing of their scope is ready, on this level or on one that shares it.
+            let next_is_ready = level.shares_scope && ready.get(at + 1).is_some_and(|ready| *ready);
+            let verdict = Verdict {
+                any_ready: ready[at] || next_is_ready,
+                within: level.within,
+                outranked: (is_outranked && spill == 0).then_some(level.outranked),
+            };
+            tiers.push(self.tier(level.members, &verdict, at));
+        }
+        if tiers.last().is_none_or(|tier| tier.usable() == 0) {
+            spill = 0;
+        }
+        (tiers, spill)
     }
-    tiers
+
+    fn weight(&self, member: &Member) -> Weight {
+        self.balancing.weights.of(member.identity.as_str())
+    }
+
+    fn spill(&self, before: &[Tier]) -> u64 {
+        let Some(threshold) = self.balancing.spill_below else {
+            return 0;
+        };
+        if self.policy != ZonePolicy::Prefer {
+            return 0;
+        }
+        let weights = before.iter().map(Tier::weights);
+        let (listed, usable) = weights.fold((0, 0), |sum, tier| (sum.0 + tier.0, sum.1 + tier.1));
+        let is_spilling = self.previous.is_some_and(|view| view.spill > 0);
+        spilled(threshold, listed, usable, is_spilling)
+    }
+
+    fn tier(&self, members: Vec<Member>, verdict: &Verdict, at: usize) -> Tier {
+        let old = self.previous.map_or(&[][..], |view| &view.tiers);
+        let endpoints = members.into_iter().map(|member| {
+            let weight = self.weight(&member);
+            let reason = verdict.reason(&member, weight);
+            self.endpoint(member, weight, reason, old)
+        });
+        Tier::new(endpoints.collect(), &self.balancing.placement, old.get(at))
+    }
+
+    /// The endpoint of the member; the old one when nothing differs, else a new one with the old counters.
+    fn endpoint(
+        &self,
+        member: Member,
+        weight: Weight,
+        reason: Reason,
+        old: &[Tier],
+    ) -> Arc<Endpoint> {
+        let same_pod = |endpoint: &&Arc<Endpoint>| endpoint.state_key == member.state_key;
+        let before = find(old, &member.identity).filter(same_pod);
+        let first = member.addresses.first().zip(member.ports.first());
+        let endpoint = Endpoint {
+            standing: member.standing(),
+            hash: identity_hash(member.identity.as_str()),
+            first: first.map(|(address, port)| SocketAddr::new(*address, port.port.get())),
+            identity: member.identity,
+            state_key: member.state_key,
+            addresses: member.addresses.into(),
+            ports: member.ports,
+            node: member.node,
+            zone: member.zone,
+            is_foreign: !member.is_near,
+            reason,
+            weight,
+            load: before.map_or_else(
+                || Arc::new(Load::default()),
+                |endpoint| endpoint.load.clone(),
+            ),
+            service: self.service.clone(),
+        };
+        // What the first view of a service has is warm; whoever joins later, or comes back, begins slowly.
+        let has_joined =
+            self.previous.is_some() && !before.is_some_and(|before| before.is_usable());
+        if self.balancing.slow_start.is_some() && endpoint.is_usable() && has_joined {
+            endpoint.load.begin_ramp();
+        }
+        match before {
+            Some(before) if before.says_the_same(&endpoint) => before.clone(),
+            _ => Arc::new(endpoint),
+        }
+    }
+}
+
+fn find<'t>(tiers: &'t [Tier], identity: &Identity) -> Option<&'t Arc<Endpoint>> {
+    tiers.iter().find_map(|tier| {
+        let members = tier.members();
+        let at = members.binary_search_by(|endpoint| endpoint.identity.cmp(identity));
+        Some(&members[at.ok()?])
+    })
 }
 
 /// What the members of one tier have in common.
@@ -280,7 +375,10 @@ struct Verdict {
 }
 
 impl Verdict {
-    fn reason(&self, member: &Member) -> Reason {
+    fn reason(&self, member: &Member, weight: Weight) -> Reason {
+        if weight.is_zero() && member.standing() != Standing::Out {
+            return Reason::ZeroWeight;
+        }
         if let Some(outranked) = self.outranked {
             return outranked;
         }
@@ -294,70 +392,5 @@ impl Verdict {
             _ if member.conditions.terminating => Reason::Terminating,
             _ => Reason::NotReady,
         }
-    }
-}
-
-/// The tier of the members, with what is unchanged taken from the tiers before: endpoints, counters, the ring.
-fn build_tier(members: Vec<Member>, verdict: &Verdict, old: &[Tier], at: usize) -> Tier {
-    let members: Box<[Arc<Endpoint>]> = members
-        .into_iter()
-        .map(|member| {
-            let reason = verdict.reason(&member);
-            endpoint(member, reason, old)
-        })
-        .collect();
-    let identities = |members: &[Arc<Endpoint>]| -> Vec<Identity> {
-        members
-            .iter()
-            .map(|endpoint| endpoint.identity.clone())
-            .collect()
-    };
-    let is = identities(&members);
-    let ring = match old.get(at).map(|tier| (tier, identities(&tier.members))) {
-        Some((tier, was)) if was == is => tier.ring.clone(),
-        Some((tier, was)) => Arc::new(tier.ring.rebuild(&was, &is)),
-        None => Arc::new(Ring::build(&is)),
-    };
-    let usable = members
-        .iter()
-        .filter(|endpoint| endpoint.is_usable())
-        .count();
-    Tier {
-        members,
-        ring,
-        usable,
-    }
-}
-
-/// The endpoint of the member; the old one when nothing differs, else a new one with the old counters.
-fn endpoint(member: Member, reason: Reason, old: &[Tier]) -> Arc<Endpoint> {
-    let before = old
-        .iter()
-        .find_map(|tier| {
-            let members = &tier.members;
-            let at = members
-                .binary_search_by(|endpoint| endpoint.identity.cmp(&member.identity))
-                .ok()?;
-            Some(&members[at])
-        })
-        .filter(|endpoint| endpoint.state_key == member.state_key);
-    let endpoint = Endpoint {
-        standing: member.standing(),
-        identity: member.identity,
-        state_key: member.state_key,
-        addresses: member.addresses.into(),
-        ports: member.ports,
-        node: member.node,
-        zone: member.zone,
-        is_foreign: !member.is_near,
-        reason,
-        load: before.map_or_else(
-            || Arc::new(Load::default()),
-            |endpoint| endpoint.load.clone(),
-        ),
-    };
-    match before {
-        Some(before) if before.says_the_same(&endpoint) => before.clone(),
-        _ => Arc::new(endpoint),
     }
 }

@@ -8,6 +8,7 @@
 
 use super::{Kind, ObjectKey, SourceId};
 use crate::model::Node;
+use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, HashSet, btree_map::Entry},
     fmt,
@@ -15,7 +16,7 @@ use std::{
 };
 
 /// How long what is lost in mass stays in force.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct HoldRule {
     /// A list that takes away more than half of its kind, or all of it.
     pub mass_change: Duration,

@@ -8,7 +8,7 @@
 
 use super::{EndpointPort, near::Located};
 use crate::{
-    hash::Ring,
+    hash::MEMBERS_MAX,
     model::{Conditions, Hints, Identity, NodeName, Protocol, Reason, Standing, StateKey, Zone},
 };
 use std::{
@@ -156,7 +156,7 @@ impl Members {
         for member in members.into_values() {
             if doubles.contains(&member.identity) {
                 refuse(Reason::Duplicate, member);
-            } else if unique.len() == Ring::MEMBERS_MAX {
+            } else if unique.len() == MEMBERS_MAX {
                 refuse(Reason::OverLimit, member);
             } else {
                 unique.push(member);

@@ -7,10 +7,12 @@
 
 use super::{Kind, Problem, SourceId};
 use crate::model::{ModelError, ServiceName};
+use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
 
 /// What is done where several sources state one service.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum MergePolicy {
     /// The first source of the precedence is in force, the others are overruled. The default.
     #[default]
@@ -36,7 +38,7 @@ impl FromStr for MergePolicy {
 }
 
 /// The order of sources and what is done with more than one.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
 pub struct MergeRule {
     /// Sources, the one in force first; those not named come after them, in the order of [`SourceId`].
     pub precedence: Vec<SourceId>,
@@ -56,7 +58,7 @@ pub struct MergeRule {
 /// let pay = rules.choose(&"shop/pay-card".parse().unwrap(), &[Kube, Consul]);
 /// assert_eq!(pay.in_force, [Consul]);
 /// ```
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct MergeRules {
     others: MergeRule,
     services: Vec<(ServicePattern, MergeRule)>,
@@ -152,7 +154,8 @@ fn list(sources: &[SourceId]) -> String {
 }
 
 /// Services by name: `namespace/name` or `name` in the namespace `default`, with `*` for any text in either part.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct ServicePattern {
     namespace: String,
     name: String,
@@ -162,6 +165,20 @@ impl ServicePattern {
     /// Whether the service is one of them. Costs O(pattern × name).
     pub fn fits(&self, service: &ServiceName) -> bool {
         fits_stars(&self.namespace, service.namespace()) && fits_stars(&self.name, service.name())
+    }
+}
+
+impl TryFrom<String> for ServicePattern {
+    type Error = ModelError;
+
+    fn try_from(text: String) -> Result<Self, ModelError> {
+        text.parse()
+    }
+}
+
+impl From<ServicePattern> for String {
+    fn from(pattern: ServicePattern) -> Self {
+        pattern.to_string()
     }
 }
 

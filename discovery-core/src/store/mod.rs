@@ -7,6 +7,7 @@
 mod build;
 mod hold;
 mod levels;
+mod load;
 mod member;
 mod merge;
 mod near;
@@ -16,18 +17,24 @@ mod places;
 mod reader;
 mod refusals;
 mod snapshot;
+mod spill;
 mod state;
+mod tier;
 mod update;
 mod view;
 mod writer;
 
 pub use hold::{Held, HoldReason, HoldRule};
+pub(crate) use load::{Flag, RAMP_PENDING, WINDOW_SLOTS};
+pub use load::{Load, PickCounts, ServiceLoad};
 #[cfg(feature = "consul")]
 pub(crate) use merge::fits_stars;
 pub use merge::{Choice, MergePolicy, MergeRule, MergeRules, Overruled, ServicePattern};
 pub use reader::Reader;
 pub use snapshot::{Coverage, Generation, MissingList, Snapshot, ZoneStatus};
-pub use state::{Change, State, StateConfig};
+pub use state::{Change, State, StateConfig, Stated};
+pub(crate) use tier::Hop;
+pub use tier::Tier;
 pub use update::{Kind, Object, ObjectKey, Problem, SourceId, Update};
-pub use view::{Endpoint, EndpointPort, Load, PickCounts, Refused, ServiceLoad, ServiceView, Tier};
+pub use view::{Endpoint, EndpointPort, Refused, ServiceView};
 pub use writer::{Writer, channel};

@@ -17,13 +17,21 @@ pub enum SourceId {
     Manifest,
     /// A Consul agent.
     Consul,
+    /// The agent of our node, which passes on what its own sources state, each under its name.
+    Agent,
     /// The last good snapshot on disk: what holds until a live source has spoken.
     Disk,
 }
 
 impl SourceId {
     /// All sources.
-    pub const ALL: [Self; 4] = [Self::Kube, Self::Manifest, Self::Consul, Self::Disk];
+    pub const ALL: [Self; 5] = [
+        Self::Kube,
+        Self::Manifest,
+        Self::Consul,
+        Self::Agent,
+        Self::Disk,
+    ];
 
     /// Whether it is a server that can be wiped, restored or replaced without anybody meaning it.
     pub fn is_remote(self) -> bool {
@@ -36,6 +44,7 @@ impl SourceId {
             Self::Kube => "kube",
             Self::Manifest => "static",
             Self::Consul => "consul",
+            Self::Agent => "agent",
             Self::Disk => "snapshot",
         }
     }
@@ -46,7 +55,8 @@ impl FromStr for SourceId {
 
     /// Reads the word of a source that can be configured.
     fn from_str(text: &str) -> Result<Self, ModelError> {
-        let mut sources = Self::ALL.into_iter().filter(|id| *id != Self::Disk);
+        let is_configured = |id: &Self| !matches!(id, Self::Agent | Self::Disk);
+        let mut sources = Self::ALL.into_iter().filter(is_configured);
         sources.find(|id| id.as_str() == text).ok_or_else(|| {
             ModelError::new("source", text, "the sources are kube, static and consul")
         })
@@ -97,7 +107,8 @@ impl fmt::Display for Kind {
 }
 
 /// A whole object as a source states it.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Object {
     /// Our own node.
     OwnNode(Node),
@@ -122,7 +133,10 @@ impl Object {
 }
 
 /// What names an object.
-#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[derive(
+    Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, serde::Serialize, serde::Deserialize,
+)]
+#[serde(rename_all = "kebab-case")]
 pub enum ObjectKey {
     /// Our own node.
     OwnNode(NodeName),

@@ -1,22 +1,20 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! One service as callers see it: its endpoints by tier, the ring of each tier, and why each endpoint is in or out.
+//! One service as callers see it: its endpoints by tier, where keys belong in each tier, and why each endpoint is in or out.
 //!
 //! A view is immutable; only the counters behind [`Load`] move, and they outlive the view, so that a rebuild keeps them.
 
+use super::{Load, PickCounts, ServiceLoad, Tier};
 use crate::{
-    hash::Ring,
+    hash::{HashKey, TIER_SALT},
     model::{
-        Identity, NodeName, Protocol, Reason, Service, ServiceName, Standing, StateKey, Zone,
-        ZonePolicy,
+        Balancing, Identity, LoadFactor, NodeName, Protocol, Reason, Service, ServiceName,
+        Standing, StateKey, Weight, Zone, ZonePolicy,
     },
 };
 use std::{
     net::{IpAddr, SocketAddr},
     num::NonZeroU16,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::{Arc, LazyLock},
 };
 
 /// One port of an endpoint.
@@ -42,13 +40,24 @@ pub struct Endpoint {
     pub(super) is_foreign: bool,
     pub(super) reason: Reason,
     pub(super) standing: Standing,
+    pub(super) weight: Weight,
+    /// The hash of its identity.
+    pub(super) hash: u64,
+    /// Its first address with its first port: what most picks ask for, beside the counters' address.
+    pub(super) first: Option<SocketAddr>,
     pub(super) load: Arc<Load>,
+    pub(super) service: Arc<ServiceLoad>,
 }
 
 impl Endpoint {
     /// What places it on the ring.
     pub fn identity(&self) -> &Identity {
         &self.identity
+    }
+
+    /// What tells it from another pod of the same name: what is counted about it hangs on this.
+    pub fn state_key(&self) -> &StateKey {
+        &self.state_key
     }
 
     /// Its addresses, one per family, IPv4 first.
@@ -66,10 +75,10 @@ impl Endpoint {
     /// No allocation; linear in the number of ports, which is one or two.
     #[inline]
     pub fn socket(&self, port: Option<&str>) -> Option<SocketAddr> {
-        let port = match port {
-            Some(name) => self.ports.iter().find(|port| &*port.name == name),
-            None => self.ports.first(),
-        }?;
+        let Some(name) = port else {
+            return self.first;
+        };
+        let port = self.ports.iter().find(|port| &*port.name == name)?;
         Some(SocketAddr::new(*self.addresses.first()?, port.port.get()))
     }
 
@@ -98,6 +107,23 @@ impl Endpoint {
         self.standing
     }
 
+    /// How much of the traffic it takes.
+    #[inline]
+    pub fn weight(&self) -> Weight {
+        self.weight
+    }
+
+    /// The XXH3-64 of its identity.
+    #[inline]
+    pub(crate) fn hash(&self) -> u64 {
+        self.hash
+    }
+
+    /// What this process counts about its service.
+    pub(crate) fn service_load(&self) -> &Arc<ServiceLoad> {
+        &self.service
+    }
+
     /// Whether it may be picked.
     #[inline]
     pub fn is_usable(&self) -> bool {
@@ -121,112 +147,7 @@ impl Endpoint {
             && self.is_foreign == other.is_foreign
             && self.reason == other.reason
             && self.standing == other.standing
-    }
-}
-
-/// What one process counts about one endpoint, on a cache line of its own.
-///
-/// Picks and those under way share one word, so that a pick costs one atomic addition and its end another.
-#[derive(Debug, Default)]
-#[repr(align(64))]
-pub struct Load {
-    /// Picks so far in the upper bits, picks under way in the lower ones.
-    counts: AtomicU64,
-}
-
-impl Load {
-    /// Requests or connections of this process that are under way to the endpoint, at most 16 million.
-    #[inline]
-    pub fn in_flight(&self) -> u32 {
-        u32::try_from(self.counts.load(Relaxed) & IN_FLIGHT_MASK).unwrap_or(u32::MAX)
-    }
-
-    /// Picks of the endpoint so far.
-    pub fn picks(&self) -> u64 {
-        self.counts.load(Relaxed) >> IN_FLIGHT_BITS
-    }
-
-    /// Counts one pick, under way.
-    #[inline]
-    pub(crate) fn enter(&self) {
-        self.counts.fetch_add((1 << IN_FLIGHT_BITS) | 1, Relaxed);
-    }
-
-    /// Counts one less under way.
-    #[inline]
-    pub(crate) fn leave(&self) {
-        self.counts.fetch_sub(1, Relaxed);
-    }
-}
-
-const IN_FLIGHT_BITS: u32 = 24;
-const IN_FLIGHT_MASK: u64 = (1 << IN_FLIGHT_BITS) - 1;
-
-/// What one process counts about a whole service beside its endpoints.
-#[derive(Debug, Default)]
-pub struct ServiceLoad {
-    /// Picks of endpoints that are gone.
-    gone_local: AtomicU64,
-    gone_spill: AtomicU64,
-    none: AtomicU64,
-}
-
-impl ServiceLoad {
-    /// Counts a pick that found nobody.
-    pub(crate) fn found_none(&self) {
-        self.none.fetch_add(1, Relaxed);
-    }
-
-    /// Keeps the count of an endpoint that leaves.
-    pub(super) fn retire(&self, endpoint: &Endpoint) {
-        let gone = if endpoint.is_foreign {
-            &self.gone_spill
-        } else {
-            &self.gone_local
-        };
-        gone.fetch_add(endpoint.load.picks(), Relaxed);
-    }
-}
-
-/// How many picks ended how, since the process began.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct PickCounts {
-    /// Picks of an endpoint of our zone.
-    pub local: u64,
-    /// Picks of an endpoint of another zone, by policy.
-    pub spill: u64,
-    /// Picks that found no usable endpoint.
-    pub none: u64,
-}
-
-/// The endpoints of one preference level with their ring.
-///
-/// Members are all listed endpoints of the level, also those that are not usable now: usability is a skip during the walk,
-/// never a reason to move keys.
-#[derive(Debug)]
-pub struct Tier {
-    pub(super) members: Box<[Arc<Endpoint>]>,
-    pub(super) ring: Arc<Ring>,
-    pub(super) usable: usize,
-}
-
-impl Tier {
-    /// All members in ascending order of their identity; the ring numbers them so.
-    #[inline]
-    pub fn members(&self) -> &[Arc<Endpoint>] {
-        &self.members
-    }
-
-    /// The ring over the members.
-    #[inline]
-    pub fn ring(&self) -> &Arc<Ring> {
-        &self.ring
-    }
-
-    /// How many members may be picked.
-    #[inline]
-    pub fn usable(&self) -> usize {
-        self.usable
+            && self.weight == other.weight
     }
 }
 
@@ -252,6 +173,8 @@ pub struct ServiceView {
     pub(super) spec: Option<Arc<Service>>,
     pub(super) policy: ZonePolicy,
     pub(super) tiers: Box<[Tier]>,
+    /// The share of keys, of 2⁶⁴, that go to the last tier although an earlier one serves.
+    pub(super) spill: u64,
     pub(super) refused: Box<[Refused]>,
     pub(super) out: Box<[(Reason, usize)]>,
     pub(super) load: Arc<ServiceLoad>,
@@ -284,14 +207,49 @@ impl ServiceView {
     /// Constant time: a view has at most three tiers.
     #[inline]
     pub fn serving_tier(&self) -> Option<&Tier> {
-        self.tiers.iter().find(|tier| tier.usable > 0)
+        self.tiers.iter().find(|tier| tier.usable() > 0)
+    }
+
+    /// The tier that serves the key: while the own zone has too little left, a share of the keys goes to the last tier, the
+    /// same keys at every caller that sees the same.
+    #[inline]
+    pub fn tier_of(&self, key: HashKey) -> Option<&Tier> {
+        if self.spill == 0 || !key.is_within(self.spill, TIER_SALT, 0) {
+            return self.serving_tier();
+        }
+        self.tiers.last()
+    }
+
+    /// The share of keys that spills into the last tier although an earlier one serves, between 0 and 1.
+    #[expect(clippy::cast_precision_loss, reason = "a share is shown to people")]
+    pub fn spilled_share(&self) -> f64 {
+        self.spill as f64 / 2_f64.powi(64)
+    }
+
+    /// How its endpoints are to be picked; what nobody asks for without a Service object.
+    #[inline]
+    pub fn balancing(&self) -> &Balancing {
+        static UNASKED: LazyLock<Balancing> = LazyLock::new(Balancing::default);
+        self.spec
+            .as_ref()
+            .map_or_else(|| &*UNASKED, |spec| &spec.balancing)
+    }
+
+    /// The bound on load that the service asks for.
+    #[inline]
+    pub fn load_factor(&self) -> Option<LoadFactor> {
+        self.balancing().load_factor
+    }
+
+    /// The placement that the service asks for, where this version does not know it: no key belongs anywhere then.
+    pub fn unknown_placement(&self) -> Option<&str> {
+        let wish = &self.balancing().placement;
+        wish.known().is_none().then(|| wish.as_str())
     }
 
     /// The endpoints that may be picked now.
     pub fn usable(&self) -> impl Iterator<Item = &Arc<Endpoint>> {
-        self.serving_tier()
-            .into_iter()
-            .flat_map(|tier| tier.members.iter().filter(|e| e.is_usable()))
+        self.serving_tier().into_iter().flat_map(Tier::ready)
     }
 
     /// Endpoints outside every tier, with the reason: at most 32 of each, so that a view of a small zone in a big cluster
@@ -312,14 +270,8 @@ impl ServiceView {
 
     /// The picks of this process so far, by outcome; they survive every change of the view.
     pub fn picks(&self) -> PickCounts {
-        let [local, spill, none] = [
-            &self.load.gone_local,
-            &self.load.gone_spill,
-            &self.load.none,
-        ]
-        .map(|n| n.load(Relaxed));
-        let mut counts = PickCounts { local, spill, none };
-        for endpoint in self.tiers.iter().flat_map(|tier| tier.members.iter()) {
+        let mut counts = self.load.counts();
+        for endpoint in self.tiers.iter().flat_map(Tier::members) {
             *if endpoint.is_foreign {
                 &mut counts.spill
             } else {
@@ -333,7 +285,7 @@ impl ServiceView {
     pub fn listed(&self) -> usize {
         self.tiers
             .iter()
-            .map(|tier| tier.members.len())
+            .map(|tier| tier.members().len())
             .sum::<usize>()
             + self.out.iter().map(|(_, count)| count).sum::<usize>()
     }
@@ -341,14 +293,15 @@ impl ServiceView {
     /// Whether callers can tell no difference to the other view.
     pub(super) fn says_the_same(&self, other: &Self) -> bool {
         let same_tier = |(a, b): (&Tier, &Tier)| {
-            a.members.len() == b.members.len()
-                && a.members
+            a.members().len() == b.members().len()
+                && a.members()
                     .iter()
-                    .zip(&b.members)
+                    .zip(b.members())
                     .all(|(a, b)| Arc::ptr_eq(a, b) || a.says_the_same(b))
         };
         self.spec == other.spec
             && self.policy == other.policy
+            && self.spill == other.spill
             && self.refused == other.refused
             && self.out == other.out
             && self.tiers.len() == other.tiers.len()

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The one writer: it owns the state and publishes; it cannot be cloned.
 
-use super::{Change, Generation, Object, Reader, Snapshot, SourceId, State, StateConfig, Update};
+use super::{
+    Change, Generation, Object, Reader, Snapshot, SourceId, State, StateConfig, Stated, Update,
+};
 use arc_swap::ArcSwap;
 use std::{sync::Arc, time::Instant};
 use tokio::sync::watch;
@@ -71,5 +73,15 @@ impl Writer {
     /// What has to be on disk to serve again without any source, each object with the source that states it.
     pub fn objects_of_zone(&self) -> Vec<(SourceId, Object)> {
         self.state.objects_of_zone()
+    }
+
+    /// Everything that makes the view of the zone.
+    pub fn stated(&self) -> Stated {
+        self.state.stated()
+    }
+
+    /// Begins anew with another configuration: everything has to be stated again, and what is published stays until then.
+    pub fn restart(&mut self, config: StateConfig) {
+        self.state = State::anew(config);
     }
 }

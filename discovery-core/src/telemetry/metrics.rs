@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The registry: one place where every metric of a process is made.
 
-use super::{DnsMetrics, ProxyMetrics, view::ViewCollector};
+use super::{AgentMetrics, DnsMetrics, ProxyMetrics, view::ViewCollector};
 use crate::{source::SourceStatus, store::Reader};
 use prometheus_client::{
     encoding::text::encode,
@@ -13,6 +13,7 @@ use std::{fmt, sync::Arc, time::Duration};
 /// All metrics of a process.
 pub struct Metrics {
     registry: Registry,
+    agent: Arc<AgentMetrics>,
     dns: Arc<DnsMetrics>,
     proxy: Arc<ProxyMetrics>,
     propagation: Histogram,
@@ -53,16 +54,23 @@ impl Metrics {
             saves.clone(),
         );
         registry.register_collector(Box::new(ViewCollector::new(reader, sources)));
+        let agent = Arc::new(AgentMetrics::register(&mut registry));
         let dns = Arc::new(DnsMetrics::register(&mut registry));
         let proxy = Arc::new(ProxyMetrics::register(&mut registry));
         Self {
             registry,
+            agent,
             dns,
             proxy,
             propagation,
             panics,
             saves,
         }
+    }
+
+    /// The counters of the agent's socket.
+    pub fn agent(&self) -> &Arc<AgentMetrics> {
+        &self.agent
     }
 
     /// The counters of the DNS responder.

@@ -5,17 +5,17 @@
 //! In: readiness of two sockets and the time. Out: events. It waits for nothing itself.
 
 use super::{
-    Ended,
+    Ended, Relay,
     direction::{Broken, Direction},
+    pipe::Lent,
     wire::Sink,
 };
-use crate::{
-    config::RelayTimeouts,
-    reason::{Reason, Side},
-};
-use discovery_core::telemetry::{ByteDirection, ConnectionMetrics};
+use crate::reason::{Reason, Side};
+use bytes::Bytes;
+use discovery_core::telemetry::{ByteDirection, ProxyPhase};
 use std::{
     cell::RefCell,
+    mem,
     task::{Context, Poll},
 };
 use tokio::{net::TcpStream, time::Instant};
@@ -34,10 +34,9 @@ pub(super) enum Event {
 pub(super) struct Flow<'c> {
     client: &'c TcpStream,
     upstream: &'c TcpStream,
-    counted: &'c ConnectionMetrics,
-    timeouts: RelayTimeouts,
-    up: Direction,
-    down: Direction,
+    relay: &'c Relay<'c>,
+    up: Direction<Lent>,
+    down: Direction<Lent>,
     up_is_done: bool,
     down_is_done: bool,
     /// The endpoint took no more bytes; what it has sent before is still delivered.
@@ -50,15 +49,14 @@ impl<'c> Flow<'c> {
     pub(super) fn new(
         client: &'c TcpStream,
         upstream: &'c TcpStream,
-        counted: &'c ConnectionMetrics,
-        timeouts: RelayTimeouts,
+        relay: &'c Relay<'c>,
+        lead: &mut Bytes,
     ) -> Self {
         Self {
             client,
             upstream,
-            counted,
-            timeouts,
-            up: Direction::default(),
+            relay,
+            up: Direction::beginning_with(mem::take(lead)),
             down: Direction::default(),
             up_is_done: false,
             down_is_done: false,
@@ -72,12 +70,16 @@ impl<'c> Flow<'c> {
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
         let before = self.shape();
         let moved = (self.up.bytes(), self.down.bytes());
+        let spliced = self.spliced();
         let ended = BUFFER.with_borrow_mut(|buffer| {
             buffer.resize(BUFFER_BYTES, 0);
             self.poll_up(cx, buffer)
                 .or_else(|| self.poll_down(cx, buffer))
         });
         self.count(moved);
+        if self.spliced() > spliced {
+            self.relay.counted.spliced(self.spliced() - spliced);
+        }
         if let Some(reason) = ended {
             return Poll::Ready(Event::Ended(reason));
         }
@@ -116,8 +118,15 @@ impl<'c> Flow<'c> {
         let is_probe = is_clean && self.client_finished_first && (up, down) == (0, 0);
         Ended {
             reason: if is_probe { Reason::Probe } else { reason },
+            is_reset: reason != Reason::Ok,
+            phase: if self.up_is_done || self.down_is_done {
+                ProxyPhase::Last
+            } else {
+                ProxyPhase::Data
+            },
             up,
             down,
+            spliced: self.spliced(),
         }
     }
 
@@ -125,7 +134,10 @@ impl<'c> Flow<'c> {
         if self.up_is_done {
             return None;
         }
-        match self.up.poll(cx, self.client, self.upstream, buffer) {
+        match self
+            .up
+            .poll(cx, self.client, self.upstream, buffer, self.relay.pipes)
+        {
             Poll::Pending => return None,
             Poll::Ready(Ok(())) => {
                 self.client_finished_first |= !self.down_is_done;
@@ -151,7 +163,10 @@ impl<'c> Flow<'c> {
         if self.down_is_done {
             return None;
         }
-        match self.down.poll(cx, self.upstream, self.client, buffer) {
+        match self
+            .down
+            .poll(cx, self.upstream, self.client, buffer, self.relay.pipes)
+        {
             Poll::Pending => return None,
             // All that it sent is delivered; a FIN now would make the client take it for whole.
             Poll::Ready(Ok(())) if self.upstream_failed.is_some() => return self.upstream_failed,
@@ -171,22 +186,26 @@ impl<'c> Flow<'c> {
     fn count(&mut self, (up, down): (u64, u64)) {
         let (up, down) = (self.up.bytes() - up, self.down.bytes() - down);
         if up > 0 {
-            self.counted.moved(ByteDirection::Up, up);
+            self.relay.counted.moved(ByteDirection::Up, up);
         }
         if down > 0 {
-            self.counted.moved(ByteDirection::Down, down);
+            self.relay.counted.moved(ByteDirection::Down, down);
         }
         if up + down > 0 {
             self.last_activity = Instant::now();
         }
     }
 
+    fn spliced(&self) -> u64 {
+        self.up.spliced() + self.down.spliced()
+    }
+
     /// How long it may be silent, and what it ends as then.
     fn silence(&self) -> (std::time::Duration, Reason) {
         if self.up_is_done || self.down_is_done {
-            (self.timeouts.half_close, Reason::HalfCloseTimeout)
+            (self.relay.timeouts.half_close, Reason::HalfCloseTimeout)
         } else {
-            (self.timeouts.idle, Reason::Idle)
+            (self.relay.timeouts.idle, Reason::Idle)
         }
     }
 

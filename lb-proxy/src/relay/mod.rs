@@ -7,91 +7,121 @@
 
 mod direction;
 mod flow;
+mod pipe;
 mod wire;
+
+pub(crate) use pipe::Pipes;
 
 use self::flow::{Event, Flow};
 use crate::{
     config::RelayTimeouts,
     reason::{Reason, Side},
-    sockets::{reset, sent},
+    sockets::sent,
 };
-use discovery_core::telemetry::ConnectionMetrics;
-use std::{future::poll_fn, io, pin::pin};
+use bytes::Bytes;
+use discovery_core::telemetry::{ConnectionMetrics, ProxyPhase};
+use std::{
+    future::{pending, poll_fn},
+    io,
+    pin::pin,
+};
 use tokio::{io::Interest, net::TcpStream, time::sleep_until};
 use tokio_util::sync::CancellationToken;
 
 /// How to relay one connection.
 #[derive(Debug)]
 pub(crate) struct Relay<'c> {
-    pub(crate) timeouts: RelayTimeouts,
+    pub(crate) timeouts: &'c RelayTimeouts,
     pub(crate) counted: &'c ConnectionMetrics,
+    pub(crate) pipes: &'c Pipes,
 }
 
 /// How a relayed connection ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Ended {
     pub(crate) reason: Reason,
+    /// Whether one side had finished before.
+    pub(crate) phase: ProxyPhase,
+    /// Whether both sockets are to be reset: not all that was sent has arrived.
+    pub(crate) is_reset: bool,
     /// Bytes from the client to the endpoint.
     pub(crate) up: u64,
     /// Bytes from the endpoint to the client.
     pub(crate) down: u64,
+    /// Bytes of both that never left the kernel.
+    pub(crate) spliced: u64,
 }
 
 impl Relay<'_> {
-    /// Relays to the end, closes both sockets in the way that fits it, and says how it was.
+    /// Relays to the end, and says how it was and how both sockets have to be closed.
+    ///
+    /// The endpoint is sent `lead` first. `cut` ends it, for the reason that `why` gives then.
     pub(crate) async fn run(
-        self,
-        client: TcpStream,
-        upstream: TcpStream,
+        &self,
+        client: &TcpStream,
+        upstream: &TcpStream,
+        lead: &mut Bytes,
         cut: &CancellationToken,
+        why: impl Fn() -> Reason,
     ) -> Ended {
-        let mut flow = Flow::new(&client, &upstream, self.counted, self.timeouts);
-        let reason = drive(&mut flow, &client, &upstream, cut).await;
+        let mut flow = Flow::new(client, upstream, self, lead);
+        let reason = drive(&mut flow, client, upstream, cut).await;
+        let reason = reason.unwrap_or_else(why);
         let ended = flow.ended(reason);
         match reason {
-            Reason::Ok => return ended,
-            Reason::UpstreamReset | Reason::UpstreamLost => sent(&client).await,
-            Reason::ClientReset | Reason::ClientLost => sent(&upstream).await,
+            Reason::UpstreamReset | Reason::UpstreamLost => Box::pin(sent(client)).await,
+            Reason::ClientReset | Reason::ClientLost => Box::pin(sent(upstream)).await,
             _ => {}
         }
-        reset(client);
-        reset(upstream);
         ended
     }
 }
 
-/// Polls the flow whenever a socket or the clock has news, until there is a reason to end.
+/// Polls the flow whenever a socket or the clock has news, until there is a reason to end; none when it is cut.
 async fn drive(
     flow: &mut Flow<'_>,
     client: &TcpStream,
     upstream: &TcpStream,
     cut: &CancellationToken,
-) -> Reason {
+) -> Option<Reason> {
     let mut timer = pin!(sleep_until(flow.deadline()));
     let mut cut = pin!(cut.cancelled());
     loop {
+        let [watch_client, watch_upstream] =
+            [Side::Client, Side::Upstream].map(|side| flow.must_watch(side));
         tokio::select! {
             biased;
             event = poll_fn(|cx| flow.poll(cx)) => match event {
-                Event::Ended(reason) => return reason,
+                Event::Ended(reason) => return Some(reason),
                 Event::Changed if flow.deadline() < timer.deadline() => {
                     timer.as_mut().reset(flow.deadline());
                 }
                 Event::Changed => {}
             },
-            () = &mut cut => return Reason::DrainDeadline,
+            () = &mut cut => return None,
             // The timer is not moved at each byte; when it fires, the deadline mostly has moved on.
             () = &mut timer => match flow.expired() {
-                Some(reason) => return reason,
+                Some(reason) => return Some(reason),
                 None => timer.as_mut().reset(flow.deadline()),
             },
-            _ = client.ready(Interest::ERROR), if flow.must_watch(Side::Client) => {
-                return failure(client, Side::Client);
+            () = broken(client, watch_client) => {
+                return Some(failure(client, Side::Client));
             }
-            _ = upstream.ready(Interest::ERROR), if flow.must_watch(Side::Upstream) => {
-                return failure(upstream, Side::Upstream);
+            () = broken(upstream, watch_upstream) => {
+                return Some(failure(upstream, Side::Upstream));
             }
         }
+    }
+}
+
+/// Waits until the socket fails, when it must be watched since it is not being read; else for ever.
+///
+/// Boxed: hardly any connection is watched, and every one would keep room for it.
+async fn broken(stream: &TcpStream, must_watch: bool) {
+    if must_watch {
+        let _ = Box::pin(stream.ready(Interest::ERROR)).await;
+    } else {
+        pending::<()>().await;
     }
 }
 

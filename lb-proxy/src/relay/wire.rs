@@ -1,30 +1,58 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What a direction needs of a socket, so that it is tested without one.
+//! What a direction needs of a socket and of the pool of pipes, so that it is tested without either.
 
+use super::pipe::{Lent, Pipes};
+use rustix::pipe::{SpliceFlags, splice};
 use socket2::SockRef;
 use std::{
     io,
     net::Shutdown,
+    os::fd::AsFd,
     task::{Context, Poll, ready},
 };
 use tokio::{io::Interest, net::TcpStream};
 
 /// Where bytes come from.
-pub(super) trait Source {
+pub(super) trait Source<P> {
     /// Reads what is there; 0 is the end. Pending wakes the task when there is more.
     fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>>;
+
+    /// Moves what is there into the pipe, which is empty; 0 is the end.
+    fn poll_fill(&self, cx: &mut Context<'_>, pipe: &P) -> Poll<io::Result<usize>>;
 }
 
 /// Where bytes go.
-pub(super) trait Sink {
+pub(super) trait Sink<P> {
     /// Writes what there is room for. Pending wakes the task when there is room.
     fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>>;
+
+    /// Moves out of the pipe, which holds so many bytes, what there is room for.
+    fn poll_drain(&self, cx: &mut Context<'_>, pipe: &P, held: usize) -> Poll<io::Result<usize>>;
 
     /// Says that nothing more comes; the other way stays open.
     fn finish(&self) -> io::Result<()>;
 }
 
-impl Source for TcpStream {
+/// Who has pipes.
+pub(super) trait Lender<P> {
+    /// An empty pipe, when one is to be had.
+    fn take(&self) -> Option<P>;
+
+    /// Takes an empty pipe back.
+    fn give_back(&self, pipe: P);
+}
+
+impl Lender<Lent> for Pipes {
+    fn take(&self) -> Option<Lent> {
+        Self::take(self)
+    }
+
+    fn give_back(&self, pipe: Lent) {
+        Self::give_back(self, pipe);
+    }
+}
+
+impl Source<Lent> for TcpStream {
     fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         loop {
             ready!(self.poll_read_ready(cx))?;
@@ -48,9 +76,22 @@ impl Source for TcpStream {
             }
         }
     }
+
+    fn poll_fill(&self, cx: &mut Context<'_>, pipe: &Lent) -> Poll<io::Result<usize>> {
+        let Some((_, into, size)) = pipe.ends() else {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        };
+        loop {
+            ready!(self.poll_read_ready(cx))?;
+            match self.try_io(Interest::READABLE, || move_bytes(self, into, size)) {
+                Err(error) if is_to_be_tried_again(&error) => {}
+                moved => return Poll::Ready(moved),
+            }
+        }
+    }
 }
 
-impl Sink for TcpStream {
+impl Sink<Lent> for TcpStream {
     fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         loop {
             ready!(self.poll_write_ready(cx))?;
@@ -61,9 +102,34 @@ impl Sink for TcpStream {
         }
     }
 
+    fn poll_drain(
+        &self,
+        cx: &mut Context<'_>,
+        pipe: &Lent,
+        held: usize,
+    ) -> Poll<io::Result<usize>> {
+        let Some((from, ..)) = pipe.ends() else {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        };
+        loop {
+            ready!(self.poll_write_ready(cx))?;
+            match self.try_io(Interest::WRITABLE, || move_bytes(from, self, held)) {
+                Err(error) if is_to_be_tried_again(&error) => {}
+                Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                moved => return Poll::Ready(moved),
+            }
+        }
+    }
+
     fn finish(&self) -> io::Result<()> {
         SockRef::from(self).shutdown(Shutdown::Write)
     }
+}
+
+/// Moves pages, not bytes. Without `SPLICE_F_MORE`, which has the kernel hold short answers back for 200 ms.
+fn move_bytes(from: impl AsFd, into: impl AsFd, length: usize) -> io::Result<usize> {
+    let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
+    Ok(splice(from, None, into, None, length, flags)?)
 }
 
 fn is_to_be_tried_again(error: &io::Error) -> bool {

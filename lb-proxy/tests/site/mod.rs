@@ -5,14 +5,17 @@
 use discovery_core::{
     hash::HashKey,
     model::{
-        AddressRules, Conditions, Node, NodeName, Protocol, Service, ServicePort, Slice,
+        AddressRules, Conditions, Front, Node, NodeName, Protocol, Service, ServicePort, Slice,
         SliceEndpoint, SliceKey, SlicePort, TargetRef, Zone,
     },
     pick::candidates,
-    store::{Kind, Object, ObjectKey, Reader, SourceId, StateConfig, Update, Writer, channel},
+    store::{
+        Kind, Object, ObjectKey, Reader, SourceId, StateConfig, Tier, Update, Writer, channel,
+    },
     telemetry::{ListenerMetrics, ProxyMetrics},
 };
 use lb_proxy::{Config, ListenerState, Proxy, Reason, StatusHandle};
+use socket2::{Domain, Socket, Type};
 use std::{
     collections::BTreeMap,
     io,
@@ -35,6 +38,8 @@ pub(crate) const FRONT: Ipv4Addr = Ipv4Addr::new(127, 77, 0, 1);
 /// A proxy and the state that it follows.
 pub(crate) struct Site {
     writer: Writer,
+    /// The transport of services and endpoints from here on.
+    pub(crate) protocol: Protocol,
     pub(crate) reader: Reader,
     pub(crate) metrics: Arc<ProxyMetrics>,
     pub(crate) status: StatusHandle,
@@ -46,6 +51,11 @@ pub(crate) struct Site {
 impl Site {
     /// Runs a proxy on [`FRONT`] over an empty cluster.
     pub(crate) fn start(config: Config) -> Self {
+        Self::start_on(config.bind_addresses(vec![FRONT.into()]))
+    }
+
+    /// Runs a proxy as it is configured.
+    pub(crate) fn start_on(config: Config) -> Self {
         let name = NodeName::parse("edge-a").unwrap();
         let rules = AddressRules::new(true, []);
         let (mut writer, reader) = channel(StateConfig::new(name.clone()).addresses(rules));
@@ -58,13 +68,13 @@ impl Site {
         }
         writer.publish();
         let metrics = Arc::new(ProxyMetrics::default());
-        let config = config.bind_addresses(vec![FRONT.into()]);
         let proxy = Proxy::new(config, reader.clone(), metrics.clone());
         let (stop, kill) = (CancellationToken::new(), CancellationToken::new());
         let status = proxy.status();
         let running = tokio::spawn(proxy.run(stop.clone(), kill.clone()));
         Self {
             writer,
+            protocol: Protocol::Tcp,
             reader,
             metrics,
             status,
@@ -88,17 +98,24 @@ impl Site {
     }
 
     pub(crate) fn service(&mut self, name: &str, node_port: u16) {
-        let port = ServicePort {
-            name: "http".into(),
-            protocol: Protocol::Tcp,
+        self.fronted(name, node_port, |_| {});
+    }
+
+    /// A service with wishes to the proxy.
+    pub(crate) fn fronted(&mut self, name: &str, node_port: u16, wish: impl FnOnce(&mut Front)) {
+        let port = |name: &str, protocol| ServicePort {
+            name: name.into(),
+            protocol,
             port: NonZeroU16::new(80).unwrap(),
             node_port: NonZeroU16::new(node_port),
         };
-        self.upsert(Object::Service(Service {
-            ports: vec![port],
+        let mut service = Service {
+            ports: vec![port("http", self.protocol)],
             owns_node_ports: true,
             ..Service::new(name.parse().unwrap())
-        }));
+        };
+        wish(&mut service.front);
+        self.upsert(Object::Service(service));
     }
 
     /// Lists the endpoint for the service, in a slice of its own since it has a port of its own.
@@ -106,10 +123,44 @@ impl Site {
         self.listed(service, &endpoint.name, endpoint.address, true);
     }
 
+    /// Lists the endpoint on another node.
+    pub(crate) fn on_node(&mut self, service: &str, endpoint: &Endpoint, node: &str) {
+        let node = NodeName::parse(node).unwrap();
+        let zone = Zone::parse("mall-1").unwrap();
+        self.upsert(Object::Node(Node::new(node.clone(), Some(zone))));
+        let conditions = Conditions::from_api(Some(true), None, None);
+        self.place(service, &endpoint.name, endpoint.address, conditions, node);
+    }
+
+    /// Says of a listed endpoint that it terminates, and whether it still serves.
+    pub(crate) fn terminating(&mut self, service: &str, name: &str, serving: bool) {
+        let snapshot = self.reader.load();
+        let view = snapshot.service(&service.parse().unwrap()).unwrap();
+        let mut members = view.tiers().iter().flat_map(Tier::members);
+        let listed = members.find(|endpoint| endpoint.identity().as_str() == name);
+        let address = listed.unwrap().socket(None).unwrap();
+        let conditions = Conditions::from_api(Some(false), Some(serving), Some(true));
+        let node = NodeName::parse("edge-a").unwrap();
+        self.place(service, name, address, conditions, node);
+    }
+
     pub(crate) fn listed(&mut self, service: &str, name: &str, address: SocketAddr, ready: bool) {
+        let conditions = Conditions::from_api(Some(ready), None, None);
+        let node = NodeName::parse("edge-a").unwrap();
+        self.place(service, name, address, conditions, node);
+    }
+
+    fn place(
+        &mut self,
+        service: &str,
+        name: &str,
+        address: SocketAddr,
+        conditions: Conditions,
+        node: NodeName,
+    ) {
         let port = SlicePort {
             name: "http".into(),
-            protocol: Protocol::Tcp,
+            protocol: self.protocol,
             port: NonZeroU16::new(address.port()).unwrap(),
         };
         let endpoint = SliceEndpoint {
@@ -117,8 +168,8 @@ impl Site {
                 name: name.into(),
                 uid: name.into(),
             }),
-            node: Some(NodeName::parse("edge-a").unwrap()),
-            conditions: Conditions::from_api(Some(ready), None, None),
+            node: Some(node),
+            conditions,
             ..SliceEndpoint::new(address.ip())
         };
         self.upsert(Object::Slice(Slice {
@@ -208,7 +259,15 @@ impl Endpoint {
         S: Fn(TcpStream) -> F + Send + 'static,
         F: Future<Output = io::Result<()>> + Send + 'static,
     {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        Self::at(name, (Ipv4Addr::LOCALHOST, 0).into(), serve).await
+    }
+
+    pub(crate) async fn at<F, S>(name: &str, address: SocketAddr, serve: S) -> Self
+    where
+        S: Fn(TcpStream) -> F + Send + 'static,
+        F: Future<Output = io::Result<()>> + Send + 'static,
+    {
+        let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let greeting = format!("{name}\n");
         let task = tokio::spawn(async move {
@@ -251,6 +310,49 @@ impl Endpoint {
     }
 }
 
+/// A connection that is carried.
+pub(crate) async fn carried(front: SocketAddr) -> TcpStream {
+    let mut stream = connect(front).await;
+    greeting(&mut stream).await.unwrap();
+    stream
+}
+
+/// A listener whose queue is full, so that the kernel drops further SYNs.
+pub(crate) struct BlackHole {
+    pub(crate) address: SocketAddr,
+    _kept: Vec<Socket>,
+}
+
+pub(crate) fn black_hole() -> BlackHole {
+    let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    listener
+        .bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())
+        .unwrap();
+    listener.listen(0).unwrap();
+    let address = listener.local_addr().unwrap().as_socket().unwrap();
+    let mut kept = vec![listener];
+    for _ in 0..4 {
+        let client = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        client.set_nonblocking(true).unwrap();
+        let _ = client.connect(&address.into());
+        kept.push(client);
+    }
+    BlackHole {
+        address,
+        _kept: kept,
+    }
+}
+
+/// Runs what depends on a quiet machine up to so many times; it must hold once.
+pub(crate) async fn in_one_of(tries: u32, mut holds: impl AsyncFnMut() -> bool) {
+    for _ in 0..tries {
+        if holds().await {
+            return;
+        }
+    }
+    panic!("it held in none of {tries} runs");
+}
+
 /// The address of a client.
 pub(crate) fn source(last: u8) -> IpAddr {
     Ipv4Addr::new(127, 0, 0, last).into()
@@ -275,6 +377,16 @@ pub(crate) async fn greeting(stream: &mut TcpStream) -> io::Result<String> {
             byte => name.push(byte),
         }
     }
+}
+
+/// Connects and reads the name of the endpoint. A reset may come so early that the connect itself fails.
+pub(crate) async fn greeted(front: SocketAddr) -> io::Result<String> {
+    greeting(&mut TcpStream::connect(front).await?).await
+}
+
+/// The same from a source address.
+pub(crate) async fn greeted_from(source: IpAddr, front: SocketAddr) -> io::Result<String> {
+    greeting(&mut connect_from(source, front).await?).await
 }
 
 /// Sends a line and expects it back.

@@ -64,10 +64,12 @@ fn begin(folder: &Path) -> Bench {
         node,
         zone: None,
     };
-    let (ask, mut asked) = mpsc::channel::<SaveRequest>(1);
+    let (ask, mut asked) = mpsc::channel::<Ask>(1);
     tokio::spawn(async move {
         while let Some(answer) = asked.recv().await {
-            let _ = answer.send(Vec::new());
+            if let Ask::ForDisk(answer) = answer {
+                let _ = answer.send(Vec::new());
+            }
         }
     });
     let (metrics, clock) = (
@@ -78,7 +80,7 @@ fn begin(folder: &Path) -> Bench {
     let persister = Persister {
         shelf: Shelf::new(folder.to_owned(), owner),
         reader: reader.clone(),
-        saves: ask,
+        asks: ask,
         sources: Vec::new(),
         metrics: metrics.clone(),
         clock: Arc::new(clock.clone()),

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A thin client for the reading half of Consul's HTTP API.
+//! A thin client for Consul's HTTP API: what sources ask, and the few calls by which an instance is registered.
 //!
 //! In: a path and how long Consul may hold the answer back. Out: a whole, bounded body with what its headers say, or one
 //! failure. Every call ends: after wait + 10 % + 5 s at the latest, since an agent may accept and never answer. A request
@@ -12,8 +12,8 @@ use super::{
 };
 use crate::source::FailureReason;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Request, Response, header};
-use http_body_util::{BodyExt, Empty};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
+use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use std::{
     fmt::{self, Write as _},
@@ -38,6 +38,14 @@ pub(super) struct Ask {
     pub(super) block: Option<(u64, Duration)>,
     /// Whether any server may answer, also one that lags behind its leader.
     pub(super) stale: bool,
+}
+
+/// One request.
+struct Call<'c> {
+    method: Method,
+    uri: &'c str,
+    body: Bytes,
+    rule: &'c str,
 }
 
 /// A whole answer.
@@ -77,7 +85,13 @@ impl Client {
     /// Asks, and reads the whole answer.
     pub(super) async fn get(&self, question: &Question, ask: Ask) -> Result<Reply, Failure> {
         let limit = time_limit(ask.block.map_or(Duration::ZERO, |(_, wait)| wait));
-        let answer = timeout(limit, self.exchange(question, ask)).await;
+        let call = Call {
+            method: Method::GET,
+            uri: &uri(question, ask),
+            body: Bytes::new(),
+            rule: &question.rule,
+        };
+        let answer = timeout(limit, self.exchange(&call)).await;
         let answer = answer.unwrap_or_else(|_| Err(Failure::late()));
         if answer
             .as_ref()
@@ -88,25 +102,35 @@ impl Client {
         answer
     }
 
-    async fn exchange(&self, question: &Question, ask: Ask) -> Result<Reply, Failure> {
-        let uri = uri(question, ask);
+    /// Has the agent do something; the question's path names it.
+    pub(super) async fn put(&self, question: &Question, body: Bytes) -> Result<(), Failure> {
+        let call = Call {
+            method: Method::PUT,
+            uri: &question.path,
+            body,
+            rule: &question.rule,
+        };
+        let answer = timeout(CALL_TIME, self.exchange(&call)).await;
+        answer.unwrap_or_else(|_| Err(Failure::late())).map(drop)
+    }
+
+    async fn exchange(&self, call: &Call<'_>) -> Result<Reply, Failure> {
         if let Some(connection) = self.idle_connection() {
-            match self.exchange_on(connection, &uri, question).await {
+            match self.exchange_on(connection, call).await {
                 Err(failure) if is_worn(&failure) => {}
                 answer => return answer,
             }
         }
         let connection = self.dialer.dial().await?;
-        self.exchange_on(connection, &uri, question).await
+        self.exchange_on(connection, call).await
     }
 
     async fn exchange_on(
         &self,
         mut connection: Connection,
-        uri: &str,
-        question: &Question,
+        call: &Call<'_>,
     ) -> Result<Reply, Failure> {
-        let request = self.request(uri).await?;
+        let request = self.request(call).await?;
         let response = connection.sender.send_request(request).await;
         let response = response.map_err(|error| Failure::connection(&error))?;
         let (status, mut reply) = (response.status(), Reply::of_headers(response.headers()));
@@ -115,15 +139,13 @@ impl Client {
         if status.is_success() {
             return Ok(reply);
         }
-        Err(Failure::of_answer(
-            status.as_u16(),
-            &reply.body,
-            &question.rule,
-        ))
+        Err(Failure::of_answer(status.as_u16(), &reply.body, call.rule))
     }
 
-    async fn request(&self, uri: &str) -> Result<Request<Empty<Bytes>>, Failure> {
-        let mut request = Request::get(uri)
+    async fn request(&self, call: &Call<'_>) -> Result<Request<Full<Bytes>>, Failure> {
+        let mut request = Request::builder()
+            .method(&call.method)
+            .uri(call.uri)
             .header(header::HOST, &self.authority)
             .header(header::USER_AGENT, USER_AGENT)
             .header(header::ACCEPT, "application/json");
@@ -131,7 +153,7 @@ impl Client {
             request = request.header("x-consul-token", token);
         }
         request
-            .body(Empty::new())
+            .body(Full::new(call.body.clone()))
             .map_err(|error| Failure::new(FailureReason::Refused, &error.to_string()))
     }
 

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::source::{FailureReason, error_chain};
 use bytes::Bytes;
-use http_body_util::Empty;
+use http_body_util::Full;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use rustls::{
@@ -25,7 +25,7 @@ use tokio_rustls::TlsConnector;
 /// An open connection; requests go through it one after the other.
 #[derive(Debug)]
 pub(super) struct Connection {
-    pub(super) sender: SendRequest<Empty<Bytes>>,
+    pub(super) sender: SendRequest<Full<Bytes>>,
     /// Drives the connection; ended with it, so that nothing is left of a request that was given up.
     driver: JoinHandle<()>,
 }

@@ -4,9 +4,10 @@
 //! A blocking query on the catalog says which services there are, one on the health of each service says which instances it
 //! has; instances become nodes, services and slices of the model. Index rules ([`blocking`]), refusals ([`gate`]),
 //! translation ([`translate`]), choice ([`select`]) and differences ([`ledger`]) are pure; [`manager`] and [`watch`] carry
-//! them out. Nothing is ever written to Consul here.
+//! them out. [`agent`] alone writes: it registers what its caller says at the host's own agent.
 
 mod address;
+mod agent;
 mod blocking;
 mod client;
 mod connect;
@@ -23,6 +24,7 @@ mod watch;
 mod wire;
 
 pub use address::{ConsulAddress, ConsulAddressError};
+pub use agent::{ConsulAgent, ConsulCallError, ConsulHealth, ConsulInstance};
 pub use secret::{Secret, Token};
 pub use translate::ZoneFrom;
 

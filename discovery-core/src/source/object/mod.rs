@@ -5,6 +5,7 @@
 //! [`Flaw`] for every part that was refused, naming its field. One bad endpoint or port never costs another one, and an
 //! object whose JSON has a wrong type somewhere is read again element by element. Pure: no I/O, no clock.
 
+mod balancing;
 mod endpoints;
 mod flaw;
 mod meta;

@@ -3,20 +3,22 @@
 
 use super::{
     Flaw, Flaws, Format, Meta, Raw,
+    balancing::balancing,
     meta::{nullable, object},
     port::{RawPort, ports, short},
     registration::registration,
 };
 use crate::{
     model::{
-        HostPort, ModelError, Scope, Service, ServiceKind, ServiceName, ServicePort, TopologyMode,
-        TrafficDistribution, ZoneKeys, ZonePolicy,
+        Affinity, Front, HashOn, HostPort, ModelError, ProxyProtocol, Scope, Service, ServiceKind,
+        ServiceName, ServicePort, TopologyMode, TrafficDistribution, TrafficPolicy, ZoneKeys,
+        ZonePolicy,
     },
     store::Object,
 };
 use serde::Deserialize;
 use serde_json::Value;
-use std::num::NonZeroU16;
+use std::{num::NonZeroU16, str::FromStr};
 
 /// A Service as its JSON has it.
 #[derive(Debug, Default, Deserialize)]
@@ -40,6 +42,9 @@ struct RawSpec {
     selector: Option<Value>,
     publish_not_ready_addresses: Option<bool>,
     traffic_distribution: Option<String>,
+    external_traffic_policy: Option<String>,
+    session_affinity: Option<String>,
+    health_check_node_port: Option<u16>,
 }
 
 impl Raw for RawService {
@@ -67,6 +72,7 @@ fn service(raw: &RawService, flaws: &mut Flaws) -> Result<Service, Flaw> {
             port: port.number,
             node_port: port.node_port,
         });
+    let balancing = balancing(meta, flaws);
     Ok(Service {
         name,
         ports: ports.collect(),
@@ -81,10 +87,44 @@ fn service(raw: &RawService, flaws: &mut Flaws) -> Result<Service, Flaw> {
         host_port: annotation(meta, HOST_PORT, flaws, host_port),
         registration: registration(meta, flaws),
         created: meta.created().map(Into::into),
+        front: front(raw, balancing.hash_on, flaws),
+        balancing,
     })
 }
 
-fn annotation<T>(
+fn front(raw: &RawService, hash_on: Option<HashOn>, flaws: &mut Flaws) -> Front {
+    let (meta, spec) = (&raw.metadata, &raw.spec);
+    let affinity = match hash_on {
+        None | Some(HashOn::SourceIp) => Affinity::Source,
+        Some(HashOn::SourceIpPort) => Affinity::SourcePort,
+        Some(HashOn::Key | HashOn::None) => Affinity::None,
+    };
+    let is_sticky = spec.session_affinity.as_deref() == Some("ClientIP");
+    let is_local = spec.external_traffic_policy.as_deref() == Some("Local");
+    Front {
+        traffic_policy: if is_local {
+            TrafficPolicy::Local
+        } else {
+            TrafficPolicy::Cluster
+        },
+        health_port: spec.health_check_node_port.and_then(NonZeroU16::new),
+        is_deleting: meta.is_deleting(),
+        affinity: if is_sticky {
+            Affinity::Source
+        } else {
+            affinity
+        },
+        proxy_protocol: annotation(meta, PROXY_PROTOCOL, flaws, proxy_protocol),
+        idle_seconds: annotation(meta, IDLE_SECONDS, flaws, |text| {
+            number(text, "a number of seconds")
+        }),
+        udp_replies: annotation(meta, UDP_REPLIES, flaws, |text| {
+            number(text, "a number of replies")
+        }),
+    }
+}
+
+pub(super) fn annotation<T>(
     meta: &Meta,
     key: &str,
     flaws: &mut Flaws,
@@ -214,6 +254,19 @@ fn host_port(text: &str) -> Result<HostPort, String> {
     })
 }
 
+fn proxy_protocol(text: &str) -> Result<ProxyProtocol, String> {
+    match text {
+        "v1" => Ok(ProxyProtocol::V1),
+        "v2" => Ok(ProxyProtocol::V2),
+        other => Err(format!("{:?} is none of v1, v2", short(other))),
+    }
+}
+
+fn number<T: FromStr>(text: &str, what: &str) -> Result<T, String> {
+    text.parse()
+        .map_err(|_| format!("{:?} is not {what}", short(text)))
+}
+
 fn zone_policy(text: &str) -> Result<ZonePolicy, String> {
     text.parse().map_err(|error: ModelError| error.to_string())
 }
@@ -228,6 +281,9 @@ const POOL_KEYS: &str = "openyurt.io/topologyKeys";
 const POOL_LABEL: &str = "apps.openyurt.io/nodepool";
 const TOPOLOGY_MODE: &str = "service.kubernetes.io/topology-mode";
 const HOST_PORT: &str = "zonal.dev/host-port";
+const PROXY_PROTOCOL: &str = "zonal.dev/proxy-protocol";
+const IDLE_SECONDS: &str = "zonal.dev/proxy-idle-seconds";
+const UDP_REPLIES: &str = "zonal.dev/proxy-udp-replies";
 /// kube-proxy stands aside from Services with this label (KEP-2447).
 const SERVICE_PROXY_NAME: &str = "service.kubernetes.io/service-proxy-name";
 const OUR_NAME: &str = "zonal";

@@ -3,7 +3,9 @@
 
 use super::*;
 use crate::model::{
-    Conditions, NodeReadiness, Protocol, ServiceKind, TopologyMode, TrafficDistribution, ZonePolicy,
+    Affinity, Balancing, Conditions, Front, HashOn, LoadFactor, NodeReadiness, Placement,
+    PlacementWish, Protocol, ProxyProtocol, ServiceKind, SlowStart, SpillBelow, TopologyMode,
+    TrafficDistribution, TrafficPolicy, WithoutKey, ZonePolicy,
 };
 use serde_json::json;
 
@@ -485,6 +487,100 @@ fn a_service_tells_what_it_asks_of_us() {
 }
 
 #[test]
+fn a_service_tells_how_it_wants_to_be_fronted() {
+    let front = |rest: Value| match &service(rest).objects[0] {
+        Object::Service(service) => service.front.clone(),
+        _ => panic!("no service"),
+    };
+    assert!(front(json!({})).is_default());
+    let all = front(json!({
+        "metadata": {
+            "deletionTimestamp": "2026-11-25T00:00:00Z",
+            "annotations": {
+                "zonal.dev/hash-on": "source-ip-port", "zonal.dev/proxy-protocol": "v2",
+                "zonal.dev/proxy-idle-seconds": "90", "zonal.dev/proxy-udp-replies": "1",
+            },
+        },
+        "spec": {"externalTrafficPolicy": "Local", "healthCheckNodePort": 31000},
+    }));
+    assert_eq!(
+        all,
+        Front {
+            traffic_policy: TrafficPolicy::Local,
+            health_port: std::num::NonZeroU16::new(31_000),
+            is_deleting: true,
+            affinity: Affinity::SourcePort,
+            proxy_protocol: Some(ProxyProtocol::V2),
+            idle_seconds: std::num::NonZeroU32::new(90),
+            udp_replies: Some(1),
+        }
+    );
+    let sticky = front(json!({
+        "metadata": {"annotations": {"zonal.dev/hash-on": "none"}},
+        "spec": {"sessionAffinity": "ClientIP"},
+    }));
+    assert_eq!(sticky.affinity, Affinity::Source);
+}
+
+#[test]
+fn a_service_tells_how_it_is_to_be_picked() {
+    let reading = service(json!({"metadata": {"annotations": {
+        "zonal.dev/hash-on": "source-ip-port",
+        "zonal.dev/hash-algorithm": "maglev",
+        "zonal.dev/balance": "ewma",
+        "zonal.dev/bounded-load": "1.25",
+        "zonal.dev/slow-start": "30s",
+        "zonal.dev/spill-below": "70",
+        "zonal.dev/weights": "web-canary-*=10",
+    }}}));
+    let Object::Service(service) = &reading.objects[0] else {
+        panic!("no service")
+    };
+    let asked = Balancing {
+        hash_on: Some(HashOn::SourceIpPort),
+        placement: PlacementWish::Known(Placement::MaglevV1),
+        without_key: WithoutKey::Ewma,
+        load_factor: LoadFactor::new(125),
+        slow_start: SlowStart::new(30),
+        spill_below: SpillBelow::new(70),
+        weights: "web-canary-*=10".parse().unwrap(),
+    };
+    assert_eq!((&service.balancing, reading.flaws.len()), (&asked, 0));
+}
+
+#[test]
+fn a_bad_wish_about_picking_is_named_and_an_unknown_placement_is_kept() {
+    for (key, value) in [
+        ("hash-on", "cookie"),
+        ("balance", "fastest"),
+        ("bounded-load", "0.5"),
+        ("slow-start", "soon"),
+        ("spill-below", "1000"),
+        ("weights", "web=4294967296"),
+        ("hash-algorithm", "ring/v2"),
+    ] {
+        let key = format!("zonal.dev/{key}");
+        let reading = service(json!({"metadata": {"annotations": {&key: value}}}));
+        assert_eq!(
+            reading.flaws[0].place,
+            format!("metadata.annotations[{key}]")
+        );
+        let Object::Service(service) = &reading.objects[0] else {
+            panic!("no service")
+        };
+        let expected = Balancing {
+            placement: if value == "ring/v2" {
+                value.into()
+            } else {
+                PlacementWish::default()
+            },
+            ..Balancing::default()
+        };
+        assert_eq!(service.balancing, expected, "{key}");
+    }
+}
+
+#[test]
 fn bad_wishes_of_a_service_are_named_and_the_rest_is_kept() {
     let annotated = |key: &str, value: Value| json!({"metadata": {"annotations": {key: value}}});
     for (rest, place) in [
@@ -507,6 +603,18 @@ fn bad_wishes_of_a_service_are_named_and_the_rest_is_kept() {
         (
             annotated("zonal.dev/host-port", json!("http")),
             "metadata.annotations[zonal.dev/host-port]",
+        ),
+        (
+            annotated("zonal.dev/proxy-protocol", json!("v3")),
+            "metadata.annotations[zonal.dev/proxy-protocol]",
+        ),
+        (
+            annotated("zonal.dev/proxy-idle-seconds", json!("0")),
+            "metadata.annotations[zonal.dev/proxy-idle-seconds]",
+        ),
+        (
+            annotated("zonal.dev/proxy-udp-replies", json!("-1")),
+            "metadata.annotations[zonal.dev/proxy-udp-replies]",
         ),
         (
             json!({"spec": {"ports": [{"port": 80, "nodePort": 70000}]}}),

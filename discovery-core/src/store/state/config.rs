@@ -5,9 +5,10 @@ use crate::{
     model::{AddressRules, NodeName, Unlocated, Zone, ZoneKeys, ZonePolicy},
     store::{HoldRule, Kind, MergeRules, SourceId},
 };
+use serde::{Deserialize, Serialize};
 
 /// What the state has to know before the first update.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct StateConfig {
     pub(super) node: NodeName,
     pub(super) zone: Option<Zone>,

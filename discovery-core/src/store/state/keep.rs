@@ -1,25 +1,50 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What has to be on disk to serve again without any source.
+//! What has to be on disk to serve again without any source, or told to another process that is to serve the same.
 
 use super::State;
 use crate::{
     model::{Node, Scope, Service, Slice, SliceKey, Zone, ZoneKey, ZonePolicy},
-    store::{Object, SourceId, packed::PackedSlice},
+    store::{Kind, Object, SourceId, packed::PackedSlice},
 };
 use std::collections::BTreeSet;
 
+/// Everything that makes the view of the zone, for the disk or for another process of this node.
+#[derive(Clone, Debug, Default)]
+pub struct Stated {
+    /// The nodes, the services, and the endpoints that callers of this zone may be given, each with the source that states
+    /// it.
+    pub objects: Vec<(SourceId, Object)>,
+    /// The lists that were read in full.
+    pub synced: Vec<(SourceId, Kind)>,
+    /// The kinds that may not be read.
+    pub denied: Vec<Kind>,
+}
+
 impl State {
+    /// What another process needs to build the same view.
+    pub(in crate::store) fn stated(&self) -> Stated {
+        let synced = self.lists.iter().filter(|(_, list)| list.is_synced);
+        let mut synced: Vec<_> = synced.map(|(key, _)| *key).collect();
+        synced.sort_unstable();
+        Stated {
+            objects: self.objects(|_| true),
+            synced,
+            denied: self.denied.iter().copied().collect(),
+        }
+    }
+
     /// What has to be on disk to serve again without any source: the nodes that are near for any service, the services,
     /// and the endpoints that callers of this zone may be given, each with the source that states it.
     pub(in crate::store) fn objects_of_zone(&self) -> Vec<(SourceId, Object)> {
+        let keys = self.keys_of_services();
+        self.objects(|node| self.is_worth_keeping(node, &keys))
+    }
+
+    fn objects(&self, wants: impl Fn(&Node) -> bool) -> Vec<(SourceId, Object)> {
         let zone = self.zone();
         let own = self.known_own_node();
         let own = own.map(|(source, node)| (source, Object::OwnNode(node.clone())));
-        let keys = self.keys_of_services();
-        let nodes = self
-            .nodes
-            .iter()
-            .filter(|(_, node)| self.is_worth_keeping(node, &keys));
+        let nodes = self.nodes.iter().filter(|(_, node)| wants(node));
         let slices = zone.zone().into_iter().flat_map(|zone| {
             let near_part = |((key, source), slice): (&(SliceKey, SourceId), &PackedSlice)| {
                 (*source, Object::Slice(self.near_part(zone, key, slice)))

@@ -17,6 +17,7 @@ mod views;
 mod zone;
 
 pub use config::StateConfig;
+pub use keep::Stated;
 
 use super::{
     Choice, Coverage, Generation, Kind, ObjectKey, Overruled, Problem, Snapshot, SourceId, Update,
@@ -92,6 +93,13 @@ impl State {
             problems: BTreeSet::new(),
             touched: Touched::default(),
         }
+    }
+
+    /// A state that takes over from another one: whatever was published has to be looked at again.
+    pub(super) fn anew(config: StateConfig) -> Self {
+        let mut state = Self::new(config);
+        state.touched.everything = true;
+        state
     }
 
     /// Takes one statement in. Costs O(log n) plus the size of the object; a finished list costs O(n).

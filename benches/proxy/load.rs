@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The clients: one suite for a while, and how much of it was done.
+
+use rustix::net::{RecvFlags, recv};
+use std::{cell::Cell, io, net::SocketAddr, rc::Rc, time::Duration};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, Interest},
+    net::TcpStream,
+    task::LocalSet,
+    time::{Instant, sleep},
+};
+
+/// Runs the suite and says how much was done in a second, and for how long it was measured.
+pub(crate) async fn run(suite: &str, address: &str) -> anyhow::Result<()> {
+    let address: SocketAddr = address.parse()?;
+    let local = LocalSet::new();
+    let done = Rc::new(Cell::new(0_u64));
+    for _ in 0..clients(suite) {
+        let (done, suite) = (done.clone(), suite.to_owned());
+        local.spawn_local(async move {
+            // A client that fails ends; the figure then shows it.
+            let _ = client(&suite, address, &done).await;
+        });
+    }
+    local
+        .run_until(async {
+            sleep(WARM_UP).await;
+            println!("said begin");
+            let (started, before) = (Instant::now(), done.get());
+            sleep(MEASURED).await;
+            let rate = (done.get() - before) * 1_000_000
+                / u64::try_from(started.elapsed().as_micros())?.max(1);
+            println!("said {rate}");
+            anyhow::Ok(())
+        })
+        .await
+}
+
+fn clients(suite: &str) -> usize {
+    match suite {
+        "connections" => 64,
+        "ping-pong" => 100,
+        "bulk-16" => 16,
+        _ => 1,
+    }
+}
+
+async fn client(suite: &str, address: SocketAddr, done: &Cell<u64>) -> io::Result<()> {
+    let count = |number: u64| done.set(done.get() + number);
+    match suite {
+        "connections" => loop {
+            let mut stream = connect(address).await?;
+            stream.write_all(b"e").await?;
+            stream.read_u8().await?;
+            count(1);
+        },
+        "ping-pong" => {
+            let mut stream = connect(address).await?;
+            let (ping, mut pong) = ([b'e'; 1_024], [0; 1_024]);
+            loop {
+                stream.write_all(&ping).await?;
+                stream.read_exact(&mut pong).await?;
+                count(1);
+            }
+        }
+        _ => {
+            let mut stream = connect(address).await?;
+            stream.write_all(b"b").await?;
+            let mut nowhere = vec![0; 1 << 20];
+            loop {
+                stream.readable().await?;
+                let read = stream.try_io(Interest::READABLE, || {
+                    // TRUNC throws the bytes away instead of copying them (tcp(7)).
+                    Ok(recv(&stream, &mut nowhere[..], RecvFlags::TRUNC)?.1)
+                });
+                match read {
+                    Ok(0) => return Ok(()),
+                    Ok(read) => count(read as u64),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    Err(error) => return Err(error),
+                }
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+}
+
+async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+const WARM_UP: Duration = Duration::from_millis(300);
+pub(crate) const MEASURED: Duration = Duration::from_secs(1);

@@ -1,0 +1,281 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! One interface for every placement: members in, and for a key the members in the order in which to try them.
+
+use super::{
+    Maglev, Placement, Rendezvous, Ring, circle,
+    envoy::{EnvoyRing, Sizes},
+    key::HashKey,
+};
+use crate::model::Weight;
+
+/// The most members that a placement can hold.
+pub const MEMBERS_MAX: usize = u16::MAX as usize;
+
+/// In place of a member's number: nobody.
+pub(super) const NOBODY: u16 = u16::MAX;
+
+/// A member of a placement: what places it, and how much it takes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Member<'m> {
+    /// The text whose UTF-8 bytes are hashed: a pod's name, or `ip:port`.
+    pub identity: &'m str,
+    /// Its weight; of weight 0 it owns nothing.
+    pub weight: Weight,
+}
+
+impl<'m> Member<'m> {
+    /// A member of ordinary weight.
+    pub fn ordinary(identity: &'m str) -> Self {
+        Self {
+            identity,
+            weight: Weight::ORDINARY,
+        }
+    }
+}
+
+/// Where keys belong, by one of the placements.
+///
+/// ```
+/// use discovery_core::hash::{HashKey, Member, Placement, Table};
+///
+/// let members = ["web-0", "web-1", "web-2"].map(Member::ordinary);
+/// for placement in Placement::ALL {
+///     let table = Table::build(placement, &members);
+///     let mut order = table.order(HashKey::of(b"customer-17"));
+///     order.sort();
+///     assert_eq!(order, [0, 1, 2], "{placement}: every member comes once");
+/// }
+/// ```
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Table(Placed);
+
+#[derive(Clone, Debug, Eq, PartialEq)]
+enum Placed {
+    /// The placement that is asked for is not known here: no key belongs anywhere.
+    Unknown,
+    Ring(Ring),
+    Envoy(EnvoyRing),
+    Maglev(Maglev),
+    Rendezvous(Rendezvous),
+}
+
+impl Table {
+    /// Places members given in ascending order of the identity bytes, distinct; for [`Placement::RingEnvoy`] in any order.
+    ///
+    /// # Panics
+    /// If there are more than [`MEMBERS_MAX`] members.
+    pub fn build(placement: Placement, members: &[Member<'_>]) -> Self {
+        Self(match placement {
+            Placement::RingV1 => Placed::Ring(Ring::weighted(members)),
+            Placement::RendezvousV1 => Placed::Rendezvous(Rendezvous::build(members)),
+            Placement::MaglevV1 => Placed::Maglev(Maglev::build(members)),
+            Placement::RingEnvoy => Placed::Envoy(EnvoyRing::build(members, Sizes::DEFAULT)),
+        })
+    }
+
+    /// The table of a placement that this version does not know: it owns nothing.
+    pub fn unknown() -> Self {
+        Self(Placed::Unknown)
+    }
+
+    /// Places other members by the same placement; a ring takes over what stays.
+    #[must_use]
+    pub fn rebuild(&self, placement: Placement, members: &[Member<'_>]) -> Self {
+        match (&self.0, placement) {
+            (Placed::Ring(ring), Placement::RingV1) => Self(Placed::Ring(ring.rebuild(members))),
+            _ => Self::build(placement, members),
+        }
+    }
+
+    /// The placement; none when it is not known here.
+    pub fn placement(&self) -> Option<Placement> {
+        match self.0 {
+            Placed::Unknown => None,
+            Placed::Ring(_) => Some(Placement::RingV1),
+            Placed::Envoy(_) => Some(Placement::RingEnvoy),
+            Placed::Maglev(_) => Some(Placement::MaglevV1),
+            Placed::Rendezvous(_) => Some(Placement::RendezvousV1),
+        }
+    }
+
+    /// From the owner of the key on, the slots of members, with repeats; see [`Table::members`].
+    ///
+    /// No allocation. A step of a ring or of Maglev is one read; one of rendezvous looks at every member.
+    #[inline]
+    pub fn walk(&self, key: HashKey) -> Walk<'_> {
+        Walk(match &self.0 {
+            Placed::Unknown => Course::Nothing,
+            Placed::Ring(ring) => {
+                Course::circle(ring.entries(), ring.first_at_or_after(key.position()))
+            }
+            Placed::Envoy(ring) => {
+                let circle = ring.circle();
+                Course::circle(circle.entries(), circle.first_at_or_after(key.0))
+            }
+            Placed::Maglev(maglev) => Course::Slots {
+                maglev,
+                at: narrow(Maglev::slot(key)),
+                left: narrow(maglev.slots().len()),
+                rest: 0,
+            },
+            Placed::Rendezvous(scores) => Course::Scores {
+                scores,
+                key,
+                last: None,
+            },
+        })
+    }
+
+    /// The member of each slot that a walk names; none at a slot whose member has left, and 65,535 in its place.
+    pub(crate) fn members(&self) -> Vec<u16> {
+        let all = |count: usize| (0..count).map(super::slots::number).collect();
+        match &self.0 {
+            Placed::Unknown => Vec::new(),
+            Placed::Ring(ring) => ring.members().to_vec(),
+            Placed::Envoy(ring) => all(ring.members()),
+            Placed::Maglev(maglev) => all(maglev.members()),
+            Placed::Rendezvous(scores) => all(scores.members()),
+        }
+    }
+
+    /// The owner of the key: for tests and tools, since it allocates; none when no member has a weight.
+    pub fn owner(&self, key: HashKey) -> Option<usize> {
+        let members = self.members();
+        let member = |slot| {
+            members
+                .get(usize::from(slot))
+                .copied()
+                .filter(|member| *member != NOBODY)
+        };
+        self.walk(key).find_map(member).map(usize::from)
+    }
+
+    /// All members with a weight in the order in which to try them for the key: for tests and tools, since it allocates.
+    pub fn order(&self, key: HashKey) -> Vec<usize> {
+        let members = self.members();
+        let mut is_named = vec![false; members.len() + 1];
+        let mut order = Vec::new();
+        for slot in self.walk(key) {
+            let member = members.get(usize::from(slot)).copied().unwrap_or(NOBODY);
+            if member != NOBODY && !std::mem::replace(&mut is_named[usize::from(member)], true) {
+                order.push(member.into());
+            }
+        }
+        order
+    }
+
+    /// The share of all keys that each of `members` members owns; the shares add up to 1.
+    pub fn shares(&self, members: usize) -> Vec<f64> {
+        match &self.0 {
+            Placed::Unknown => vec![0.0; members],
+            Placed::Ring(ring) => ring.shares(members),
+            Placed::Envoy(ring) => ring.shares(),
+            Placed::Maglev(maglev) => maglev.shares(),
+            Placed::Rendezvous(scores) => scores.shares(),
+        }
+    }
+
+    /// Whether the later table was taken over from the other as it is, without any work.
+    pub fn is_taken_over(&self, other: &Self) -> bool {
+        match (&self.0, &other.0) {
+            (Placed::Ring(ring), Placed::Ring(other)) => ring.is_same(other),
+            _ => self == other,
+        }
+    }
+}
+
+/// The walk of a key over the slots of a [`Table`].
+#[derive(Clone, Debug)]
+pub struct Walk<'t>(Course<'t>);
+
+/// Small, since a walk is moved more often than it is walked to its end.
+#[derive(Clone, Debug)]
+enum Course<'t> {
+    Nothing,
+    Circle {
+        entries: &'t [u64],
+        at: u32,
+        left: u32,
+    },
+    /// Once around the table, then those that found no slot in it.
+    Slots {
+        maglev: &'t Maglev,
+        at: u32,
+        left: u32,
+        rest: u16,
+    },
+    Scores {
+        scores: &'t Rendezvous,
+        key: HashKey,
+        last: Option<u16>,
+    },
+}
+
+impl<'t> Course<'t> {
+    #[inline]
+    fn circle(entries: &'t [u64], at: usize) -> Self {
+        Self::Circle {
+            entries,
+            at: narrow(at),
+            left: narrow(entries.len()),
+        }
+    }
+}
+
+/// Tables have less than 2³² slots: 65,535 members of at most 8,192 virtual nodes.
+#[inline]
+fn narrow(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}
+
+impl Walk<'_> {
+    /// The walk of no key.
+    pub(crate) fn of_nobody() -> Self {
+        Self(Course::Nothing)
+    }
+}
+
+impl Iterator for Walk<'_> {
+    type Item = u16;
+
+    #[inline]
+    fn next(&mut self) -> Option<u16> {
+        match &mut self.0 {
+            Course::Circle { entries, at, left } => {
+                *left = left.checked_sub(1)?;
+                let entry = *entries.get(*at as usize)?;
+                *at += 1;
+                if *at as usize == entries.len() {
+                    *at = 0;
+                }
+                Some(circle::owner(entry))
+            }
+            Course::Nothing => None,
+            Course::Slots {
+                maglev,
+                at,
+                left,
+                rest,
+            } => {
+                let Some(less) = left.checked_sub(1) else {
+                    let member = maglev.rest().get(usize::from(*rest)).copied();
+                    *rest += u16::from(member.is_some());
+                    return member;
+                };
+                *left = less;
+                let slots = maglev.slots();
+                let member = *slots.get(*at as usize)?;
+                *at = if *at as usize + 1 == slots.len() {
+                    0
+                } else {
+                    *at + 1
+                };
+                Some(member)
+            }
+            Course::Scores { scores, key, last } => {
+                *last = Some(scores.after(*key, *last)?);
+                *last
+            }
+        }
+    }
+}

@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What one process counts and knows by itself about endpoints and services: in flight, latency, ejected, ramping.
+//!
+//! It lives outside the snapshot and is shared by its generations, so that no rebuild loses it. All of it is local: it
+//! decides whom to skip, never where a key belongs. No lock; each word is right by itself, and no two have to agree.
+
+use super::Endpoint;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+
+/// What one process counts about one endpoint, on a cache line of its own.
+///
+/// Picks and those under way share one word, so that a pick costs one atomic addition and its end another.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+pub struct Load {
+    /// Picks so far in the upper bits, picks under way in the lower ones.
+    counts: AtomicU64,
+    /// Why to skip the endpoint for now: bits of [`Flag`].
+    flags: AtomicU32,
+    /// Errors in a row.
+    pub(crate) errors_in_row: AtomicU32,
+    /// When the slow start began, in ticks of the process; [`RAMP_PENDING`] until a pick sees it first.
+    pub(crate) ramp_from: AtomicU64,
+    /// Until when it is ejected, in ticks of the process.
+    pub(crate) ejected_until: AtomicU64,
+    /// How often it was ejected without an answer between.
+    pub(crate) ejections_in_row: AtomicU32,
+    /// Its latency: see `pick::latency`.
+    pub(crate) latency: AtomicU64,
+    /// Its last outcomes: see `pick::window`.
+    pub(crate) window: [AtomicU32; WINDOW_SLOTS],
+}
+
+/// Parts of the window of outcomes, the one under way included.
+pub(crate) const WINDOW_SLOTS: usize = 4;
+
+/// A reason to skip an endpoint that only this process knows: all of them soft, ignored when nobody else is left.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(u32)]
+pub(crate) enum Flag {
+    /// Failures that this process has seen.
+    Ejected = 1,
+    /// An active check failed.
+    CheckFailed = 2,
+    /// New: takes a growing share of its keys.
+    Ramping = 4,
+    /// Ejected, and one request is on its way to find out whether it is well again.
+    Trying = 8,
+}
+
+/// In place of the tick at which a slow start began: no pick has seen the endpoint yet.
+pub(crate) const RAMP_PENDING: u64 = u64::MAX;
+
+impl Load {
+    /// Requests or connections of this process that are under way to the endpoint, at most 16 million.
+    #[inline]
+    pub fn in_flight(&self) -> u32 {
+        u32::try_from(self.counts.load(Relaxed) & IN_FLIGHT_MASK).unwrap_or(u32::MAX)
+    }
+
+    /// Picks of the endpoint so far.
+    pub fn picks(&self) -> u64 {
+        self.counts.load(Relaxed) >> IN_FLIGHT_BITS
+    }
+
+    /// Whether this process skips the endpoint because of failures that it has seen.
+    pub fn is_ejected(&self) -> bool {
+        self.has(Flag::Ejected)
+    }
+
+    /// Tells what an active check said; a failed one makes this process skip the endpoint while another is left.
+    pub fn set_check_failed(&self, has_failed: bool) {
+        if has_failed {
+            self.raise(Flag::CheckFailed);
+        } else {
+            self.lower(Flag::CheckFailed);
+        }
+    }
+
+    /// Counts one pick, under way.
+    #[inline]
+    pub(crate) fn enter(&self) {
+        self.counts.fetch_add((1 << IN_FLIGHT_BITS) | 1, Relaxed);
+    }
+
+    /// Counts one less under way.
+    #[inline]
+    pub(crate) fn leave(&self) {
+        self.counts.fetch_sub(1, Relaxed);
+    }
+
+    /// Whether there is any reason to look closer before the endpoint is picked.
+    #[inline]
+    pub(crate) fn is_flagged(&self) -> bool {
+        self.flags.load(Relaxed) != 0
+    }
+
+    #[inline]
+    pub(crate) fn has(&self, flag: Flag) -> bool {
+        self.flags.load(Relaxed) & flag as u32 != 0
+    }
+
+    /// Whether it is skipped for more than a share of its keys.
+    pub(crate) fn is_left_out(&self) -> bool {
+        let left_out = Flag::Ejected as u32 | Flag::CheckFailed as u32;
+        self.flags.load(Relaxed) & left_out != 0
+    }
+
+    /// Raises the flag; whether it was down.
+    pub(crate) fn raise(&self, flag: Flag) -> bool {
+        self.flags.fetch_or(flag as u32, Relaxed) & flag as u32 == 0
+    }
+
+    /// Lowers the flag; whether it was up.
+    pub(crate) fn lower(&self, flag: Flag) -> bool {
+        self.flags.fetch_and(!(flag as u32), Relaxed) & flag as u32 != 0
+    }
+
+    /// Begins a slow start, at the first pick that sees the endpoint.
+    pub(super) fn begin_ramp(&self) {
+        self.ramp_from.store(RAMP_PENDING, Relaxed);
+        self.raise(Flag::Ramping);
+    }
+}
+
+const IN_FLIGHT_BITS: u32 = 24;
+const IN_FLIGHT_MASK: u64 = (1 << IN_FLIGHT_BITS) - 1;
+
+/// What one process counts about a whole service beside its endpoints.
+#[derive(Debug, Default)]
+pub struct ServiceLoad {
+    /// Picks of endpoints that are gone.
+    gone_local: AtomicU64,
+    gone_spill: AtomicU64,
+    none: AtomicU64,
+    /// Picks that ignored soft reasons, since nobody else was left.
+    panics: AtomicU64,
+    /// Usable endpoints of the serving tier.
+    pub(crate) usable: AtomicU32,
+    /// Those of them that are ejected.
+    pub(crate) ejected: AtomicU32,
+    /// Ejections so far.
+    ejections: AtomicU64,
+}
+
+impl ServiceLoad {
+    /// Picks that ignored an ejection or a failed check, since nobody else was left.
+    pub fn panic_picks(&self) -> u64 {
+        self.panics.load(Relaxed)
+    }
+
+    /// Ejections so far.
+    pub fn ejections(&self) -> u64 {
+        self.ejections.load(Relaxed)
+    }
+
+    /// Endpoints that are ejected now.
+    pub fn ejected(&self) -> u32 {
+        self.ejected.load(Relaxed)
+    }
+
+    /// Counts a pick that found nobody.
+    pub(crate) fn found_none(&self) {
+        self.none.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn panicked(&self) {
+        self.panics.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn count_ejection(&self) {
+        self.ejections.fetch_add(1, Relaxed);
+    }
+
+    /// Keeps the count of an endpoint that leaves.
+    pub(super) fn retire(&self, endpoint: &Endpoint) {
+        let gone = if endpoint.is_foreign {
+            &self.gone_spill
+        } else {
+            &self.gone_local
+        };
+        gone.fetch_add(endpoint.load.picks(), Relaxed);
+    }
+
+    /// Takes over who may be picked now, against which the cap of ejections is measured.
+    pub(super) fn published<'e>(&self, usable: impl Iterator<Item = &'e Endpoint>) {
+        let (count, ejected) = usable.fold((0, 0), |(count, ejected), endpoint| {
+            (count + 1, ejected + u32::from(endpoint.load.is_ejected()))
+        });
+        self.usable.store(count, Relaxed);
+        self.ejected.store(ejected, Relaxed);
+    }
+
+    /// What is counted beside the endpoints that are there.
+    pub(super) fn counts(&self) -> PickCounts {
+        PickCounts {
+            local: self.gone_local.load(Relaxed),
+            spill: self.gone_spill.load(Relaxed),
+            none: self.none.load(Relaxed),
+        }
+    }
+}
+
+/// How many picks ended how, since the process began.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct PickCounts {
+    /// Picks of an endpoint of our zone.
+    pub local: u64,
+    /// Picks of an endpoint of another zone, by policy.
+    pub spill: u64,
+    /// Picks that found no usable endpoint.
+    pub none: u64,
+}

@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The endpoints of one preference level, and where keys belong among them.
+//!
+//! Members are all listed endpoints of the level, also those that are not usable now: usability is a skip during the walk,
+//! never a reason to move keys. What a change leaves as it was is taken from the tier before.
+
+use super::{Endpoint, Load};
+use crate::{
+    hash::{HashKey, Member, Placement, Table, Walk},
+    model::PlacementWish,
+};
+use std::sync::Arc;
+
+/// The endpoints of one preference level.
+#[derive(Debug)]
+pub struct Tier {
+    members: Box<[Arc<Endpoint>]>,
+    table: Table,
+    /// The usable member at each slot of the table, or nobody.
+    route: Box<[Option<Hop>]>,
+    /// The usable members.
+    ready: Box<[Hop]>,
+    /// The sums of the weights of the usable members up to each; none where all are alike.
+    sums: Option<Box<[u32]>>,
+}
+
+/// A usable member, with the address of its counters beside its own: a pick fetches both at once, and waits for one.
+#[derive(Clone, Debug)]
+pub(crate) struct Hop {
+    endpoint: Arc<Endpoint>,
+    load: Arc<Load>,
+}
+
+impl Hop {
+    fn new(endpoint: &Arc<Endpoint>) -> Self {
+        Self {
+            endpoint: endpoint.clone(),
+            load: endpoint.load().clone(),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn endpoint(&self) -> &Arc<Endpoint> {
+        &self.endpoint
+    }
+
+    #[inline]
+    pub(crate) fn load(&self) -> &Load {
+        &self.load
+    }
+}
+
+impl Tier {
+    /// Places the members, in ascending order of their identity, by the placement that is wished for.
+    pub(super) fn new(
+        members: Box<[Arc<Endpoint>]>,
+        wish: &PlacementWish,
+        before: Option<&Self>,
+    ) -> Self {
+        let table = match wish.known() {
+            None => Table::unknown(),
+            Some(placement) => place(placement, &members, before),
+        };
+        let usable = |endpoint: &&Arc<Endpoint>| endpoint.is_usable();
+        let route = table.members().into_iter().map(|member| {
+            let endpoint = members.get(usize::from(member)).filter(usable);
+            endpoint.map(Hop::new)
+        });
+        let ready: Box<[Hop]> = members.iter().filter(usable).map(Hop::new).collect();
+        Self {
+            route: route.collect(),
+            sums: sums(&ready),
+            ready,
+            table,
+            members,
+        }
+    }
+
+    /// All members in ascending order of their identity; the table numbers them so.
+    #[inline]
+    pub fn members(&self) -> &[Arc<Endpoint>] {
+        &self.members
+    }
+
+    /// Where keys belong among the members.
+    pub fn table(&self) -> &Table {
+        &self.table
+    }
+
+    /// How many members may be picked.
+    #[inline]
+    pub fn usable(&self) -> usize {
+        self.ready.len()
+    }
+
+    /// The members that may be picked.
+    pub fn ready(&self) -> impl ExactSizeIterator<Item = &Arc<Endpoint>> {
+        self.ready.iter().map(Hop::endpoint)
+    }
+
+    /// The share of all keys that each member owns while all are usable.
+    pub fn shares(&self) -> Vec<f64> {
+        self.table.shares(self.members.len())
+    }
+
+    /// The usable members with their counters.
+    pub(crate) fn hops(&self) -> &[Hop] {
+        &self.ready
+    }
+
+    /// The usable member with this number among the usable ones.
+    #[inline]
+    pub(crate) fn nth_ready(&self, number: usize) -> Option<&Hop> {
+        self.ready.get(number)
+    }
+
+    /// The usable member that a draw from the sum of all weights falls on: `draw` is a fraction of 2³².
+    pub(crate) fn weighted(&self, draw: u32) -> Option<&Hop> {
+        let scale = |n: u32| usize::try_from((u64::from(draw) * u64::from(n)) >> 32).unwrap_or(0);
+        let number = match &self.sums {
+            None => scale(u32::try_from(self.ready.len()).unwrap_or(u32::MAX)),
+            Some(sums) => {
+                let drawn = scale(sums.last().copied().unwrap_or(0));
+                sums.partition_point(|sum| *sum as usize <= drawn)
+            }
+        };
+        self.nth_ready(number)
+    }
+
+    /// The slots of the key, from its owner on.
+    #[inline]
+    pub(crate) fn walk(&self, key: HashKey) -> Walk<'_> {
+        self.table.walk(key)
+    }
+
+    /// The usable member at a slot.
+    #[inline]
+    pub(crate) fn at_slot(&self, slot: u16) -> Option<&Hop> {
+        self.route.get(usize::from(slot))?.as_ref()
+    }
+
+    /// How many slots a walk may name.
+    #[inline]
+    pub(crate) fn slots(&self) -> usize {
+        self.route.len()
+    }
+
+    /// The weights of all members, and of those that may be picked.
+    pub(super) fn weights(&self) -> (u64, u64) {
+        let sum = |of: &mut dyn Iterator<Item = &Arc<Endpoint>>| {
+            of.map(|endpoint| u64::from(endpoint.weight().hundredths()))
+                .sum()
+        };
+        (sum(&mut self.members.iter()), sum(&mut self.ready()))
+    }
+}
+
+fn place(placement: Placement, members: &[Arc<Endpoint>], before: Option<&Tier>) -> Table {
+    let same = |before: &&Tier| {
+        before.table.placement() == Some(placement)
+            && before.members.len() == members.len()
+            && before
+                .members
+                .iter()
+                .zip(members)
+                .all(|(a, b)| is_placed_alike(a, b))
+    };
+    if let Some(before) = before.filter(same) {
+        return before.table.clone();
+    }
+    // Peers of `ring/envoy` place addresses.
+    let texts: Vec<String> = match placement {
+        Placement::RingEnvoy => members.iter().map(|e| address_text(e)).collect(),
+        _ => Vec::new(),
+    };
+    let placed: Vec<Member<'_>> = (members.iter().enumerate())
+        .map(|(at, endpoint)| Member {
+            identity: texts
+                .get(at)
+                .map_or(endpoint.identity().as_str(), String::as_str),
+            weight: endpoint.weight(),
+        })
+        .collect();
+    match before {
+        Some(before) => before.table.rebuild(placement, &placed),
+        None => Table::build(placement, &placed),
+    }
+}
+
+fn is_placed_alike(a: &Arc<Endpoint>, b: &Arc<Endpoint>) -> bool {
+    Arc::ptr_eq(a, b)
+        || a.identity() == b.identity() && a.weight() == b.weight() && a.first == b.first
+}
+
+fn address_text(endpoint: &Endpoint) -> String {
+    let socket = endpoint.socket(None).map(|socket| socket.to_string());
+    socket.unwrap_or_else(|| endpoint.identity().to_string())
+}
+
+fn sums(ready: &[Hop]) -> Option<Box<[u32]>> {
+    let weights = ready.iter().map(|hop| hop.endpoint.weight().hundredths());
+    let first = weights.clone().next()?;
+    if weights.clone().all(|weight| weight == first) {
+        return None;
+    }
+    let mut sum = 0;
+    let sums = weights.map(|weight| {
+        sum += weight;
+        sum
+    });
+    Some(sums.collect())
+}

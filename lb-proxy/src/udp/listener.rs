@@ -1,0 +1,275 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The loop of one UDP socket: receives in batches, finds or begins sessions, ends those whose time or endpoint is over.
+//!
+//! In: datagrams, new snapshots, the time. Out: datagrams to endpoints. It starts a task for a session and never for a
+//! datagram, waits for nothing between receiving and sending, and no error ends it.
+
+use super::{
+    Fleet,
+    batch::{BATCH, BatchSocket, Run},
+    session::{Beginning, Idle, Key, Session},
+    table::Table,
+};
+use crate::{listeners::Target, reach::Reach};
+use discovery_core::{
+    model::{Front, NodeName},
+    pick::{InFlight, Picker},
+    store::{Reader, ServiceView},
+    telemetry::{DatagramDrop, SessionEnd, UdpListenerMetrics},
+};
+use std::{
+    future::pending,
+    io,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+/// A UDP socket of a service and its sessions.
+#[derive(Debug)]
+pub(crate) struct UdpListener {
+    target: Target,
+    node: Option<NodeName>,
+    fleet: Arc<Fleet>,
+    picker: Picker,
+    reader: Reader,
+    metrics: UdpListenerMetrics,
+    sessions: Table<Key, Session>,
+}
+
+impl UdpListener {
+    pub(crate) fn new(
+        target: Target,
+        node: Option<NodeName>,
+        fleet: Arc<Fleet>,
+        picker: Picker,
+        reader: Reader,
+    ) -> Self {
+        Self {
+            metrics: fleet.metrics.udp_listener(&target.service, target.port),
+            target,
+            node,
+            fleet,
+            picker,
+            reader,
+            sessions: Table::new(),
+        }
+    }
+
+    /// Passes datagrams until told to close; then passes what has arrived, and ends every session.
+    pub(crate) async fn run(mut self, socket: std::net::UdpSocket, close: CancellationToken) {
+        let socket = match BatchSocket::new(socket) {
+            Ok(socket) => Arc::new(socket),
+            Err(error) => {
+                let target = &self.target;
+                return warn!(service = %target.service, port = target.port, %error, "Datagrams cannot be received");
+            }
+        };
+        close.run_until_cancelled(self.serve(&socket)).await;
+        // What is refused now was refused before.
+        let _ = self.pass_arrived(&socket);
+        let metrics = self.metrics.clone();
+        self.sessions
+            .end(|_| Some(SessionEnd::Closed), |_, how| metrics.ended(how));
+    }
+
+    async fn serve(&mut self, socket: &Arc<BatchSocket>) {
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                () = changed(&mut self.reader) => self.end_unusable(),
+                _ = tick.tick() => self.end_over(),
+                ready = socket.readable() => {
+                    if ready.and_then(|()| self.pass_arrived(socket)).is_err() {
+                        sleep(FAILURE_PAUSE).await;
+                    }
+                    tokio::task::yield_now().await;
+                }
+            }
+        }
+    }
+
+    /// Passes on what has arrived, a few batches at most.
+    fn pass_arrived(&mut self, socket: &Arc<BatchSocket>) -> io::Result<()> {
+        for _ in 0..BATCHES_MAX {
+            match socket.receive(|run| self.pass(run, socket)) {
+                Ok(BATCH) => {}
+                Ok(_) => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn pass(&mut self, run: Run<'_>, socket: &Arc<BatchSocket>) {
+        let key = Key {
+            client: run.from,
+            asked: run.asked,
+        };
+        if let Err(why) = self.find_or_begin(key, socket) {
+            return run.datagrams().for_each(|_| self.metrics.drop_one(why));
+        }
+        if let Some(session) = self.sessions.get(&key) {
+            run.datagrams().for_each(|datagram| session.send(datagram));
+        }
+    }
+
+    /// Makes sure that there is a session of the key, whose endpoint does not refuse.
+    fn find_or_begin(&mut self, key: Key, socket: &Arc<BatchSocket>) -> Result<(), DatagramDrop> {
+        match self.sessions.get(&key).map(Session::is_refused) {
+            Some(false) => return Ok(()),
+            Some(true) => self.end(&key, SessionEnd::EndpointFailed),
+            None => {}
+        }
+        if !can_be_answered(key.client) {
+            return Err(DatagramDrop::Source);
+        }
+        let (in_flight, address, front) =
+            self.choose(key.client).ok_or(DatagramDrop::NoEndpoint)?;
+        let beginning = Beginning {
+            key,
+            in_flight,
+            address,
+            permits: self.permits(key.client.ip())?,
+            replies_max: front.udp_replies,
+            idle: self.idle(&front),
+        };
+        let fleet = &self.fleet;
+        let session = Session::begin(beginning, socket, &fleet.ejections, &self.metrics)
+            .map_err(|_| DatagramDrop::NoSocket)?;
+        self.sessions.insert(key, session);
+        Ok(())
+    }
+
+    /// The first endpoint in order that is not ejected, or the first of all when every one is.
+    fn choose(&mut self, client: SocketAddr) -> Option<(InFlight, SocketAddr, Front)> {
+        let view = self.picker.view().ok()?;
+        let reach = Reach {
+            view,
+            node: self.node.as_ref(),
+            port_name: &self.target.port_name,
+        };
+        let (own, ejections) = (&self.fleet.own, &self.fleet.ejections);
+        let mut order = reach
+            .order(client)
+            .filter(|(_, address)| !own.contains(*address));
+        let first = order.next()?;
+        let (endpoint, address) = if ejections.may_try(first.1) {
+            first
+        } else {
+            order
+                .find(|(_, address)| ejections.may_try(*address))
+                .unwrap_or(first)
+        };
+        let front = view.spec().map(|service| service.front.clone());
+        Some((InFlight::new(endpoint), address, front.unwrap_or_default()))
+    }
+
+    /// A place for one more session; when all are taken, that of the oldest that was never answered.
+    fn permits(
+        &mut self,
+        source: IpAddr,
+    ) -> Result<
+        (
+            tokio::sync::OwnedSemaphorePermit,
+            crate::admission::SourcePermit,
+        ),
+        DatagramDrop,
+    > {
+        let fleet = self.fleet.clone();
+        let of_source = fleet
+            .sources
+            .enter(source)
+            .map_err(|_| DatagramDrop::LimitSource)?;
+        let global = || fleet.permits.clone().try_acquire_owned();
+        let permit = if let Ok(permit) = global() {
+            permit
+        } else {
+            drop(self.sessions.evict().ok_or(DatagramDrop::LimitGlobal)?);
+            self.metrics.ended(SessionEnd::Evicted);
+            global().map_err(|_| DatagramDrop::LimitGlobal)?
+        };
+        Ok((permit, of_source))
+    }
+
+    fn idle(&self, front: &Front) -> Idle {
+        let limits = &self.fleet.limits;
+        let asked = front
+            .idle_seconds
+            .map(|seconds| Duration::from_secs(seconds.get().into()));
+        Idle {
+            unreplied: asked.map_or(limits.idle_unreplied, |asked| {
+                asked.min(limits.idle_unreplied)
+            }),
+            replied: asked.unwrap_or(limits.idle_replied),
+        }
+    }
+
+    fn end(&mut self, key: &Key, how: SessionEnd) {
+        if self.sessions.remove(key).is_some() {
+            self.metrics.ended(how);
+        }
+    }
+
+    /// Ends the sessions whose endpoint may no longer be used: their clients' next datagrams find another, or nobody.
+    fn end_unusable(&mut self) {
+        let Ok(view) = self.picker.view() else {
+            return;
+        };
+        let reach = Reach {
+            view,
+            node: self.node.as_ref(),
+            port_name: &self.target.port_name,
+        };
+        let metrics = &self.metrics;
+        self.sessions.end(
+            |session| (!is_usable(view, reach, session)).then_some(SessionEnd::EndpointGone),
+            |_, how| metrics.ended(how),
+        );
+    }
+
+    fn end_over(&mut self) {
+        let now = Instant::now();
+        let metrics = &self.metrics;
+        self.sessions
+            .end(|session| session.is_over(now), |_, how| metrics.ended(how));
+    }
+}
+
+/// Whether the session's endpoint is still the pod at that address, and may be used.
+fn is_usable(view: &ServiceView, reach: Reach<'_>, session: &Session) -> bool {
+    view.usable().any(|endpoint| {
+        endpoint.state_key() == session.endpoint().state_key()
+            && reach.address_of(endpoint) == Some(session.address())
+    })
+}
+
+/// Whether a reply can reach the one who asked. Port 0 and addresses of many are forged.
+fn can_be_answered(client: SocketAddr) -> bool {
+    let address = client.ip().to_canonical();
+    client.port() != 0
+        && !address.is_unspecified()
+        && !address.is_multicast()
+        && address != IpAddr::V4(Ipv4Addr::BROADCAST)
+}
+
+async fn changed(reader: &mut Reader) {
+    if reader.changed().await.is_none() {
+        pending::<()>().await;
+    }
+}
+
+/// How often sessions are looked at for their time.
+const TICK: Duration = Duration::from_secs(1);
+
+/// About 250 µs of work before other tasks get their turn.
+const BATCHES_MAX: usize = 4;
+
+/// A socket that fails at once would otherwise take a whole core.
+const FAILURE_PAUSE: Duration = Duration::from_millis(10);

@@ -1,0 +1,270 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What a real Consul says of this host while it comes, pauses, is caught and leaves.
+
+mod site;
+
+use discovery_core::source::{ConsulAgent, Token};
+use lb_proxy::{Config, ListenerState, Proof, Registration};
+use serde_json::Value;
+use site::{Endpoint, FRONT, Site, carried, exchange, free_port, greeted, until, within};
+use std::{
+    io::ErrorKind,
+    net::SocketAddr,
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+use testbed::Consul;
+use tokio::{io::AsyncWriteExt, net::TcpStream, time::sleep};
+
+const HOLD: Duration = Duration::from_millis(600);
+const LEAVE_WAIT: Duration = Duration::from_millis(800);
+
+/// A proxy that registers at the agent, proves its ports, and is the node `edge-a`.
+fn site(consul: &Consul, front: SocketAddr) -> Site {
+    let address = consul.http_addr().to_string().parse().unwrap();
+    let agent = ConsulAgent::new(address, Token::default(), None).unwrap();
+    let registration = Registration::new(agent)
+        .address(front.ip())
+        .ttl(Duration::from_secs(3))
+        .weight(7)
+        .leave_wait(LEAVE_WAIT);
+    let config = Config::default()
+        .bind_addresses(vec![front.ip()])
+        .node("edge-a".to_owned().try_into().unwrap())
+        .self_proof(true)
+        .register(registration)
+        .hold(HOLD);
+    Site::start_on(config)
+}
+
+/// The status of our check; none when there is no instance.
+async fn check(consul: &Consul) -> Option<String> {
+    let instances = consul.get("/v1/health/service/web").await.unwrap();
+    let checks = instances.get(0)?["Checks"].as_array()?.clone();
+    let ours = |check: &&Value| check["ServiceName"] == "web";
+    Some(checks.iter().find(ours)?["Status"].as_str()?.to_owned())
+}
+
+/// Waits until our check is so; how long that took.
+async fn becomes(consul: &Consul, status: Option<&str>) -> Duration {
+    let started = Instant::now();
+    within(async {
+        while check(consul).await.as_deref() != status {
+            sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    started.elapsed()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn x14_without_an_endpoint_the_check_is_critical_then_the_port_closes_and_the_first_endpoint_opens_both()
+ {
+    let test = "x14_without_an_endpoint_the_check_is_critical_then_the_port_closes_and_the_first_endpoint_opens_both";
+    let Some(consul) = Consul::start_or_skip(test).await else {
+        return;
+    };
+    let (endpoint, front) = (Endpoint::echo("pod-0").await, free_port());
+    let mut site = site(&consul, front);
+    site.service("web", front.port());
+    site.publish();
+    site.state(&ListenerState::NoEndpoint).await;
+    assert_eq!(
+        check(&consul).await,
+        None,
+        "nothing is registered before it serves"
+    );
+    site.endpoint("web", &endpoint);
+    site.publish();
+    becomes(&consul, Some("passing")).await;
+    let instances = consul.get("/v1/health/service/web").await.unwrap();
+    let service = &instances[0]["Service"];
+    assert_eq!(service["Address"], FRONT.to_string());
+    assert_eq!(
+        (&service["Port"], &service["Weights"]["Passing"]),
+        (&front.port().into(), &7.into())
+    );
+    site.unlist("web", "pod-0");
+    site.publish();
+    let critical = becomes(&consul, Some("critical")).await;
+    assert!(critical <= Duration::from_secs(1), "{critical:?}");
+    site.state(&ListenerState::NoEndpoint).await;
+    let refused = TcpStream::connect(front).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+    assert_eq!(check(&consul).await.as_deref(), Some("critical"));
+    site.endpoint("web", &endpoint);
+    site.publish();
+    let passing = becomes(&consul, Some("passing")).await;
+    assert!(passing <= Duration::from_secs(1), "{passing:?}");
+    assert_eq!(greeted(front).await.unwrap(), "pod-0");
+    println!("critical after {critical:?}, passing again after {passing:?}");
+    site.stop.cancel();
+    within(site.running).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_host_leaves_consul_before_its_listener_closes_and_resets_nobody() {
+    let test = "a_host_leaves_consul_before_its_listener_closes_and_resets_nobody";
+    let Some(consul) = Consul::start_or_skip(test).await else {
+        return;
+    };
+    let (endpoint, front) = (Endpoint::echo("pod-0").await, free_port());
+    let mut site = site(&consul, front);
+    site.service("web", front.port());
+    site.endpoint("web", &endpoint);
+    site.publish();
+    becomes(&consul, Some("passing")).await;
+    let mut old = carried(front).await;
+    let clients = tokio::spawn(async move {
+        loop {
+            match TcpStream::connect(front).await {
+                Ok(mut stream) => {
+                    assert_eq!(site::greeting(&mut stream).await.unwrap(), "pod-0");
+                }
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+                    return Instant::now();
+                }
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+    });
+    let left = Instant::now();
+    site.stop.cancel();
+    let critical = becomes(&consul, Some("critical")).await;
+    becomes(&consul, None).await;
+    let gone_at = Instant::now();
+    let closed_at = within(clients).await.unwrap();
+    assert!(critical < Duration::from_millis(500), "{critical:?}");
+    assert!(gone_at - left >= LEAVE_WAIT, "{:?}", gone_at - left);
+    assert!(
+        closed_at + Duration::from_millis(20) >= gone_at,
+        "the listener closes last"
+    );
+    exchange(&mut old, b"still here").await.unwrap();
+    old.shutdown().await.unwrap();
+    assert!(site::read_all(&mut old).await.1.is_ok());
+    let counters = site.counters(front);
+    let ended = site.end(&counters).await;
+    let bad = ended
+        .keys()
+        .filter(|reason| !["ok", "probe", "client-reset"].contains(*reason));
+    assert_eq!(bad.count(), 0, "{ended:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_that_forgot_everything_is_told_again_within_a_heartbeat() {
+    let test = "an_agent_that_forgot_everything_is_told_again_within_a_heartbeat";
+    let Some(consul) = Consul::start_or_skip(test).await else {
+        return;
+    };
+    let (endpoint, front) = (Endpoint::echo("pod-0").await, free_port());
+    let mut site = site(&consul, front);
+    site.service("web", front.port());
+    site.endpoint("web", &endpoint);
+    site.publish();
+    becomes(&consul, Some("passing")).await;
+    let consul = consul.restart().await.unwrap();
+    let back = becomes(&consul, Some("passing")).await;
+    assert!(back < Duration::from_secs(3), "{back:?}");
+    site.kill.cancel();
+    within(site.running).await.unwrap();
+    // As after a power cut: nobody leaves, and the check runs out.
+    let expired = becomes(&consul, Some("critical")).await;
+    assert!(expired < Duration::from_secs(4), "{expired:?}");
+}
+
+/// Says to a child that it is one.
+const CHILD: &str = "ZONAL_TEST_REGISTERED_CHILD";
+
+/// Runs the ignored test in a network namespace of its own; whether this process may.
+fn in_namespace(test: &str, child: &str) -> bool {
+    if !rustix::process::geteuid().is_root() {
+        testbed::skip(test, "needs root for a network namespace");
+        return false;
+    }
+    let up = "ip link set lo up; ip addr add 10.9.0.1/32 dev lo; exec \"$0\" \"$@\"";
+    let status = Command::new("unshare")
+        .args(["--net", "sh", "-c", up])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--ignored", "--exact", child, "--nocapture"])
+        .env(CHILD, "1")
+        .stdin(Stdio::null())
+        .status()
+        .unwrap();
+    assert!(status.success());
+    true
+}
+
+#[test]
+fn x15_a_host_whose_port_somebody_catches_is_not_registered_and_says_why() {
+    let test = "x15_a_host_whose_port_somebody_catches_is_not_registered_and_says_why";
+    in_namespace(test, "the_child_whose_port_is_caught");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "another test starts it"]
+async fn the_child_whose_port_is_caught() {
+    if std::env::var(CHILD).is_err() {
+        return;
+    }
+    let Some(consul) = Consul::start_or_skip("x15").await else {
+        return;
+    };
+    let other = tokio::net::TcpListener::bind("10.9.0.1:9999")
+        .await
+        .unwrap();
+    let other = tokio::spawn(async move {
+        let mut kept = Vec::new();
+        while let Ok((stream, _)) = other.accept().await {
+            kept.push(stream);
+        }
+    });
+    let endpoint = Endpoint::echo("pod-0").await;
+    let front = SocketAddr::from(([10, 9, 0, 1], 30_080));
+    let mut site = site(&consul, front);
+    site.service("web", front.port());
+    site.endpoint("web", &endpoint);
+    site.publish();
+    becomes(&consul, Some("passing")).await;
+    let rules = "table ip caught {
+        chain pre { type nat hook prerouting priority -100; policy accept;
+            tcp dport 30080 dnat to 10.9.0.1:9999
+        }
+        chain out { type nat hook output priority -100; policy accept;
+            tcp dport 30080 dnat to 10.9.0.1:9999
+        }
+    }";
+    assert!(nft(&[rules]));
+    let gone = becomes(&consul, None).await;
+    assert!(gone <= Duration::from_secs(6), "{gone:?}");
+    let status = site.status.listeners().remove(0);
+    println!("gone after {gone:?}: {}", status.state);
+    assert!(
+        matches!(status.state, ListenerState::Hijacked { .. }),
+        "{}",
+        status.state
+    );
+    assert!(
+        status
+            .state
+            .to_string()
+            .contains("another owner of the port"),
+        "{}",
+        status.state
+    );
+    assert!(matches!(status.proof, Proof::Failed { .. }));
+    assert!(nft(&["delete table ip caught"]));
+    becomes(&consul, Some("passing")).await;
+    until(|| site.status.listeners()[0].state == ListenerState::Serving).await;
+    assert_eq!(greeted(front).await.unwrap(), "pod-0");
+    other.abort();
+}
+
+fn nft(arguments: &[&str]) -> bool {
+    Command::new("nft")
+        .args(arguments)
+        .status()
+        .unwrap()
+        .success()
+}
