@@ -243,6 +243,32 @@ fn of_two_slices_that_say_the_same_of_a_pod_the_later_one_tells_its_port() {
 }
 
 #[test]
+fn a_condition_of_another_zone_is_no_news_unless_it_makes_the_slice_the_later_one() {
+    let of = |far: SliceEndpoint, version, http| {
+        let mut slice = slice("web-1", vec![pod("a", "10.0.0.1", OWN), far]);
+        slice.version = version;
+        slice.ports = [port("http", http)].into();
+        slice
+    };
+    let mut mall = Mall::of_nodes(&[(OWN, "mall-1"), ("edge-c", "mall-2")]);
+    let far = || pod("c", "10.0.0.3", "edge-c");
+    mall.slice(of(far(), 7, 8080));
+    mall.web();
+    assert_eq!(mall.slice(of(unready(far()), 8, 8080)), Change::Nothing);
+    // The pod is in another slice too, which is the later one, until a far condition makes it the earlier one.
+    let mut other = slice("web-2", vec![pod("a", "10.0.0.1", OWN)]);
+    (other.version, other.ports) = (9, [port("http", 9090)].into());
+    mall.slice(other);
+    let port_of = |mall: &mut Mall| {
+        let view = mall.web();
+        view.usable().next().unwrap().socket(None).unwrap().port()
+    };
+    assert_eq!(port_of(&mut mall), 9090);
+    assert_ne!(mall.slice(of(far(), 10, 8080)), Change::Nothing);
+    assert_eq!(port_of(&mut mall), 8080);
+}
+
+#[test]
 fn a_pod_in_no_slice_for_a_moment_is_gone_and_comes_back_with_its_keys() {
     let mut mall = three();
     let before = mall.web();

@@ -241,7 +241,15 @@ impl Supervisor {
         let post = board.post(target.clone(), ListenerState::Opening, connections.clone());
         let picker = Picker::new(reader.clone(), target.service.clone());
         let own = match target.protocol {
-            Protocol::Udp => self.fleet.own().clone(),
+            Protocol::Udp => {
+                // Its series are there from now on, and not only after its first datagram.
+                drop(
+                    self.proxy
+                        .metrics
+                        .udp_listener(&target.service, target.port),
+                );
+                self.fleet.own().clone()
+            }
             _ => self.own.clone(),
         };
         Port {

@@ -410,36 +410,6 @@ fn dns(args: &AgentArgs, raw: RawDns) -> Option<DnsConfig> {
     enabled.then_some(DnsConfig { listen, names: raw })
 }
 
-/// The socket for clients of this node; none unless a path is given.
-fn socket(args: &AgentArgs, raw: RawAgent) -> Result<Option<AgentSocketConfig>, Failure> {
-    let Some(path) = args.agent_socket.clone().or(raw.socket) else {
-        return Ok(None);
-    };
-    let uids = if raw.any_uid {
-        PeerUids::any()
-    } else {
-        raw.uids
-            .into_iter()
-            .fold(PeerUids::default(), PeerUids::and)
-    };
-    let mut config = AgentSocketConfig::new(path).uids(uids);
-    if let Some(mode) = raw.mode {
-        let octal = u32::from_str_radix(&mode, 8).ok();
-        let octal = octal.filter(|mode| *mode <= 0o777).ok_or_else(|| {
-            Failure::new(
-                Code::ConfigInvalid,
-                format!("{mode:?} is no mode of a file"),
-            )
-            .help("say it in octal digits: agent: {mode: '0660'}")
-        })?;
-        config = config.mode(octal);
-    }
-    if let Some(clients) = raw.clients_max {
-        config = config.clients_max(clients);
-    }
-    Ok(Some(config))
-}
-
 fn proxy(node: NodeName, raw: RawProxy) -> Result<ProxyConfig, Failure> {
     Ok(ProxyConfig {
         node,
@@ -472,6 +442,36 @@ fn registration(raw: RawRegister) -> Result<Option<Registration>, Failure> {
         registration = registration.leave_wait(Duration::from_secs(seconds));
     }
     Ok(Some(registration))
+}
+
+/// The socket for clients of this node; none unless a path is given.
+fn socket(args: &AgentArgs, raw: RawAgent) -> Result<Option<AgentSocketConfig>, Failure> {
+    let Some(path) = args.agent_socket.clone().or(raw.socket) else {
+        return Ok(None);
+    };
+    let uids = if raw.any_uid {
+        PeerUids::any()
+    } else {
+        raw.uids
+            .into_iter()
+            .fold(PeerUids::default(), PeerUids::and)
+    };
+    let mut config = AgentSocketConfig::new(path).uids(uids);
+    if let Some(mode) = raw.mode {
+        let octal = u32::from_str_radix(&mode, 8).ok();
+        let octal = octal.filter(|mode| *mode <= 0o777).ok_or_else(|| {
+            Failure::new(
+                Code::ConfigInvalid,
+                format!("{mode:?} is no mode of a file"),
+            )
+            .help("say it in octal digits: agent: {mode: '0660'}")
+        })?;
+        config = config.mode(octal);
+    }
+    if let Some(clients) = raw.clients_max {
+        config = config.clients_max(clients);
+    }
+    Ok(Some(config))
 }
 
 fn invalid(error: &ModelError) -> Failure {

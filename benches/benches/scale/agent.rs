@@ -14,11 +14,18 @@ use std::collections::BTreeSet;
 use testbed::api_server::{generate::Cluster, kubeconfig};
 
 /// Says `started`, `ready`, and every pod of the flipped service that can or cannot be picked any more.
-pub(crate) async fn run(url: &str) -> anyhow::Result<()> {
+///
+/// `server` is the address of a scripted server, or the kubeconfig of a real one.
+pub(crate) async fn run(server: &str) -> anyhow::Result<()> {
     end_with_input();
     let folder = tempfile::tempdir()?;
-    let file = folder.path().join("kubeconfig");
-    std::fs::write(&file, kubeconfig(url))?;
+    let file = if server.starts_with("http://") {
+        let file = folder.path().join("kubeconfig");
+        std::fs::write(&file, kubeconfig(server))?;
+        file
+    } else {
+        server.into()
+    };
     let node = NodeName::parse(&Cluster::node(OWN_ZONE, 0))?;
     let source = SourceConfig::Kube {
         kubeconfig: Some(file),

@@ -49,6 +49,12 @@ impl Child {
         self.wait_for(answer)
     }
 
+    /// The next line.
+    pub(crate) fn next_line(&mut self) -> anyhow::Result<String> {
+        let line = self.lines.recv_timeout(ANSWER_TIME);
+        line.with_context(|| format!("{} said nothing", self.role))
+    }
+
     /// The words after `first` of the next line that begins with it; other lines are passed over.
     pub(crate) fn wait_for(&mut self, first: &str) -> anyhow::Result<Vec<String>> {
         loop {

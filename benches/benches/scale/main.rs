@@ -8,11 +8,15 @@
 //!
 //! The rival is what a careful user of kube-runtime writes: a reflector over all slices and one over the nodes of the own
 //! zone. Run: `cargo bench -p benches --bench scale`. Results: `benches/results/scale.jsonl`.
+//!
+//! `cargo bench -p benches --bench scale -- --real` writes the same cluster to a real kube-apiserver first, which takes
+//! minutes, and measures the agent alone there: `benches/results/scale-real.jsonl`.
 
 mod agent;
 mod child;
 mod figures;
 mod measure;
+mod real;
 mod rival;
 mod server;
 
@@ -26,11 +30,15 @@ fn main() -> anyhow::Result<()> {
     let words: Vec<_> = words.iter().map(String::as_str).collect();
     match words[..] {
         ["--role", "server"] => in_runtime(server::run()),
+        ["--role", "real"] => in_runtime(real::run()),
         ["--role", "agent", url] => in_runtime(agent::run(url)),
         ["--role", "rival", url] => in_runtime(rival::run(url)),
         // Cargo says `--bench`.
         [] | ["--bench"] => drive(),
-        _ => bail!("usage: cargo bench -p benches --bench scale"),
+        ["--real"] | ["--real", "--bench"] | ["--bench", "--real"] => {
+            conclude(&real::drive()?, "scale-real")
+        }
+        _ => bail!("usage: cargo bench -p benches --bench scale [-- --real]"),
     }
 }
 
@@ -39,10 +47,15 @@ fn drive() -> anyhow::Result<()> {
     for contender in Contender::ALL {
         report.add(contender, measure(contender)?);
     }
+    conclude(&report, "scale")
+}
+
+/// Shows the figures and keeps them.
+fn conclude(report: &Report, name: &str) -> anyhow::Result<()> {
     println!("{report}");
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/results");
     std::fs::create_dir_all(folder)?;
-    let file = format!("{folder}/scale.jsonl");
+    let file = format!("{folder}/{name}.jsonl");
     std::fs::write(&file, report.json_lines()).with_context(|| file)
 }
 

@@ -48,26 +48,31 @@ pub(crate) fn measure(contender: Contender) -> anyhow::Result<Figures> {
     );
     let mut child = Child::start(&[contender.role(), &url])?;
     let mut figures = Figures::new();
-    first_sync(&mut server, &mut child, &mut figures)?;
+    first_look(&mut child, &mut figures)?;
+    figures.insert(Figure::SyncWireBytes, sent(&mut server)?);
     flips(&mut server, &mut child, &mut figures)?;
     churn(&mut server, &mut child, &mut figures)?;
     relist(&mut server, &mut child, &mut figures)?;
     Ok(figures)
 }
 
-fn first_sync(server: &mut Child, child: &mut Child, figures: &mut Figures) -> anyhow::Result<()> {
+/// From the first connection to rest.
+pub(crate) fn first_look(child: &mut Child, figures: &mut Figures) -> anyhow::Result<()> {
     let started = child.wait_for("started")?;
     let ready = between(&started, &child.wait_for("ready")?)?;
     figures.insert(Figure::ReadySeconds, ready.as_secs_f64());
     child.pass(REST)?;
     figures.insert(Figure::RestBytes, child.memory_bytes("VmRSS")?);
     figures.insert(Figure::PeakBytes, child.memory_bytes("VmHWM")?);
-    figures.insert(Figure::SyncWireBytes, sent(server)?);
     Ok(())
 }
 
 /// Pods of the own zone become unready and ready again, one at a time.
-fn flips(server: &mut Child, child: &mut Child, figures: &mut Figures) -> anyhow::Result<()> {
+pub(crate) fn flips(
+    server: &mut Child,
+    child: &mut Child,
+    figures: &mut Figures,
+) -> anyhow::Result<()> {
     let mut times = Vec::new();
     for nth in 0..FLIPS {
         let is_ready = nth % 2 == 1;

@@ -35,7 +35,7 @@ pub(crate) async fn run() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn orders() -> mpsc::Receiver<String> {
+pub(crate) fn orders() -> mpsc::Receiver<String> {
     let (sender, orders) = mpsc::channel(16);
     std::thread::spawn(move || {
         for line in std::io::stdin().lines().map_while(Result::ok) {

@@ -12,6 +12,7 @@ mod maglev;
 mod rendezvous;
 mod ring;
 mod score;
+mod secret;
 mod slots;
 mod table;
 
@@ -21,4 +22,5 @@ pub(crate) use key::{RAMP_SALT, TIER_SALT, identity_hash};
 pub use maglev::Maglev;
 pub use rendezvous::Rendezvous;
 pub use ring::{Ring, VNODES_PER_WEIGHT};
+pub(crate) use secret::TableHashing;
 pub use table::{MEMBERS_MAX, Member, Table, Walk};

@@ -110,25 +110,21 @@ fn pack(text: &str) -> Option<[u8; 16]> {
     if text.len() != 36 {
         return None;
     }
-    let (mut bytes, mut digits) = ([0; 16], 0);
-    let mut after_dash = false;
-    for byte in text.bytes() {
-        if DASHES.contains(&digits) && !after_dash {
-            after_dash = true;
-            if byte != b'-' {
+    let digit = |byte: u8| match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        _ => None,
+    };
+    let (text, mut at, mut bytes) = (text.as_bytes(), 0, [0; 16]);
+    for (position, byte) in bytes.iter_mut().enumerate() {
+        if DASHES.contains(&(position * 2)) {
+            if text[at] != b'-' {
                 return None;
             }
-            continue;
+            at += 1;
         }
-        after_dash = false;
-        let value = match byte {
-            b'0'..=b'9' => byte - b'0',
-            b'a'..=b'f' => byte - b'a' + 10,
-            _ => return None,
-        };
-        let place: &mut u8 = bytes.get_mut(digits / 2)?;
-        *place = *place << 4 | value;
-        digits += 1;
+        *byte = digit(text[at])? << 4 | digit(text[at + 1])?;
+        at += 2;
     }
     Some(bytes)
 }

@@ -11,8 +11,8 @@ mod endpoint;
 mod front;
 mod identity;
 mod node;
-mod registration;
 mod placement;
+mod registration;
 mod scope;
 mod service;
 mod unlocated;
@@ -25,8 +25,8 @@ pub use endpoint::{AddressClass, AddressRules, Hints, Slice, SliceEndpoint, Slic
 pub use front::{Affinity, Front, ProxyProtocol, TrafficPolicy};
 pub use identity::{Identity, StateKey, TargetRef, Uid};
 pub use node::{Node, NodeLabels, NodeName, NodeReadiness};
-pub use registration::Registration;
 pub use placement::{Placement, PlacementWish};
+pub use registration::Registration;
 pub use scope::{Scope, ScopeKey};
 pub use service::{
     HostPort, Protocol, Service, ServiceKind, ServiceName, ServicePort, TopologyMode,
@@ -67,7 +67,7 @@ const QUOTED_CHARS_MAX: usize = 80;
 
 /// Whether `text` is a DNS label or subdomain as Kubernetes names its objects (RFC 1123): lower case letters, digits,
 /// `-` and `.`, at most 253 bytes, starting and ending with a letter or digit.
-fn is_object_name(text: &str) -> bool {
+pub(crate) fn is_object_name(text: &str) -> bool {
     let bytes = text.as_bytes();
     matches!(bytes.len(), 1..=253)
         && bytes

@@ -4,7 +4,7 @@
 
 use super::{ModelError, Zone, ZoneKey, is_object_name};
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, fmt, net::IpAddr, sync::Arc};
+use std::{borrow::Borrow, collections::BTreeMap, fmt, net::IpAddr, sync::Arc};
 
 /// The name of a Kubernetes Node; endpoints and nodes are joined by it.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
@@ -34,6 +34,13 @@ impl NodeName {
 impl fmt::Display for NodeName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+/// For look-ups by text: a name is hashed and compared as its text.
+impl Borrow<str> for NodeName {
+    fn borrow(&self) -> &str {
+        &self.0
     }
 }
 

@@ -229,6 +229,12 @@ pub struct Service {
     pub owns_node_ports: bool,
     /// The host port of the annotation `zonal.dev/host-port`, for the first TCP port.
     pub host_port: Option<HostPort>,
+    /// What it asks of the proxy in front of it.
+    #[serde(default, skip_serializing_if = "Front::is_default")]
+    pub front: Front,
+    /// How its endpoints are to be picked.
+    #[serde(default)]
+    pub balancing: Balancing,
     /// What its annotations ask of its names.
     #[serde(default)]
     pub registration: Option<Arc<Registration>>,
@@ -236,12 +242,6 @@ pub struct Service {
     /// want one name the older one has it.
     #[serde(default)]
     pub created: Option<Arc<str>>,
-    /// What it asks of the proxy in front of it.
-    #[serde(default, skip_serializing_if = "Front::is_default")]
-    pub front: Front,
-    /// How its endpoints are to be picked.
-    #[serde(default)]
-    pub balancing: Balancing,
 }
 
 impl Service {
@@ -259,10 +259,10 @@ impl Service {
             publish_not_ready: false,
             owns_node_ports: false,
             host_port: None,
-            registration: None,
-            created: None,
             front: Front::default(),
             balancing: Balancing::default(),
+            registration: None,
+            created: None,
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use super::ModelError;
 use serde::{Deserialize, Serialize};
-use std::{fmt, sync::Arc};
+use std::{borrow::Borrow, fmt, sync::Arc};
 
 /// A topology zone: one LAN, the value of the node's zone label.
 ///
@@ -71,6 +71,13 @@ impl Zone {
 impl fmt::Display for Zone {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+/// For look-ups by text: a zone is hashed and compared as its text.
+impl Borrow<str> for Zone {
+    fn borrow(&self) -> &str {
+        &self.0
     }
 }
 

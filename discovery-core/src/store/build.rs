@@ -3,6 +3,7 @@
 
 use super::{
     Endpoint, EndpointPort, Load, Refused, ServiceLoad, ServiceView, Tier,
+    far::FarPods,
     levels::{Level, levels},
     member::{Member, Members},
     near::{Located, Near},
@@ -100,16 +101,14 @@ fn admit_all(
     refusals: &mut Refusals,
 ) -> Members {
     let mut members = Members::default();
-    // A pod with two addresses is in two slices, and out only once.
-    let mut far: HashSet<&str> = HashSet::new();
+    let mut far = FarPods::with_capacity(slices.iter().map(|slice| slice.len()).sum());
     for slice in slices {
         let ports = SlicePorts::new(slice);
         for endpoint in slice.endpoints() {
             match admit(context, slice, &endpoint, &ports) {
                 Ok(member) => members.add(member),
                 Err((reason, _))
-                    if reason == context.near.far_reason()
-                        && endpoint.pod().is_some_and(|pod| !far.insert(pod)) => {}
+                    if reason == context.near.far_reason() && !far.insert(&endpoint) => {}
                 Err((reason, located)) => refusals.add(reason, || Refused {
                     identity: identity(&endpoint, slice),
                     address: endpoint.address(),

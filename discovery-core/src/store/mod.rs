@@ -5,6 +5,7 @@
 //! [`Snapshot`] behind one atomic pointer. Nothing here waits, and nothing but [`persist`] touches a disk.
 
 mod build;
+mod far;
 mod hold;
 mod levels;
 mod load;

@@ -77,8 +77,7 @@ impl<'s> Near<'s> {
 
     /// Locates the endpoint on a node, of which the slice states the given zone.
     pub(super) fn locate(&self, place: &'s Place, stated: Option<&'s Zone>) -> Located<'s> {
-        let Place { node, known } = place;
-        let is_own_node = node == self.own.node;
+        let (known, is_own_node) = (&place.known, place.is_own);
         let stated = stated.filter(|_| self.own.is_stated && known.is_none());
         let zone_under = |key: &ZoneKey| match known {
             Some(known) => known.labels.get(key),

@@ -50,28 +50,34 @@ pub(super) struct EndpointRef<'s> {
 }
 
 impl PackedSlice {
-    /// Packs a slice and enters its names. `like` is a slice of the same service whose ports may be the same.
+    /// Packs a slice and enters its names. `like` is the slice before, whose names are mostly the same, or else one of the
+    /// same service and source, whose ports may be the same.
     pub(super) fn pack(
         slice: Slice,
         source: SourceId,
         names: &mut Names,
         like: Option<&Self>,
     ) -> Self {
-        let mut texts = String::new();
+        let mut texts = String::with_capacity(like.map_or(0, |like| like.texts.len()));
+        let mut before = like.into_iter().flat_map(|like| &like.endpoints);
         let endpoints = slice
             .endpoints
             .iter()
-            .map(|endpoint| Packed {
-                place: endpoint
-                    .node
-                    .as_ref()
-                    .map(|node| names.enter_place(node, source)),
-                zone: endpoint.zone.as_ref().map(|zone| names.enter_zone(zone)),
-                hints: endpoint
-                    .hints
-                    .as_ref()
-                    .map(|hints| names.enter_hints(hints)),
-                ..pack(endpoint, &mut texts)
+            .map(|endpoint| {
+                let before = before.next();
+                let (node, zone, hints) = (&endpoint.node, &endpoint.zone, &endpoint.hints);
+                Packed {
+                    place: node.as_ref().map(|node| {
+                        names.enter_place(node, source, before.and_then(|before| before.place))
+                    }),
+                    zone: zone
+                        .as_ref()
+                        .map(|zone| names.enter_zone(zone, before.and_then(|before| before.zone))),
+                    hints: hints.as_ref().map(|hints| {
+                        names.enter_hints(hints, before.and_then(|before| before.hints))
+                    }),
+                    ..pack(endpoint, &mut texts)
+                }
             })
             .collect();
         let ports = match like.filter(|like| like.ports == slice.ports) {
@@ -161,20 +167,20 @@ fn pack(endpoint: &SliceEndpoint, texts: &mut String) -> Packed {
     let (target, hostname) = (endpoint.target.as_ref(), endpoint.hostname.as_deref());
     let name = target.map_or("", |target| &target.name);
     let uid = target.and_then(|target| target.uid.bytes());
-    texts.extend(plain(name));
+    push_plain(texts, name);
     flag(HAS_TARGET, target.is_some());
     flag(HAS_UID_BYTES, uid.is_some());
     if let Some(target) = target.filter(|target| uid.is_none() && !target.uid.is_empty()) {
         flag(HAS_UID_TEXT, true);
         texts.push(SEPARATOR);
-        texts.extend(plain(&target.uid.to_string()));
+        push_plain(texts, &target.uid.to_string());
     }
     if let Some(hostname) = hostname
         && !flag(HOSTNAME_IS_NAME, target.is_some() && hostname == name)
     {
         flag(HAS_HOSTNAME, true);
         texts.push(SEPARATOR);
-        texts.extend(plain(hostname));
+        push_plain(texts, hostname);
     }
     Packed {
         address: endpoint.address,
@@ -188,9 +194,13 @@ fn pack(endpoint: &SliceEndpoint, texts: &mut String) -> Packed {
     }
 }
 
-/// The letters without the separator, which stands in no name.
-fn plain(text: &str) -> impl Iterator<Item = char> + '_ {
-    text.chars().filter(|c| *c != SEPARATOR)
+/// Adds the text without the separator, which stands in no name.
+fn push_plain(texts: &mut String, text: &str) {
+    if text.bytes().any(|byte| byte == SEPARATOR_BYTE) {
+        text.split(SEPARATOR).for_each(|part| texts.push_str(part));
+    } else {
+        texts.push_str(text);
+    }
 }
 
 impl<'s> EndpointRef<'s> {
@@ -217,9 +227,19 @@ impl<'s> EndpointRef<'s> {
         }
     }
 
+    /// The UID of the pod, where it has Kubernetes' form.
+    pub(super) fn uid_bytes(&self) -> Option<[u8; 16]> {
+        self.has(HAS_UID_BYTES).then_some(self.uid)
+    }
+
     /// The name of the pod.
     pub(super) fn pod(&self) -> Option<&'s str> {
-        let name = self.text.split(SEPARATOR).next();
+        let is_alone = !self.has(HAS_UID_TEXT) && !self.has(HAS_HOSTNAME);
+        let name = if is_alone {
+            Some(self.text)
+        } else {
+            self.text.split(SEPARATOR).next()
+        };
         name.filter(|_| self.has(HAS_TARGET))
     }
 
@@ -274,6 +294,7 @@ const HAS_UID_TEXT: u8 = 1 << 5;
 const HAS_HOSTNAME: u8 = 1 << 6;
 const HOSTNAME_IS_NAME: u8 = 1 << 7;
 const SEPARATOR: char = '\0';
+const SEPARATOR_BYTE: u8 = 0;
 
 #[cfg(test)]
 mod tests {

@@ -6,7 +6,10 @@
 //! look into a vector. Names that nothing refers to any more are let go by a sweep.
 
 use super::{SourceId, packed::PackedSlice};
-use crate::model::{Hints, Node, NodeLabels, NodeName, Zone};
+use crate::{
+    hash::TableHashing,
+    model::{Hints, Node, NodeLabels, NodeName, Zone},
+};
 use std::{collections::HashMap, hash::Hash, num::NonZeroU32, sync::Arc};
 
 /// The number of a name.
@@ -15,7 +18,7 @@ pub(super) type Number = NonZeroU32;
 /// Values by key and by number. Numbers of values that were let go are given again.
 #[derive(Debug)]
 struct Numbered<K, V> {
-    numbers: HashMap<K, Number>,
+    numbers: HashMap<K, Number, TableHashing>,
     slots: Vec<Option<V>>,
     free: Vec<Number>,
 }
@@ -23,7 +26,7 @@ struct Numbered<K, V> {
 impl<K, V> Default for Numbered<K, V> {
     fn default() -> Self {
         Self {
-            numbers: HashMap::new(),
+            numbers: HashMap::default(),
             slots: Vec::new(),
             free: Vec::new(),
         }
@@ -31,7 +34,7 @@ impl<K, V> Default for Numbered<K, V> {
 }
 
 impl<K: Clone + Eq + Hash, V> Numbered<K, V> {
-    /// The number of the key, which is entered with a value when it is new.
+    /// The number of the key, which is entered with a value when it is new. Costs a look-up.
     fn enter(&mut self, key: &K, value: impl FnOnce() -> V) -> Number {
         if let Some(number) = self.numbers.get(key) {
             return *number;
@@ -97,6 +100,8 @@ impl Whereabouts {
 #[derive(Debug)]
 pub(super) struct Place {
     pub(super) node: NodeName,
+    /// Whether it has the name of our own node: told once, and not by comparing letters at every look.
+    pub(super) is_own: bool,
     /// Boxed, since of most nodes of a big cluster nothing is known.
     pub(super) known: Option<Box<Whereabouts>>,
 }
@@ -104,6 +109,7 @@ pub(super) struct Place {
 /// Every name that slices refer to. A node is a source's own: two sources may mean two machines by one name.
 #[derive(Debug, Default)]
 pub(super) struct Names {
+    own: Option<NodeName>,
     places: Numbered<(SourceId, NodeName), Place>,
     zones: Numbered<Zone, Zone>,
     hints: Numbered<Arc<Hints>, Arc<Hints>>,
@@ -111,21 +117,49 @@ pub(super) struct Names {
 }
 
 impl Names {
-    /// The number of a node.
-    pub(super) fn enter_place(&mut self, node: &NodeName, source: SourceId) -> Number {
+    /// No names yet, and the one of our own node.
+    pub(super) fn new(own: NodeName) -> Self {
+        Self {
+            own: Some(own),
+            ..Self::default()
+        }
+    }
+
+    /// The number of a node; `guess` may be it, and is a number of the same source.
+    pub(super) fn enter_place(
+        &mut self,
+        node: &NodeName,
+        source: SourceId,
+        guess: Option<Number>,
+    ) -> Number {
+        let is_it = |number: &Number| {
+            // Mostly it is the same copy, and then its letters are not compared.
+            let known = self.place(*number).map(|place| &place.node);
+            known.is_some_and(|known| std::ptr::eq(known.as_str(), node.as_str()) || known == node)
+        };
+        if let Some(number) = guess.filter(is_it) {
+            return number;
+        }
         self.places.enter(&(source, node.clone()), || Place {
+            is_own: self.own.as_ref() == Some(node),
             node: node.clone(),
             known: None,
         })
     }
 
-    /// The number of a stated zone.
-    pub(super) fn enter_zone(&mut self, zone: &Zone) -> Number {
+    /// The number of a stated zone; `guess` may be it.
+    pub(super) fn enter_zone(&mut self, zone: &Zone, guess: Option<Number>) -> Number {
+        if let Some(number) = guess.filter(|number| self.zone(*number) == Some(zone)) {
+            return number;
+        }
         self.zones.enter(zone, || zone.clone())
     }
 
-    /// The number of hints.
-    pub(super) fn enter_hints(&mut self, hints: &Arc<Hints>) -> Number {
+    /// The number of hints; `guess` may be it.
+    pub(super) fn enter_hints(&mut self, hints: &Arc<Hints>, guess: Option<Number>) -> Number {
+        if let Some(number) = guess.filter(|number| self.hints(*number) == Some(hints)) {
+            return number;
+        }
         self.hints.enter(hints, || hints.clone())
     }
 
@@ -153,7 +187,7 @@ impl Names {
         if known.is_none() && !self.places.numbers.contains_key(&key) {
             return false;
         }
-        let number = self.enter_place(node, source);
+        let number = self.enter_place(node, source, None);
         match self.places.get_mut(number) {
             Some(place) if place.known != known => {
                 place.known = known;
@@ -223,7 +257,7 @@ mod tests {
         assert!(names.set_place(&node(1), SOURCE, Some(&known)));
         assert!(!names.set_place(&node(1), SOURCE, Some(&known)));
         let numbers: Vec<Number> = (2..5_000)
-            .map(|number| names.enter_place(&node(number), SOURCE))
+            .map(|number| names.enter_place(&node(number), SOURCE, None))
             .collect();
         assert!(names.wants_sweep());
         names.sweep(std::iter::once(&packed));
@@ -232,7 +266,7 @@ mod tests {
         let used = packed.places().next().unwrap();
         assert_eq!(names.place(used).unwrap().node, node(0));
         assert!(names.place(numbers[0]).is_none());
-        let again = names.enter_place(&node(9_999), SOURCE);
+        let again = names.enter_place(&node(9_999), SOURCE, None);
         assert!(numbers.contains(&again));
         assert_eq!(names.place(again).unwrap().node, node(9_999));
     }
@@ -240,8 +274,11 @@ mod tests {
     #[test]
     fn one_name_of_two_sources_is_two_nodes() {
         let mut names = Names::default();
-        let ours = names.enter_place(&node(1), SourceId::Kube);
-        assert_ne!(names.enter_place(&node(1), SourceId::Consul), ours);
-        assert_eq!(names.enter_place(&node(1), SourceId::Kube), ours);
+        let ours = names.enter_place(&node(1), SourceId::Kube, None);
+        assert_ne!(names.enter_place(&node(1), SourceId::Consul, None), ours);
+        assert_eq!(
+            names.enter_place(&node(1), SourceId::Kube, Some(ours)),
+            ours
+        );
     }
 }

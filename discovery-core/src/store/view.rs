@@ -39,12 +39,12 @@ pub struct Endpoint {
     pub(super) zone: Option<Zone>,
     pub(super) is_foreign: bool,
     pub(super) reason: Reason,
-    pub(super) standing: Standing,
     pub(super) weight: Weight,
     /// The hash of its identity.
     pub(super) hash: u64,
     /// Its first address with its first port: what most picks ask for, beside the counters' address.
     pub(super) first: Option<SocketAddr>,
+    pub(super) standing: Standing,
     pub(super) load: Arc<Load>,
     pub(super) service: Arc<ServiceLoad>,
 }
@@ -102,11 +102,6 @@ impl Endpoint {
         self.reason
     }
 
-    /// What the control plane says of it, whether or not its tier serves.
-    pub fn standing(&self) -> Standing {
-        self.standing
-    }
-
     /// How much of the traffic it takes.
     #[inline]
     pub fn weight(&self) -> Weight {
@@ -122,6 +117,11 @@ impl Endpoint {
     /// What this process counts about its service.
     pub(crate) fn service_load(&self) -> &Arc<ServiceLoad> {
         &self.service
+    }
+
+    /// What the control plane says of it, whether or not its tier serves.
+    pub fn standing(&self) -> Standing {
+        self.standing
     }
 
     /// Whether it may be picked.
@@ -146,8 +146,8 @@ impl Endpoint {
             && self.zone == other.zone
             && self.is_foreign == other.is_foreign
             && self.reason == other.reason
-            && self.standing == other.standing
             && self.weight == other.weight
+            && self.standing == other.standing
     }
 }
 

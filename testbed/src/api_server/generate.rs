@@ -87,13 +87,26 @@ impl Cluster {
     /// # Errors
     /// As [`Store::put`].
     pub fn fill(&self, store: &Store) -> Result<(), Error> {
+        self.objects().try_for_each(|object| {
+            store.put(object)?;
+            Ok(())
+        })
+    }
+
+    /// All of it: the nodes, the services, the slices.
+    pub fn objects(&self) -> impl Iterator<Item = Value> {
         let nodes = (0..self.nodes()).map(|at| self.node_object(at));
         let services = (0..self.services).map(|service| self.service_object(service));
         let slices = (0..self.services).flat_map(|service| self.slice_objects(service));
-        for object in nodes.chain(services).chain(slices) {
-            store.put(object)?;
-        }
-        Ok(())
+        nodes.chain(services).chain(slices)
+    }
+
+    /// The slice in which the pod of a service on a node stands, and its place there.
+    pub fn place(&self, service: usize, (zone, nth): (usize, usize)) -> Option<(String, usize)> {
+        let node = zone * self.nodes_per_zone + nth;
+        let place = self.order(service).iter().position(|one| *one == node)?;
+        let slice = Self::slice_name(service, place / self.endpoints_per_slice);
+        Some((slice, place % self.endpoints_per_slice))
     }
 
     /// Makes the pod of a service on a node ready or not; the version that this made, none when there is no such pod.
@@ -104,19 +117,12 @@ impl Cluster {
         &self,
         store: &Store,
         service: usize,
-        (zone, nth): (usize, usize),
+        on: (usize, usize),
         is_ready: bool,
     ) -> Result<Option<u64>, Error> {
-        let node = zone * self.nodes_per_zone + nth;
-        let order = self.order(service);
-        let Some(place) = order.iter().position(|one| *one == node) else {
+        let Some((name, at)) = self.place(service, on) else {
             return Ok(None);
         };
-        let (slice, at) = (
-            place / self.endpoints_per_slice,
-            place % self.endpoints_per_slice,
-        );
-        let name = Self::slice_name(service, slice);
         store.edit(Resource::EndpointSlices, NAMESPACE, &name, |slice| {
             let conditions = &mut slice["endpoints"][at]["conditions"];
             *conditions = json!({ "ready": is_ready, "serving": is_ready, "terminating": false });

@@ -120,43 +120,54 @@ impl Answer {
         self,
         limit: usize,
         deadline: Instant,
-        seen: impl FnMut(usize, usize),
+        mut seen: impl FnMut(usize, usize),
     ) -> Result<Vec<u8>, Failure> {
-        let mut bytes = Vec::new();
-        let keep = |piece: &[u8]| {
-            bytes.extend_from_slice(piece);
-            Ok(())
-        };
-        self.read_pieces(limit, deadline, seen, keep).await?;
+        let (mut bytes, mut pieces) = (Vec::new(), self.pieces(limit, deadline));
+        while let Some(piece) = pieces.next().await? {
+            seen(piece.wire_bytes, piece.bytes.len());
+            bytes.extend_from_slice(&piece.bytes);
+        }
         Ok(bytes)
     }
 
-    /// The same, each piece given to `take` as it comes.
-    pub(super) async fn read_pieces(
-        mut self,
-        limit: usize,
-        deadline: Instant,
-        mut seen: impl FnMut(usize, usize),
-        mut take: impl FnMut(&[u8]) -> Result<(), Failure>,
-    ) -> Result<(), Failure> {
-        let (mut pace, mut total) = (Pace::new(Instant::now().into_std()), 0);
-        loop {
-            let until = Instant::from_std(pace.deadline()).min(deadline);
-            let piece = timeout_at(until, self.next())
-                .await
-                .map_err(|_| too_slow())??;
-            let Some(piece) = piece else {
-                return Ok(());
-            };
-            seen(piece.wire_bytes, piece.bytes.len());
-            pace.arrived(Instant::now().into_std(), piece.wire_bytes);
-            total += piece.bytes.len();
-            if total > limit {
-                let text = format!("the answer is larger than {limit} bytes");
-                return Err(Failure::new(FailureReason::TooLarge, text));
-            }
-            take(&piece.bytes)?;
+    /// The same, piece by piece.
+    pub(super) fn pieces(self, limit: usize, deadline: Instant) -> Pieces {
+        Pieces {
+            answer: self,
+            limit,
+            deadline,
+            pace: Pace::new(Instant::now().into_std()),
+            total: 0,
         }
+    }
+}
+
+/// A body that has to end, and to come fast enough.
+pub(super) struct Pieces {
+    answer: Answer,
+    limit: usize,
+    deadline: Instant,
+    pace: Pace,
+    total: usize,
+}
+
+impl Pieces {
+    pub(super) async fn next(&mut self) -> Result<Option<Piece>, Failure> {
+        let until = Instant::from_std(self.pace.deadline()).min(self.deadline);
+        let piece = timeout_at(until, self.answer.next())
+            .await
+            .map_err(|_| too_slow())??;
+        let Some(piece) = piece else {
+            return Ok(None);
+        };
+        self.pace
+            .arrived(Instant::now().into_std(), piece.wire_bytes);
+        self.total += piece.bytes.len();
+        if self.total > self.limit {
+            let text = format!("the answer is larger than {} bytes", self.limit);
+            return Err(Failure::new(FailureReason::TooLarge, text));
+        }
+        Ok(Some(piece))
     }
 }
 

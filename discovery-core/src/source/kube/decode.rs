@@ -13,8 +13,8 @@ use crate::{
     source::{
         FailureReason,
         object::{
-            Format, Raw, RawEndpoints, RawNode, RawService, RawSlice, Reading, name_of, read,
-            read_value,
+            Format, Names, Raw, RawEndpoints, RawNode, RawService, RawSlice, Reading, Text,
+            name_of, read, read_value,
         },
     },
     store::ObjectKey,
@@ -22,10 +22,9 @@ use crate::{
 use serde::Deserialize;
 use serde_json::Value;
 
-/// One page of a list.
+/// What one page of a list says beside its items.
 #[derive(Debug)]
 pub(super) struct Page {
-    pub(super) readings: Vec<Reading>,
     /// Where the next page begins; none on the last.
     pub(super) token: Option<String>,
     /// The version of the list.
@@ -65,26 +64,30 @@ impl Resource {
             resource: self,
             keys,
             items: Items::default(),
-            readings: Vec::new(),
         }
     }
 
-    fn item(&self, item: &[u8], keys: &ZoneKeys) -> Result<Reading, serde_json::Error> {
+    fn item(
+        &self,
+        item: &[u8],
+        keys: &ZoneKeys,
+        names: &mut Names,
+    ) -> Result<Reading, serde_json::Error> {
         match self.format() {
-            Format::Node => decode_item::<RawNode>(item, keys),
-            Format::Service => decode_item::<RawService>(item, keys),
-            Format::EndpointSlice => decode_item::<RawSlice>(item, keys),
-            Format::Endpoints => decode_item::<RawEndpoints>(item, keys),
+            Format::Node => decode_item::<RawNode<'_>>(item, keys, names),
+            Format::Service => decode_item::<RawService<'_>>(item, keys, names),
+            Format::EndpointSlice => decode_item::<RawSlice<'_>>(item, keys, names),
+            Format::Endpoints => decode_item::<RawEndpoints<'_>>(item, keys, names),
         }
     }
 
     /// Decodes a line of a watch.
-    pub(super) fn event(&self, line: &[u8], keys: &ZoneKeys) -> Event {
+    pub(super) fn event(&self, line: &[u8], keys: &ZoneKeys, names: &mut Names) -> Event {
         match self.format() {
-            Format::Node => event::<RawNode>(line, keys),
-            Format::Service => event::<RawService>(line, keys),
-            Format::EndpointSlice => event::<RawSlice>(line, keys),
-            Format::Endpoints => event::<RawEndpoints>(line, keys),
+            Format::Node => event::<RawNode<'_>>(line, keys, names),
+            Format::Service => event::<RawService<'_>>(line, keys, names),
+            Format::EndpointSlice => event::<RawSlice<'_>>(line, keys, names),
+            Format::Endpoints => event::<RawEndpoints<'_>>(line, keys, names),
         }
     }
 }
@@ -104,28 +107,32 @@ impl From<TooLarge> for PageError {
     }
 }
 
-/// A page under way. Holds what was read and the bytes of one item, never the body.
+/// A page under way. Holds the bytes of one item, never the body.
 pub(super) struct PageReader<'r> {
     resource: &'r Resource,
     keys: &'r ZoneKeys,
     items: Items,
-    readings: Vec<Reading>,
 }
 
 impl PageReader<'_> {
-    /// Takes in the next piece of the body.
-    pub(super) fn push(&mut self, piece: &[u8]) -> Result<(), PageError> {
+    /// Takes in the next piece of the body; the items that end in it.
+    pub(super) fn push(
+        &mut self,
+        piece: &[u8],
+        names: &mut Names,
+    ) -> Result<Vec<Reading>, PageError> {
+        let mut readings = Vec::new();
         self.items.push(piece, |item| {
-            self.readings.push(self.resource.item(&item, self.keys)?);
-            Ok(())
-        })
+            readings.push(self.resource.item(item, self.keys, names)?);
+            Ok::<_, PageError>(())
+        })?;
+        Ok(readings)
     }
 
     /// The page, once the body has ended.
     pub(super) fn finish(self) -> Result<Page, PageError> {
         let RawFrame { metadata, items: _ } = serde_json::from_slice(&self.items.into_frame())?;
         Ok(Page {
-            readings: self.readings,
             token: metadata.r#continue.filter(|token| !token.is_empty()),
             version: metadata.resource_version.unwrap_or_default(),
         })
@@ -152,16 +159,30 @@ struct ListMeta {
     r#continue: Option<String>,
 }
 
-fn decode_item<T: Raw>(item: &[u8], keys: &ZoneKeys) -> Result<Reading, serde_json::Error> {
-    match serde_json::from_slice::<T>(item) {
-        Ok(raw) => Ok(read(&raw, keys)),
-        Err(_) => Ok(read_value(T::FORMAT, serde_json::from_slice(item)?, keys)),
+fn decode_item<T: Raw>(
+    item: &[u8],
+    keys: &ZoneKeys,
+    names: &mut Names,
+) -> Result<Reading, serde_json::Error> {
+    if let Ok(raw) = decode::<T::Of<'_>>(item) {
+        return Ok(read(&raw, keys, names));
+    }
+    let value = serde_json::from_slice(item)?;
+    Ok(read_value(T::FORMAT, value, keys, names))
+}
+
+/// Looks once whether all of it is text, and not at every string again.
+fn decode<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, serde_json::Error> {
+    match std::str::from_utf8(json) {
+        Ok(text) => serde_json::from_str(text),
+        Err(_) => serde_json::from_slice(json),
     }
 }
 
 #[derive(Deserialize)]
-struct Envelope<T> {
-    r#type: String,
+struct Envelope<'a, T> {
+    #[serde(borrow)]
+    r#type: Text<'a>,
     object: T,
 }
 
@@ -172,33 +193,35 @@ struct Status {
     message: Option<String>,
 }
 
-fn event<T: Raw>(line: &[u8], keys: &ZoneKeys) -> Event {
-    match serde_json::from_slice::<Envelope<T>>(line) {
+fn event<T: Raw>(line: &[u8], keys: &ZoneKeys, names: &mut Names) -> Event {
+    match decode::<Envelope<'_, T::Of<'_>>>(line) {
         // A Status decodes as any object, since every field may be missing; only the type tells.
-        Ok(Envelope { r#type, object }) if r#type != "ERROR" => known(&r#type, &object, keys),
-        _ => second_look(T::FORMAT, line, keys),
+        Ok(Envelope { r#type, object }) if *r#type != *"ERROR" => {
+            known(&r#type, &object, keys, names)
+        }
+        _ => second_look(T::FORMAT, line, keys, names),
     }
 }
 
-fn known<T: Raw>(kind: &str, object: &T, keys: &ZoneKeys) -> Event {
+fn known<T: Raw>(kind: &str, object: &T, keys: &ZoneKeys, names: &mut Names) -> Event {
     let (meta, version) = (object.meta(), object.meta().version().to_owned());
     match kind {
-        "ADDED" | "MODIFIED" => Event::Stated(read(object, keys)),
+        "ADDED" | "MODIFIED" => Event::Stated(read(object, keys, names)),
         "DELETED" => gone(T::FORMAT, meta.namespace(), meta.name(), version),
         "BOOKMARK" => Event::Bookmark { version },
         other => unknown_type(other),
     }
 }
 
-fn second_look(format: Format, line: &[u8], keys: &ZoneKeys) -> Event {
-    let Envelope { r#type, object } = match serde_json::from_slice::<Envelope<Value>>(line) {
+fn second_look(format: Format, line: &[u8], keys: &ZoneKeys, names: &mut Names) -> Event {
+    let Envelope { r#type, object } = match serde_json::from_slice::<Envelope<'_, Value>>(line) {
         Ok(envelope) => envelope,
         Err(error) => return not_an_event(line, &error),
     };
     let pointer = object.pointer("/metadata/resourceVersion");
     let version = pointer.and_then(Value::as_str).unwrap_or_default();
-    match r#type.as_str() {
-        "ADDED" | "MODIFIED" => match read_value(format, object, keys) {
+    match &*r#type {
+        "ADDED" | "MODIFIED" => match read_value(format, object, keys, names) {
             reading if reading.refused => Event::Refused(reading),
             reading => Event::Stated(reading),
         },
@@ -277,7 +300,7 @@ mod tests {
 
     fn event(kind: &str, object: &str) -> Event {
         let line = format!(r#"{{"type":"{kind}","object":{object}}}"#);
-        resource().event(line.as_bytes(), &ZoneKeys::default())
+        resource().event(line.as_bytes(), &ZoneKeys::default(), &mut Names::default())
     }
 
     #[test]
@@ -300,7 +323,11 @@ mod tests {
             Event::Error { code: 410, .. }
         ));
         assert!(matches!(event("ERROR", "{}"), Event::Error { code: 0, .. }));
-        let bare = resource().event(status.as_bytes(), &ZoneKeys::default());
+        let bare = resource().event(
+            status.as_bytes(),
+            &ZoneKeys::default(),
+            &mut Names::default(),
+        );
         assert!(matches!(bare, Event::Error { code: 410, .. }));
     }
 
@@ -331,7 +358,7 @@ mod tests {
     #[test]
     fn a_line_that_ends_early_is_truncated() {
         let line = br#"{"type":"MODIFIED","object":{"metadata":{"name":"a"#;
-        let event = resource().event(line, &ZoneKeys::default());
+        let event = resource().event(line, &ZoneKeys::default(), &mut Names::default());
         assert!(matches!(
             event,
             Event::Undecodable {
@@ -340,7 +367,7 @@ mod tests {
             }
         ));
         for line in [&b"garbage"[..], b"{}", b"[]", b"\xff\xfe", b"\0"] {
-            let event = resource().event(line, &ZoneKeys::default());
+            let event = resource().event(line, &ZoneKeys::default(), &mut Names::default());
             assert!(matches!(
                 event,
                 Event::Undecodable {
@@ -351,19 +378,19 @@ mod tests {
         }
     }
 
-    fn page(body: &str) -> Result<Page, PageError> {
+    fn page(body: &str) -> Result<(Vec<Reading>, Page), PageError> {
         let (resource, keys) = (resource(), ZoneKeys::default());
         let mut reader = resource.page_reader(&keys);
-        reader.push(body.as_bytes())?;
-        reader.finish()
+        let readings = reader.push(body.as_bytes(), &mut Names::default())?;
+        Ok((readings, reader.finish()?))
     }
 
     #[test]
     fn one_bad_item_costs_only_itself() {
         let body =
             format!(r#"{{"metadata":{{"resourceVersion":"9"}},"items":[{SLICE},{BAD},{SLICE}]}}"#);
-        let page = page(&body).unwrap();
-        let refused: Vec<_> = page.readings.iter().map(|r| r.refused).collect();
+        let (readings, page) = page(&body).unwrap();
+        let refused: Vec<_> = readings.iter().map(|r| r.refused).collect();
         assert_eq!(refused, [false, true, false]);
         assert_eq!((page.version.as_str(), page.token), ("9", None));
     }

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Cuts a stream of bytes into lines, none longer than a limit. Pure: no I/O, no clock.
 
-use bytes::{Buf, Bytes, BytesMut};
-
 /// The bytes of a stream that have not made a whole line yet.
 #[derive(Debug, Default)]
 pub(super) struct Lines {
-    buffer: BytesMut,
-    /// How much of the buffer is known to hold no line end.
+    buffer: Vec<u8>,
+    /// Where the first line begins that was not given yet.
+    start: usize,
+    /// Up to where no line end is.
     searched: usize,
 }
 
@@ -18,50 +18,53 @@ pub(super) struct TooLong;
 impl Lines {
     /// Adds what arrived.
     pub(super) fn push(&mut self, bytes: &[u8]) {
+        self.buffer.drain(..self.start);
+        self.searched -= self.start;
+        self.start = 0;
+        if self.buffer.is_empty() {
+            // Reused for lines of ordinary length, and given back after a giant.
+            self.buffer.shrink_to(BUFFER_BYTES_KEPT);
+        }
         self.buffer.extend_from_slice(bytes);
     }
 
     /// The next whole line without its end; empty lines are passed over.
-    pub(super) fn next(&mut self) -> Result<Option<Bytes>, TooLong> {
-        while let Some(end) = self.find_end() {
-            let line = self.buffer.split_to(end).freeze();
-            self.buffer.advance(1);
-            self.searched = 0;
+    pub(super) fn next(&mut self) -> Result<Option<&[u8]>, TooLong> {
+        while let Some(length) = memchr::memchr(b'\n', &self.buffer[self.searched..]) {
+            let end = self.searched + length;
+            let line = self.start..end;
+            self.start = end + 1;
+            self.searched = self.start;
             if line.len() > LINE_BYTES_MAX {
                 return Err(TooLong);
             }
-            if !line.trim_ascii().is_empty() {
-                return Ok(Some(line));
+            if !self.buffer[line.clone()].trim_ascii().is_empty() {
+                return Ok(Some(&self.buffer[line]));
             }
         }
-        if self.buffer.len() > LINE_BYTES_MAX {
+        self.searched = self.buffer.len();
+        if self.buffer.len() - self.start > LINE_BYTES_MAX {
             return Err(TooLong);
         }
         Ok(None)
-    }
-
-    fn find_end(&mut self) -> Option<usize> {
-        let rest = &self.buffer[self.searched..];
-        let end = memchr::memchr(b'\n', rest);
-        let found = end.map(|end| self.searched + end);
-        self.searched = self.buffer.len();
-        found
     }
 }
 
 /// Five times the largest object that etcd takes (1.5 MiB), as JSON.
 pub(super) const LINE_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// A full slice has 50 KB.
+const BUFFER_BYTES_KEPT: usize = 128 * 1024;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn lines_of(chunks: &[&[u8]]) -> Vec<Bytes> {
+    fn lines_of(chunks: &[&[u8]]) -> Vec<Vec<u8>> {
         let (mut lines, mut found) = (Lines::default(), Vec::new());
         for chunk in chunks {
             lines.push(chunk);
             while let Some(line) = lines.next().unwrap() {
-                found.push(line);
+                found.push(line.to_vec());
             }
         }
         found

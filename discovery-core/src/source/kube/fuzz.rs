@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     model::{NodeName, ZoneKeys},
-    source::SliceApi,
+    source::{SliceApi, object::Names},
     store::Update,
 };
 use proptest::prelude::*;
@@ -46,7 +46,7 @@ fn watch(resource: &Resource, bytes: &[u8], size: usize) -> Vec<Update> {
     for piece in bytes.chunks(size) {
         lines.push(piece);
         while let Ok(Some(line)) = lines.next() {
-            match resource.event(&line, &keys) {
+            match resource.event(line, &keys, &mut translator.names) {
                 Event::Stated(reading) | Event::Refused(reading) => {
                     updates.extend(translator.changed(reading));
                 }
@@ -96,9 +96,9 @@ proptest! {
     fn any_bytes_are_survived(bytes in prop::collection::vec(any::<u8>(), 0..2000), size in 1..200usize) {
         for resource in resources() {
             watch(&resource, &bytes, size);
-            let keys = ZoneKeys::default();
+            let (keys, mut names) = (ZoneKeys::default(), Names::default());
             let mut page = resource.page_reader(&keys);
-            let _ = bytes.chunks(size).try_for_each(|piece| page.push(piece));
+            let _ = bytes.chunks(size).try_for_each(|piece| page.push(piece, &mut names).map(drop));
             let _ = page.finish();
         }
     }

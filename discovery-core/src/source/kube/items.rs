@@ -3,23 +3,33 @@
 //!
 //! In: the bytes of `{"metadata": {…}, "items": [a, b, …]}` in any pieces. Out: the text of each item as soon as it is
 //! whole, and at the end the list without its items. Only strings and brackets are followed here; whether what stands
-//! between them is JSON, the decoder says. Pure: no I/O, no clock.
-
-use bytes::{Bytes, BytesMut};
+//! between them is JSON, the decoder says. Strings are skipped by their ends, and an item that arrived in one piece is not
+//! copied. Pure: no I/O, no clock.
 
 /// The list under way.
 #[derive(Debug, Default)]
 pub(super) struct Items {
+    place: Place,
     /// How many objects and arrays are open.
     depth: usize,
     in_string: bool,
     is_escaped: bool,
     /// The last string that ended directly inside the list: the key of what follows.
     key: Vec<u8>,
-    is_inside: bool,
-    item: BytesMut,
+    /// The item under way, as far as it came in earlier pieces.
+    item: Vec<u8>,
     /// The list without its items.
     frame: Vec<u8>,
+}
+
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+enum Place {
+    /// Outside of the array of items.
+    #[default]
+    Frame,
+    /// In the array, before an item or behind the last.
+    Between,
+    Item,
 }
 
 /// An item, or the list without its items, is larger than anything that an API server stores.
@@ -30,18 +40,30 @@ impl Items {
     /// Takes in the next bytes, and gives the items that are whole now to `found`.
     pub(super) fn push<E: From<TooLarge>>(
         &mut self,
-        bytes: &[u8],
-        mut found: impl FnMut(Bytes) -> Result<(), E>,
+        mut bytes: &[u8],
+        mut found: impl FnMut(&[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
-        for byte in bytes {
-            let is_whole = if self.is_inside {
-                self.inside(*byte)
-            } else {
-                self.outside(*byte);
-                false
-            };
-            if is_whole {
-                found(self.item.split().freeze())?;
+        while let Some(first) = bytes.first() {
+            match self.place {
+                Place::Frame => {
+                    self.in_frame(*first);
+                    bytes = &bytes[1..];
+                }
+                Place::Between => bytes = self.between(bytes),
+                Place::Item => {
+                    let (item, rest) = bytes.split_at(self.item_end(bytes));
+                    bytes = rest;
+                    if self.place == Place::Item {
+                        self.item.extend_from_slice(item);
+                    } else if self.item.is_empty() {
+                        found(item)?;
+                    } else {
+                        self.item.extend_from_slice(item);
+                        let found = found(&self.item);
+                        self.item.clear();
+                        found?;
+                    }
+                }
             }
         }
         if self.item.len() > ITEM_BYTES_MAX || self.frame.len() > FRAME_BYTES_MAX {
@@ -55,7 +77,7 @@ impl Items {
         self.frame
     }
 
-    fn outside(&mut self, byte: u8) {
+    fn in_frame(&mut self, byte: u8) {
         self.frame.push(byte);
         if self.in_string {
             if self.depth == 1
@@ -76,7 +98,7 @@ impl Items {
             }
             b'[' if self.depth == 1 && self.key == KEY => {
                 self.depth += 1;
-                self.is_inside = true;
+                self.place = Place::Between;
             }
             b'{' | b'[' => self.depth += 1,
             b'}' | b']' => self.depth = self.depth.saturating_sub(1),
@@ -86,36 +108,69 @@ impl Items {
         }
     }
 
-    /// Whether an item is whole with this byte.
-    fn inside(&mut self, byte: u8) -> bool {
-        if self.in_string {
-            self.item.extend_from_slice(&[byte]);
-            self.follow_string(byte);
-            return false;
-        }
-        if self.depth == DEPTH_OF_ITEMS && matches!(byte, b',' | b']') {
-            if byte == b']' {
-                self.frame.push(byte);
+    /// Passes over what separates items; what follows begins with an item, or with what comes after the last.
+    fn between<'b>(&mut self, bytes: &'b [u8]) -> &'b [u8] {
+        let is_separator = |byte: &u8| *byte == b',' || byte.is_ascii_whitespace();
+        let start = bytes.iter().position(|byte| !is_separator(byte));
+        let rest = &bytes[start.unwrap_or(bytes.len())..];
+        match rest.first() {
+            Some(b']') => {
+                self.frame.push(b']');
                 self.depth -= 1;
-                self.is_inside = false;
+                self.place = Place::Frame;
+                &rest[1..]
             }
-            // Objects were given when they closed; what is left is a null or another value without brackets.
-            return !self.item.trim_ascii().is_empty();
-        }
-        if self.depth == DEPTH_OF_ITEMS && self.item.is_empty() && byte.is_ascii_whitespace() {
-            return false;
-        }
-        self.item.extend_from_slice(&[byte]);
-        match byte {
-            b'"' => self.in_string = true,
-            b'{' | b'[' => self.depth += 1,
-            b'}' | b']' => {
-                self.depth -= 1;
-                return self.depth == DEPTH_OF_ITEMS;
+            Some(_) => {
+                self.place = Place::Item;
+                rest
             }
-            _ => {}
+            None => rest,
         }
-        false
+    }
+
+    /// Where the item ends in these bytes, or where they end.
+    fn item_end(&mut self, bytes: &[u8]) -> usize {
+        let mut at = 0;
+        while at < bytes.len() {
+            if self.in_string {
+                at += self.string_end(&bytes[at..]);
+                continue;
+            }
+            match bytes[at] {
+                b'"' => self.in_string = true,
+                b'{' | b'[' => self.depth += 1,
+                // A null or another value without brackets ends before what follows it.
+                b',' | b']' if self.depth == DEPTH_OF_ITEMS => {
+                    self.place = Place::Between;
+                    return at;
+                }
+                b'}' | b']' => {
+                    self.depth -= 1;
+                    if self.depth <= DEPTH_OF_ITEMS {
+                        // Below it when a bracket too many stands there, which the decoder refuses.
+                        self.depth = DEPTH_OF_ITEMS;
+                        self.place = Place::Between;
+                        return at + 1;
+                    }
+                }
+                _ => {}
+            }
+            at += 1;
+        }
+        at
+    }
+
+    /// How many of the bytes belong to the string under way.
+    fn string_end(&mut self, bytes: &[u8]) -> usize {
+        if self.is_escaped {
+            self.is_escaped = false;
+            return 1;
+        }
+        let Some(at) = memchr::memchr2(b'"', b'\\', bytes) else {
+            return bytes.len();
+        };
+        self.follow_string(bytes[at]);
+        at + 1
     }
 
     fn follow_string(&mut self, byte: u8) {
@@ -145,7 +200,7 @@ mod tests {
         let (mut items, mut found) = (Items::default(), Vec::new());
         for chunk in chunks {
             items.push(chunk, |item| {
-                found.push(serde_json::from_slice(&item).unwrap_or(Value::Null));
+                found.push(serde_json::from_slice(item).unwrap_or(Value::Null));
                 Ok::<_, TooLarge>(())
             })?;
         }

@@ -21,7 +21,6 @@ mod gate;
 mod groups;
 mod gunzip;
 mod items;
-mod names;
 mod pace;
 mod parts;
 mod permissions;

@@ -8,7 +8,7 @@
 use super::{documents::documents, tree::Tree};
 use crate::{
     model::{NodeName, ZoneKeys},
-    source::object::{Format, Reading, read_value},
+    source::object::{Format, Names, Reading, read_value},
     store::{Kind, Object, ObjectKey, Problem, SourceId, Update},
 };
 use std::collections::{BTreeMap, BTreeSet};
@@ -42,6 +42,7 @@ impl ManifestContent {
         let mut reader = Reader {
             name,
             keys,
+            names: Names::default(),
             content: Self {
                 own_node: own_node.clone(),
                 objects: BTreeMap::new(),
@@ -156,6 +157,7 @@ impl ManifestContent {
 struct Reader<'r> {
     name: &'r str,
     keys: &'r ZoneKeys,
+    names: Names,
     content: ManifestContent,
 }
 
@@ -201,7 +203,7 @@ impl Reader<'_> {
         {
             None => self.content.ignored += 1,
             Some(format) => {
-                let reading = read_value(format, tree.to_value(), self.keys);
+                let reading = read_value(format, tree.to_value(), self.keys, &mut self.names);
                 self.reading(&reading, format, |place| offset + tree.line_of(place));
             }
         }

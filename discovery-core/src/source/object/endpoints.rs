@@ -2,66 +2,80 @@
 //! Endpoints, the object before EndpointSlices: each of its subsets is read as a slice of its own.
 
 use super::{
-    Flaw, Flaws, Format, Meta, Raw,
+    Flaw, Flaws, Format, Meta, Names, Raw,
     meta::{nullable, object},
     port::{RawPort, address},
     slice::{RawTarget, hostname, node_name, slice_ports, slice_zone, target},
+    text::Text,
 };
 use crate::{
     model::{Conditions, ServiceName, Slice, SliceEndpoint, SliceKey, SlicePort, ZoneKeys},
     store::Object,
 };
 use serde::Deserialize;
-use std::sync::Arc;
+use std::{fmt::Display, sync::Arc};
 
 /// An Endpoints object as its JSON has it.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(in crate::source) struct RawEndpoints {
-    #[serde(deserialize_with = "object")]
-    metadata: Meta,
-    #[serde(deserialize_with = "nullable")]
-    subsets: Vec<Option<RawSubset>>,
+pub(in crate::source) struct RawEndpoints<'a> {
+    #[serde(borrow, deserialize_with = "object")]
+    metadata: Meta<'a>,
+    #[serde(borrow, deserialize_with = "nullable")]
+    subsets: Vec<Option<RawSubset<'a>>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-struct RawSubset {
-    #[serde(deserialize_with = "nullable")]
-    addresses: Vec<Option<RawAddress>>,
-    #[serde(deserialize_with = "nullable")]
-    not_ready_addresses: Vec<Option<RawAddress>>,
-    #[serde(deserialize_with = "nullable")]
-    ports: Vec<Option<RawPort>>,
+struct RawSubset<'a> {
+    #[serde(borrow, deserialize_with = "nullable")]
+    addresses: Vec<Option<RawAddress<'a>>>,
+    #[serde(borrow, deserialize_with = "nullable")]
+    not_ready_addresses: Vec<Option<RawAddress<'a>>>,
+    #[serde(borrow, deserialize_with = "nullable")]
+    ports: Vec<Option<RawPort<'a>>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-struct RawAddress {
-    ip: Option<String>,
-    node_name: Option<String>,
-    hostname: Option<String>,
-    target_ref: Option<RawTarget>,
+struct RawAddress<'a> {
+    #[serde(borrow)]
+    ip: Option<Text<'a>>,
+    node_name: Option<Text<'a>>,
+    hostname: Option<Text<'a>>,
+    target_ref: Option<RawTarget<'a>>,
 }
 
-impl Raw for RawEndpoints {
+impl Raw for RawEndpoints<'_> {
+    type Of<'a> = RawEndpoints<'a>;
+
     const FORMAT: Format = Format::Endpoints;
     const LISTS: &'static [&'static str] = &["/subsets"];
 
-    fn meta(&self) -> &Meta {
+    fn meta(&self) -> &Meta<'_> {
         &self.metadata
     }
 
-    fn translate(&self, _: &ZoneKeys, flaws: &mut Flaws) -> Result<Vec<Object>, Flaw> {
-        let slices = endpoints(self, flaws)?;
+    fn translate(
+        &self,
+        _: &ZoneKeys,
+        names: &mut Names,
+        flaws: &mut Flaws,
+    ) -> Result<Vec<Object>, Flaw> {
+        let slices = endpoints(self, names, flaws)?;
         Ok(slices.into_iter().map(Object::Slice).collect())
     }
 }
 
 /// A slice for each subset; the service is the one of the same name.
-fn endpoints(raw: &RawEndpoints, flaws: &mut Flaws) -> Result<Vec<Slice>, Flaw> {
+fn endpoints(
+    raw: &RawEndpoints<'_>,
+    names: &mut Names,
+    flaws: &mut Flaws,
+) -> Result<Vec<Slice>, Flaw> {
     let meta = &raw.metadata;
-    let service = ServiceName::new(meta.namespace(), meta.name())
+    let service = names
+        .service(meta.namespace(), meta.name())
         .map_err(|error| Flaw::new("metadata.name", &error))?;
     if meta
         .annotation(OVER_CAPACITY)
@@ -69,7 +83,7 @@ fn endpoints(raw: &RawEndpoints, flaws: &mut Flaws) -> Result<Vec<Slice>, Flaw> 
     {
         let reason = "the service has more than 1,000 endpoints, and only the first are listed";
         flaws.add(Flaw::new(
-            format!("metadata.annotations[{OVER_CAPACITY}]"),
+            &format_args!("metadata.annotations[{OVER_CAPACITY}]"),
             reason,
         ));
     }
@@ -78,12 +92,12 @@ fn endpoints(raw: &RawEndpoints, flaws: &mut Flaws) -> Result<Vec<Slice>, Flaw> 
     for (position, subset) in raw.subsets.iter().enumerate() {
         let place = format!("subsets[{position}]");
         let Some(subset) = subset else {
-            flaws.add(Flaw::new(place, "it is null"));
+            flaws.add(Flaw::new(&place, "it is null"));
             continue;
         };
         let key = subset_key(&service, position)
             .ok_or_else(|| Flaw::new("metadata.name", "it is too long"))?;
-        let (ports, endpoints) = subset_of(subset, &place, flaws);
+        let (ports, endpoints) = subset_of(subset, &place, names, flaws);
         slices.push(Slice {
             ports,
             endpoints,
@@ -104,11 +118,12 @@ pub(in crate::source) fn subset_key(service: &ServiceName, position: usize) -> O
 }
 
 fn subset_of(
-    raw: &RawSubset,
-    place: &str,
+    raw: &RawSubset<'_>,
+    place: &dyn Display,
+    names: &mut Names,
     flaws: &mut Flaws,
 ) -> (Arc<[SlicePort]>, Vec<SliceEndpoint>) {
-    let ports = slice_ports(&raw.ports, &format!("{place}.ports"), flaws);
+    let ports = slice_ports(&raw.ports, &format_args!("{place}.ports"), flaws);
     let lists = [
         ("addresses", &raw.addresses, true),
         ("notReadyAddresses", &raw.not_ready_addresses, false),
@@ -116,30 +131,33 @@ fn subset_of(
     let mut endpoints = Vec::new();
     for (field, addresses, ready) in lists {
         for (position, raw) in addresses.iter().enumerate() {
-            let place = format!("{place}.{field}[{position}]");
-            endpoints.extend(endpoint(raw.as_ref(), ready, &place, flaws));
+            let place = &format_args!("{place}.{field}[{position}]");
+            endpoints.extend(endpoint(raw.as_ref(), ready, place, names, flaws));
         }
     }
     (ports, endpoints)
 }
 
 fn endpoint(
-    raw: Option<&RawAddress>,
+    raw: Option<&RawAddress<'_>>,
     ready: bool,
-    place: &str,
+    place: &dyn Display,
+    names: &mut Names,
     flaws: &mut Flaws,
 ) -> Option<SliceEndpoint> {
     let raw = flaws.take(place, raw.ok_or("it is null"))?;
     let text = raw.ip.as_deref().unwrap_or_default();
     let node = raw.node_name.as_deref().unwrap_or_default();
-    let address = flaws.take(format!("{place}.ip"), address(text))?;
-    let node = node_name(node, format!("{place}.nodeName"));
+    let address = flaws.take(&format_args!("{place}.ip"), address(text))?;
+    let node = node_name(node, &format_args!("{place}.nodeName"), names);
     let node = node.map_err(|flaw| flaws.add(flaw)).ok()?;
+    let node = node.map(|(node, _)| node);
+    let target = target(raw.target_ref.as_ref(), place, flaws);
     Some(SliceEndpoint {
-        target: target(raw.target_ref.as_ref(), place, flaws),
         node,
         conditions: Conditions::from_api(Some(ready), None, None),
-        hostname: hostname(raw.hostname.as_deref(), place, flaws),
+        hostname: hostname(raw.hostname.as_deref(), target.as_ref(), place, flaws),
+        target,
         ..SliceEndpoint::new(address)
     })
 }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A part of an object that was refused: where, and why.
 
+use std::fmt::{self, Display};
+
 /// Why a part of an object was refused.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(in crate::source) struct Flaw {
@@ -12,13 +14,25 @@ pub(in crate::source) struct Flaw {
 
 impl Flaw {
     pub(in crate::source) fn new(
-        place: impl Into<String>,
-        reason: &(impl ToString + ?Sized),
+        place: &(impl Display + ?Sized),
+        reason: &(impl Display + ?Sized),
     ) -> Self {
         Self {
-            place: place.into(),
+            place: place.to_string(),
             reason: reason.to_string(),
         }
+    }
+}
+
+/// An element of a list, as a place.
+pub(super) struct Element<'p> {
+    pub(super) list: &'p dyn Display,
+    pub(super) position: usize,
+}
+
+impl Display for Element<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}[{}]", self.list, self.position)
     }
 }
 
@@ -46,11 +60,11 @@ impl Flaws {
         }
     }
 
-    /// The value, or nothing and a flaw.
+    /// The value, or nothing and a flaw. The place is written only then.
     pub(super) fn take<T>(
         &mut self,
-        place: impl Into<String>,
-        result: Result<T, impl ToString>,
+        place: &(impl Display + ?Sized),
+        result: Result<T, impl Display>,
     ) -> Option<T> {
         result
             .map_err(|reason| self.add(Flaw::new(place, &reason)))
@@ -85,7 +99,7 @@ mod tests {
     fn the_list_is_bounded_and_says_so() {
         let mut flaws = Flaws::default();
         for number in 0..1000 {
-            flaws.add(Flaw::new(format!("endpoints[{number}]"), "bad"));
+            flaws.add(Flaw::new(&format!("endpoints[{number}]"), "bad"));
         }
         let list = flaws.into_list();
         assert_eq!(list.len(), FLAWS_MAX + 1);

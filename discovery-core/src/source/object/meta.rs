@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The metadata of an object, as far as discovery reads it.
 
+use super::text::Text;
 use serde::{
     Deserialize, Deserializer,
     de::{IgnoredAny, MapAccess, Visitor, value::MapAccessDeserializer},
@@ -10,19 +11,20 @@ use std::{collections::BTreeMap, fmt, marker::PhantomData};
 /// Name, version, labels and annotations; each may be missing.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-pub(in crate::source) struct Meta {
-    name: Option<String>,
-    namespace: Option<String>,
-    resource_version: Option<String>,
-    creation_timestamp: Option<String>,
+pub(in crate::source) struct Meta<'a> {
+    #[serde(borrow)]
+    name: Option<Text<'a>>,
+    namespace: Option<Text<'a>>,
+    resource_version: Option<Text<'a>>,
+    creation_timestamp: Option<Text<'a>>,
     deletion_timestamp: Option<IgnoredAny>,
     #[serde(deserialize_with = "nullable")]
-    labels: BTreeMap<String, Option<String>>,
+    labels: BTreeMap<Text<'a>, Option<Text<'a>>>,
     #[serde(deserialize_with = "nullable")]
-    annotations: BTreeMap<String, Option<String>>,
+    annotations: BTreeMap<Text<'a>, Option<Text<'a>>>,
 }
 
-impl Meta {
+impl Meta<'_> {
     /// The name; empty when there is none.
     pub(in crate::source) fn name(&self) -> &str {
         self.name.as_deref().unwrap_or_default()
@@ -61,14 +63,14 @@ impl Meta {
     pub(super) fn labels(&self) -> impl Iterator<Item = (&str, &str)> {
         self.labels
             .iter()
-            .map(|(key, value)| (key.as_str(), value.as_deref().unwrap_or_default()))
+            .map(|(key, value)| (&**key, value.as_deref().unwrap_or_default()))
     }
 
     /// All annotations.
     pub(super) fn annotations(&self) -> impl Iterator<Item = (&str, &str)> {
         self.annotations
             .iter()
-            .map(|(key, value)| (key.as_str(), value.as_deref().unwrap_or_default()))
+            .map(|(key, value)| (&**key, value.as_deref().unwrap_or_default()))
     }
 
     /// A label; Kubernetes reads a null one as empty.

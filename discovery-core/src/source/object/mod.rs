@@ -7,28 +7,34 @@
 
 mod balancing;
 mod endpoints;
+mod few;
 mod flaw;
+mod hints;
 mod meta;
+mod names;
 mod node;
 mod port;
 mod registration;
 mod salvage;
 mod service;
 mod slice;
+mod text;
 
 pub(super) use endpoints::{RawEndpoints, subset_key};
 pub(super) use flaw::{Flaw, Flaws};
 pub(super) use meta::Meta;
+pub(super) use names::Names;
 pub(super) use node::RawNode;
 pub(super) use salvage::name_of;
 pub(super) use service::RawService;
 pub(super) use slice::RawSlice;
+pub(super) use text::Text;
 
 use crate::{
     model::{NodeName, ServiceName, SliceKey, ZoneKey, ZoneKeys},
     store::{Kind, Object, ObjectKey, Problem},
 };
-use serde::de::DeserializeOwned;
+use serde::Deserialize;
 use serde_json::Value;
 
 /// Which kind of object a text holds.
@@ -135,13 +141,16 @@ impl Reading {
     }
 }
 
-/// A Kubernetes object as its JSON has it: every field may be missing or null.
-pub(super) trait Raw: DeserializeOwned {
+/// A Kubernetes object as its JSON has it, texts borrowed: every field may be missing or null.
+pub(super) trait Raw {
+    /// The same, borrowing from another JSON.
+    type Of<'a>: Raw + Deserialize<'a>;
+
     const FORMAT: Format;
     /// The lists whose elements stand for themselves, as JSON pointers.
     const LISTS: &'static [&'static str];
 
-    fn meta(&self) -> &Meta;
+    fn meta(&self) -> &Meta<'_>;
 
     /// The label that names the zone, of a node.
     fn zone_key(&self, _: &ZoneKeys) -> Option<ZoneKey> {
@@ -149,17 +158,22 @@ pub(super) trait Raw: DeserializeOwned {
     }
 
     /// The facts that it states. What is refused in part goes to `flaws`; an error refuses the whole.
-    fn translate(&self, keys: &ZoneKeys, flaws: &mut Flaws) -> Result<Vec<Object>, Flaw>;
+    fn translate(
+        &self,
+        keys: &ZoneKeys,
+        names: &mut Names,
+        flaws: &mut Flaws,
+    ) -> Result<Vec<Object>, Flaw>;
 }
 
 /// Reads a decoded object.
-pub(super) fn read<T: Raw>(raw: &T, keys: &ZoneKeys) -> Reading {
-    read_with(raw, keys, Flaws::default())
+pub(super) fn read<T: Raw>(raw: &T, keys: &ZoneKeys, names: &mut Names) -> Reading {
+    read_with(raw, keys, names, Flaws::default())
 }
 
-fn read_with<T: Raw>(raw: &T, keys: &ZoneKeys, mut flaws: Flaws) -> Reading {
+fn read_with<T: Raw>(raw: &T, keys: &ZoneKeys, names: &mut Names, mut flaws: Flaws) -> Reading {
     let meta = raw.meta();
-    let (objects, refused) = match raw.translate(keys, &mut flaws) {
+    let (objects, refused) = match raw.translate(keys, names, &mut flaws) {
         Ok(objects) => (objects, false),
         Err(flaw) => {
             flaws.add(flaw);
@@ -179,12 +193,17 @@ fn read_with<T: Raw>(raw: &T, keys: &ZoneKeys, mut flaws: Flaws) -> Reading {
 }
 
 /// Reads an object of the given format, element by element where its types are wrong.
-pub(super) fn read_value(format: Format, value: Value, keys: &ZoneKeys) -> Reading {
+pub(super) fn read_value(
+    format: Format,
+    value: Value,
+    keys: &ZoneKeys,
+    names: &mut Names,
+) -> Reading {
     match format {
-        Format::Node => salvage::read::<RawNode>(value, keys),
-        Format::Service => salvage::read::<RawService>(value, keys),
-        Format::EndpointSlice => salvage::read::<RawSlice>(value, keys),
-        Format::Endpoints => salvage::read::<RawEndpoints>(value, keys),
+        Format::Node => salvage::read::<RawNode<'_>>(value, keys, names),
+        Format::Service => salvage::read::<RawService<'_>>(value, keys, names),
+        Format::EndpointSlice => salvage::read::<RawSlice<'_>>(value, keys, names),
+        Format::Endpoints => salvage::read::<RawEndpoints<'_>>(value, keys, names),
     }
 }
 

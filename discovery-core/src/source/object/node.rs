@@ -2,8 +2,9 @@
 //! Node: name, zone labels, addresses of type `InternalIP`, and whether the control plane still hears of it.
 
 use super::{
-    Flaw, Flaws, Format, Meta, Raw,
+    Flaw, Flaws, Format, Meta, Names, Raw,
     meta::{nullable, object},
+    text::Text,
 };
 use crate::{
     model::{Node, NodeLabels, NodeName, NodeReadiness, Zone, ZoneKey, ZoneKeys},
@@ -15,57 +16,62 @@ use std::net::IpAddr;
 /// A Node as its JSON has it.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(in crate::source) struct RawNode {
-    #[serde(deserialize_with = "object")]
-    metadata: Meta,
-    #[serde(deserialize_with = "object")]
-    spec: RawSpec,
-    #[serde(deserialize_with = "object")]
-    status: RawStatus,
+pub(in crate::source) struct RawNode<'a> {
+    #[serde(borrow, deserialize_with = "object")]
+    metadata: Meta<'a>,
+    #[serde(borrow, deserialize_with = "object")]
+    spec: RawSpec<'a>,
+    #[serde(borrow, deserialize_with = "object")]
+    status: RawStatus<'a>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct RawSpec {
-    #[serde(deserialize_with = "nullable")]
-    taints: Vec<Option<RawTaint>>,
+struct RawSpec<'a> {
+    #[serde(borrow, deserialize_with = "nullable")]
+    taints: Vec<Option<RawTaint<'a>>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct RawTaint {
-    key: Option<String>,
+struct RawTaint<'a> {
+    #[serde(borrow)]
+    key: Option<Text<'a>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct RawStatus {
-    #[serde(deserialize_with = "nullable")]
-    addresses: Vec<Option<RawAddress>>,
-    #[serde(deserialize_with = "nullable")]
-    conditions: Vec<Option<RawCondition>>,
+struct RawStatus<'a> {
+    #[serde(borrow, deserialize_with = "nullable")]
+    addresses: Vec<Option<RawAddress<'a>>>,
+    #[serde(borrow, deserialize_with = "nullable")]
+    conditions: Vec<Option<RawCondition<'a>>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct RawCondition {
-    r#type: Option<String>,
-    status: Option<String>,
+struct RawCondition<'a> {
+    #[serde(borrow)]
+    r#type: Option<Text<'a>>,
+    status: Option<Text<'a>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct RawAddress {
-    r#type: Option<String>,
-    address: Option<String>,
+struct RawAddress<'a> {
+    #[serde(borrow)]
+    r#type: Option<Text<'a>>,
+    address: Option<Text<'a>>,
 }
 
-impl Raw for RawNode {
+impl Raw for RawNode<'_> {
+    type Of<'a> = RawNode<'a>;
+
     const FORMAT: Format = Format::Node;
     const LISTS: &'static [&'static str] =
         &["/status/addresses", "/status/conditions", "/spec/taints"];
 
-    fn meta(&self) -> &Meta {
+    fn meta(&self) -> &Meta<'_> {
         &self.metadata
     }
 
@@ -74,13 +80,18 @@ impl Raw for RawNode {
             .map(|(key, _)| key.clone())
     }
 
-    fn translate(&self, keys: &ZoneKeys, flaws: &mut Flaws) -> Result<Vec<Object>, Flaw> {
+    fn translate(
+        &self,
+        keys: &ZoneKeys,
+        _: &mut Names,
+        flaws: &mut Flaws,
+    ) -> Result<Vec<Object>, Flaw> {
         Ok(vec![Object::Node(node(self, keys, flaws)?)])
     }
 }
 
 /// The node; its zone is none when no label names one, or one that is no zone.
-fn node(raw: &RawNode, keys: &ZoneKeys, flaws: &mut Flaws) -> Result<Node, Flaw> {
+fn node(raw: &RawNode<'_>, keys: &ZoneKeys, flaws: &mut Flaws) -> Result<Node, Flaw> {
     let name =
         NodeName::parse(raw.metadata.name()).map_err(|error| Flaw::new("metadata.name", &error))?;
     Ok(Node {
@@ -100,14 +111,14 @@ fn node(raw: &RawNode, keys: &ZoneKeys, flaws: &mut Flaws) -> Result<Node, Flaw>
 }
 
 /// The labels by which nodes can be together. What hardware a node has, which tools write by the hundred, is none.
-fn labels(meta: &Meta) -> NodeLabels {
+fn labels(meta: &Meta<'_>) -> NodeLabels {
     meta.labels()
         .filter(|(key, _)| !key.starts_with(HARDWARE))
         .filter_map(|(key, value)| Some((ZoneKey::parse(key).ok()?, Zone::parse(value).ok()?)))
         .collect()
 }
 
-fn readiness(conditions: &[Option<RawCondition>]) -> NodeReadiness {
+fn readiness(conditions: &[Option<RawCondition<'_>>]) -> NodeReadiness {
     let ready = conditions
         .iter()
         .flatten()
@@ -119,25 +130,25 @@ fn readiness(conditions: &[Option<RawCondition>]) -> NodeReadiness {
     }
 }
 
-fn zone(meta: &Meta, keys: &ZoneKeys, flaws: &mut Flaws) -> Option<Zone> {
+fn zone(meta: &Meta<'_>, keys: &ZoneKeys, flaws: &mut Flaws) -> Option<Zone> {
     let (key, zone) = keys.resolve(|key| meta.label(key))?;
-    flaws.take(format!("metadata.labels[{key}]"), zone)
+    flaws.take(&format_args!("metadata.labels[{key}]"), zone)
 }
 
-fn addresses(raw: &[Option<RawAddress>], flaws: &mut Flaws) -> Vec<IpAddr> {
+fn addresses(raw: &[Option<RawAddress<'_>>], flaws: &mut Flaws) -> Vec<IpAddr> {
     let mut addresses = Vec::new();
     for (position, address) in raw.iter().enumerate() {
         let Some(address) = address else {
             flaws.add(Flaw::new(
-                format!("status.addresses[{position}]"),
+                &format_args!("status.addresses[{position}]"),
                 "it is null",
             ));
             continue;
         };
         if address.r#type.as_deref() == Some("InternalIP") {
             let text = address.address.as_deref().unwrap_or_default();
-            let place = format!("status.addresses[{position}].address");
-            addresses.extend(flaws.take(place, super::port::address(text)));
+            let place = format_args!("status.addresses[{position}].address");
+            addresses.extend(flaws.take(&place, super::port::address(text)));
         }
     }
     addresses

@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Ports and addresses, which Services, EndpointSlices and Endpoints write alike.
 
-use super::{Flaw, Flaws};
+use super::{Flaw, Flaws, flaw::Element, text::Text};
 use crate::model::Protocol;
 use serde::Deserialize;
-use std::{net::IpAddr, num::NonZeroU16, sync::Arc};
+use std::{fmt::Display, net::IpAddr, num::NonZeroU16, sync::Arc};
 
 /// A port as its JSON has it.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-pub(super) struct RawPort {
-    name: Option<String>,
-    protocol: Option<String>,
+pub(super) struct RawPort<'a> {
+    #[serde(borrow)]
+    name: Option<Text<'a>>,
+    protocol: Option<Text<'a>>,
     port: Option<i64>,
     node_port: Option<i64>,
 }
@@ -25,14 +26,21 @@ pub(super) struct CheckedPort {
 }
 
 /// The ports of the list that can be used; `place` is the list's own.
-pub(super) fn ports(raw: &[Option<RawPort>], place: &str, flaws: &mut Flaws) -> Vec<CheckedPort> {
+pub(super) fn ports(
+    raw: &[Option<RawPort<'_>>],
+    place: &dyn Display,
+    flaws: &mut Flaws,
+) -> Vec<CheckedPort> {
     let mut ports: Vec<CheckedPort> = Vec::with_capacity(raw.len());
     for (position, port) in raw.iter().enumerate() {
-        let place = format!("{place}[{position}]");
-        match read(port.as_ref(), &place, flaws) {
+        let place = &Element {
+            list: place,
+            position,
+        };
+        match read(port.as_ref(), place, flaws) {
             Ok(port) if ports.iter().any(|other| other.name == port.name) => {
                 let reason = format!("another port is called {:?} too", port.name);
-                flaws.add(Flaw::new(place + ".name", &reason));
+                flaws.add(Flaw::new(&format_args!("{place}.name"), &reason));
             }
             Ok(port) => ports.push(port),
             Err(flaw) => flaws.add(flaw),
@@ -41,16 +49,21 @@ pub(super) fn ports(raw: &[Option<RawPort>], place: &str, flaws: &mut Flaws) -> 
     ports
 }
 
-fn read(raw: Option<&RawPort>, place: &str, flaws: &mut Flaws) -> Result<CheckedPort, Flaw> {
+fn read(
+    raw: Option<&RawPort<'_>>,
+    place: &Element<'_>,
+    flaws: &mut Flaws,
+) -> Result<CheckedPort, Flaw> {
     let raw = raw.ok_or_else(|| Flaw::new(place, "it is null"))?;
-    let number = number(raw.port).map_err(|reason| Flaw::new(format!("{place}.port"), &reason))?;
+    let number =
+        number(raw.port).map_err(|reason| Flaw::new(&format_args!("{place}.port"), &reason))?;
     let protocol = protocol(raw.protocol.as_deref())
-        .map_err(|reason| Flaw::new(format!("{place}.protocol"), &reason))?;
+        .map_err(|reason| Flaw::new(&format_args!("{place}.protocol"), &reason))?;
     let name = name(raw.name.as_deref().unwrap_or_default())
-        .map_err(|reason| Flaw::new(format!("{place}.name"), &reason))?;
+        .map_err(|reason| Flaw::new(&format_args!("{place}.name"), &reason))?;
     let node_port = match raw.node_port {
         None | Some(0) => None,
-        given => flaws.take(format!("{place}.nodePort"), self::number(given)),
+        given => flaws.take(&format_args!("{place}.nodePort"), self::number(given)),
     };
     Ok(CheckedPort {
         name: name.into(),

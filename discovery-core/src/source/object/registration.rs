@@ -7,14 +7,17 @@ use crate::model::Registration;
 use std::{num::NonZeroU16, sync::Arc};
 
 /// The wishes, shared; none when no annotation speaks of names.
-pub(super) fn registration(meta: &Meta, flaws: &mut Flaws) -> Option<Arc<Registration>> {
+pub(super) fn registration(meta: &Meta<'_>, flaws: &mut Flaws) -> Option<Arc<Registration>> {
     let mut wishes = Registration::default();
     for (key, text) in meta.annotations() {
         let Some(wish) = key.strip_prefix(PREFIX) else {
             continue;
         };
         if let Err(reason) = take(&mut wishes, wish, text) {
-            flaws.add(Flaw::new(format!("metadata.annotations[{key}]"), &reason));
+            flaws.add(Flaw::new(
+                &format_args!("metadata.annotations[{key}]"),
+                &reason,
+            ));
         }
     }
     (wishes != Registration::default()).then(|| Arc::new(wishes))
@@ -93,7 +96,8 @@ mod tests {
     use serde_json::json;
 
     fn read(annotations: &serde_json::Value) -> (Option<Arc<Registration>>, usize) {
-        let meta: Meta = serde_json::from_value(json!({ "annotations": annotations })).unwrap();
+        let text = json!({ "annotations": annotations }).to_string();
+        let meta: Meta<'_> = serde_json::from_str(&text).unwrap();
         let mut flaws = Flaws::default();
         let wishes = registration(&meta, &mut flaws);
         (wishes, flaws.into_list().len())

@@ -6,14 +6,15 @@
 //! tell for values, is found by trial: the field without which the rest decodes is the one. Costs one decode per field of
 //! what is bad, at most [`TRIALS_MAX`], and is paid for bad objects only.
 
-use super::{Flaw, Flaws, Raw, Reading, read_with};
+use super::{Flaw, Flaws, Names, Raw, Reading, read_with};
 use crate::model::ZoneKeys;
+use serde::Deserialize;
 use serde_json::{Map, Value};
 
 /// Reads the object as far as it can be read.
-pub(super) fn read<T: Raw>(mut value: Value, keys: &ZoneKeys) -> Reading {
-    if let Ok(raw) = T::deserialize(&value) {
-        return read_with(&raw, keys, Flaws::default());
+pub(super) fn read<T: Raw>(mut value: Value, keys: &ZoneKeys, names: &mut Names) -> Reading {
+    if let Ok(raw) = T::Of::deserialize(&value) {
+        return read_with(&raw, keys, names, Flaws::default());
     }
     let mut flaws = Flaws::default();
     for pointer in T::LISTS {
@@ -21,10 +22,11 @@ pub(super) fn read<T: Raw>(mut value: Value, keys: &ZoneKeys) -> Reading {
             drop_bad_elements::<T>(pointer, elements, &mut flaws);
         }
     }
-    match T::deserialize(&value) {
-        Ok(raw) => read_with(&raw, keys, flaws),
-        Err(error) => refuse::<T>(&mut value, &error, flaws),
-    }
+    let error = match T::Of::deserialize(&value) {
+        Ok(raw) => return read_with(&raw, keys, names, flaws),
+        Err(error) => error,
+    };
+    refuse::<T>(&mut value, &error, flaws)
 }
 
 fn refuse<T: Raw>(value: &mut Value, error: &serde_json::Error, mut flaws: Flaws) -> Reading {
@@ -35,7 +37,7 @@ fn refuse<T: Raw>(value: &mut Value, error: &serde_json::Error, mut flaws: Flaws
     );
     let endpoints_of = T::FORMAT.endpoints_of(namespace, name);
     let version = text_at(value, "/metadata/resourceVersion").to_owned();
-    flaws.add(Flaw::new(culprit::<T>(value), error));
+    flaws.add(Flaw::new(&culprit::<T>(value), error));
     Reading {
         key,
         endpoints_of,
@@ -68,14 +70,17 @@ fn drop_bad_elements<T: Raw>(pointer: &str, elements: &mut [Value], flaws: &mut 
     let list = pointer[1..].replace('/', ".");
     for (position, element) in elements.iter_mut().enumerate() {
         let mut alone = wrap(pointer, vec![element.take()]);
-        match T::deserialize(&alone) {
-            Ok(_) => *element = unwrap(&mut alone, pointer),
+        match T::Of::deserialize(&alone).map(drop) {
+            Ok(()) => *element = unwrap(&mut alone, pointer),
             Err(error) => {
                 let place = culprit::<T>(&mut alone);
                 let inside = place
                     .strip_prefix(&format!("{list}[0]"))
                     .unwrap_or_default();
-                flaws.add(Flaw::new(format!("{list}[{position}]{inside}"), &error));
+                flaws.add(Flaw::new(
+                    &format_args!("{list}[{position}]{inside}"),
+                    &error,
+                ));
             }
         }
     }
@@ -122,7 +127,7 @@ fn blame<T: Raw>(value: &mut Value, at: &str, trials: &mut usize) -> Option<(Str
         }
         let pointer = format!("{at}/{token}");
         let kept = value.pointer_mut(&pointer)?.take();
-        let decodes = !kept.is_null() && T::deserialize(&*value).is_ok();
+        let decodes = !kept.is_null() && T::Of::deserialize(&*value).is_ok();
         *value.pointer_mut(&pointer)? = kept;
         decodes.then_some((pointer, step))
     })

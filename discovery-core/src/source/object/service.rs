@@ -2,11 +2,12 @@
 //! Service: its ports, and what its labels and annotations ask of us.
 
 use super::{
-    Flaw, Flaws, Format, Meta, Raw,
+    Flaw, Flaws, Format, Meta, Names, Raw,
     balancing::balancing,
     meta::{nullable, object},
     port::{RawPort, ports, short},
     registration::registration,
+    text::Text,
 };
 use crate::{
     model::{
@@ -23,48 +24,55 @@ use std::{num::NonZeroU16, str::FromStr};
 /// A Service as its JSON has it.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(in crate::source) struct RawService {
-    #[serde(deserialize_with = "object")]
-    metadata: Meta,
-    #[serde(deserialize_with = "object")]
-    spec: RawSpec,
+pub(in crate::source) struct RawService<'a> {
+    #[serde(borrow, deserialize_with = "object")]
+    metadata: Meta<'a>,
+    #[serde(borrow, deserialize_with = "object")]
+    spec: RawSpec<'a>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-struct RawSpec {
-    #[serde(deserialize_with = "nullable")]
-    ports: Vec<Option<RawPort>>,
-    r#type: Option<String>,
+struct RawSpec<'a> {
+    #[serde(borrow, deserialize_with = "nullable")]
+    ports: Vec<Option<RawPort<'a>>>,
+    r#type: Option<Text<'a>>,
     #[serde(rename = "clusterIP")]
-    cluster_ip: Option<String>,
-    external_name: Option<String>,
+    cluster_ip: Option<Text<'a>>,
+    external_name: Option<Text<'a>>,
     selector: Option<Value>,
     publish_not_ready_addresses: Option<bool>,
-    traffic_distribution: Option<String>,
-    external_traffic_policy: Option<String>,
-    session_affinity: Option<String>,
+    traffic_distribution: Option<Text<'a>>,
+    external_traffic_policy: Option<Text<'a>>,
+    session_affinity: Option<Text<'a>>,
     health_check_node_port: Option<u16>,
 }
 
-impl Raw for RawService {
+impl Raw for RawService<'_> {
+    type Of<'a> = RawService<'a>;
+
     const FORMAT: Format = Format::Service;
     const LISTS: &'static [&'static str] = &["/spec/ports"];
 
-    fn meta(&self) -> &Meta {
+    fn meta(&self) -> &Meta<'_> {
         &self.metadata
     }
 
-    fn translate(&self, _: &ZoneKeys, flaws: &mut Flaws) -> Result<Vec<Object>, Flaw> {
+    fn translate(
+        &self,
+        _: &ZoneKeys,
+        _: &mut Names,
+        flaws: &mut Flaws,
+    ) -> Result<Vec<Object>, Flaw> {
         Ok(vec![Object::Service(service(self, flaws)?)])
     }
 }
 
-fn service(raw: &RawService, flaws: &mut Flaws) -> Result<Service, Flaw> {
+fn service(raw: &RawService<'_>, flaws: &mut Flaws) -> Result<Service, Flaw> {
     let meta = &raw.metadata;
     let name = ServiceName::new(meta.namespace(), meta.name())
         .map_err(|error| Flaw::new("metadata.name", &error))?;
-    let ports = ports(&raw.spec.ports, "spec.ports", flaws)
+    let ports = ports(&raw.spec.ports, &"spec.ports", flaws)
         .into_iter()
         .map(|port| ServicePort {
             name: port.name,
@@ -85,14 +93,14 @@ fn service(raw: &RawService, flaws: &mut Flaws) -> Result<Service, Flaw> {
         publish_not_ready: raw.spec.publish_not_ready_addresses.unwrap_or(false),
         owns_node_ports: meta.label(SERVICE_PROXY_NAME) == Some(OUR_NAME),
         host_port: annotation(meta, HOST_PORT, flaws, host_port),
-        registration: registration(meta, flaws),
-        created: meta.created().map(Into::into),
         front: front(raw, balancing.hash_on, flaws),
         balancing,
+        registration: registration(meta, flaws),
+        created: meta.created().map(Into::into),
     })
 }
 
-fn front(raw: &RawService, hash_on: Option<HashOn>, flaws: &mut Flaws) -> Front {
+fn front(raw: &RawService<'_>, hash_on: Option<HashOn>, flaws: &mut Flaws) -> Front {
     let (meta, spec) = (&raw.metadata, &raw.spec);
     let affinity = match hash_on {
         None | Some(HashOn::SourceIp) => Affinity::Source,
@@ -125,20 +133,20 @@ fn front(raw: &RawService, hash_on: Option<HashOn>, flaws: &mut Flaws) -> Front 
 }
 
 pub(super) fn annotation<T>(
-    meta: &Meta,
+    meta: &Meta<'_>,
     key: &str,
     flaws: &mut Flaws,
     read: impl FnOnce(&str) -> Result<T, String>,
 ) -> Option<T> {
     let text = meta.annotation(key)?;
-    flaws.take(format!("metadata.annotations[{key}]"), read(text))
+    flaws.take(&format_args!("metadata.annotations[{key}]"), read(text))
 }
 
 /// What is near for the service: the first of our annotation, SuperEdge's grid label and annotation, OpenYurt's annotation
 /// that says anything.
 ///
 /// One that cannot be read still asks for a boundary, which we do not know: nothing is near then.
-fn scope(meta: &Meta, flaws: &mut Flaws) -> Option<Scope> {
+fn scope(meta: &Meta<'_>, flaws: &mut Flaws) -> Option<Scope> {
     type Read = fn(&str) -> Result<Option<Scope>, String>;
     let places: [(&str, &str, Option<&str>, Read); 4] = [
         ("annotations", ZONE_KEY, meta.annotation(ZONE_KEY), one_key),
@@ -158,7 +166,7 @@ fn scope(meta: &Meta, flaws: &mut Flaws) -> Option<Scope> {
     ];
     places.into_iter().find_map(|(kind, key, text, read)| {
         read(text?).unwrap_or_else(|reason| {
-            flaws.add(Flaw::new(format!("metadata.{kind}[{key}]"), &reason));
+            flaws.add(Flaw::new(&format_args!("metadata.{kind}[{key}]"), &reason));
             Some(Scope::nothing())
         })
     })
@@ -198,7 +206,7 @@ fn parse_scope<'k>(keys: impl IntoIterator<Item = &'k str>) -> Result<Scope, Str
     Scope::parse(keys).map_err(|error| error.to_string())
 }
 
-fn traffic_distribution(spec: &RawSpec, flaws: &mut Flaws) -> Option<TrafficDistribution> {
+fn traffic_distribution(spec: &RawSpec<'_>, flaws: &mut Flaws) -> Option<TrafficDistribution> {
     match spec.traffic_distribution.as_deref()? {
         "" => None,
         "PreferSameZone" | "PreferClose" => Some(TrafficDistribution::SameZone),
@@ -215,7 +223,7 @@ fn traffic_distribution(spec: &RawSpec, flaws: &mut Flaws) -> Option<TrafficDist
 }
 
 /// Values that we do not know are other implementations' own (KEP-2433).
-fn topology_mode(meta: &Meta) -> Option<TopologyMode> {
+fn topology_mode(meta: &Meta<'_>) -> Option<TopologyMode> {
     match meta.annotation(TOPOLOGY_MODE)? {
         "Auto" | "auto" => Some(TopologyMode::Auto),
         "Disabled" | "disabled" => Some(TopologyMode::Disabled),
@@ -223,7 +231,7 @@ fn topology_mode(meta: &Meta) -> Option<TopologyMode> {
     }
 }
 
-fn kind(spec: &RawSpec, flaws: &mut Flaws) -> ServiceKind {
+fn kind(spec: &RawSpec<'_>, flaws: &mut Flaws) -> ServiceKind {
     if spec.r#type.as_deref() != Some("ExternalName") {
         let is_headless = spec.cluster_ip.as_deref() == Some("None");
         return if is_headless {

@@ -10,7 +10,7 @@ use crate::model::{
 use serde_json::json;
 
 fn read(format: Format, value: Value) -> Reading {
-    read_value(format, value, &ZoneKeys::default())
+    read_value(format, value, &ZoneKeys::default(), &mut Names::default())
 }
 
 fn slice(rest: Value) -> Reading {

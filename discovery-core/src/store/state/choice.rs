@@ -28,10 +28,9 @@ impl State {
         in_force.find_map(|source| self.services.get(&(service.clone(), *source)))
     }
 
-    pub(super) fn policy_of(&self, service: &ServiceName) -> ZonePolicy {
-        let asked = self
-            .spec_of(service, &self.choice(service))
-            .and_then(|service| service.zone_policy);
+    /// The policy of a service that asks for this.
+    pub(super) fn policy_by(&self, spec: Option<&Arc<Service>>) -> ZonePolicy {
+        let asked = spec.and_then(|service| service.zone_policy);
         asked.unwrap_or(self.config.policy)
     }
 

@@ -66,8 +66,9 @@ impl State {
     /// The slice without the endpoints that nobody here may be given.
     fn near_part(&self, zone: &Zone, key: &SliceKey, slice: &PackedSlice) -> Slice {
         let choice = self.choice(&slice.service);
-        let near = self.near(zone, self.spec_of(&slice.service, &choice));
-        let is_strict = self.policy_of(&slice.service) == ZonePolicy::Strict;
+        let spec = self.spec_of(&slice.service, &choice);
+        let near = self.near(zone, spec);
+        let is_strict = self.policy_by(spec) == ZonePolicy::Strict;
         slice.unpack(key, &self.names, |endpoint| {
             !is_strict || self.may_be_near(&near, endpoint)
         })

@@ -78,13 +78,13 @@ impl State {
     pub fn new(config: StateConfig) -> Self {
         Self {
             holds: Holds::new(config.holds),
+            names: Names::new(config.node.clone()),
             config,
             own_node: OwnNode::default(),
             next_own: None,
             nodes: BTreeMap::new(),
             services: BTreeMap::new(),
             slices: BTreeMap::new(),
-            names: Names::default(),
             denied: BTreeSet::new(),
             slices_of: HashMap::new(),
             speakers: BTreeSet::new(),

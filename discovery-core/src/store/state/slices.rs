@@ -18,13 +18,16 @@ impl State {
         if self.is_late(source, &slice) {
             return Change::Nothing;
         }
-        let siblings = self.slices_of.get(&service);
-        let like = siblings.and_then(|keys| self.slices.get(keys.first()?));
-        let now = PackedSlice::pack(slice, source, &mut self.names, like);
         let before = self.slices.get(&key);
+        let siblings = || self.slices_of.get(&service);
+        let sibling = || {
+            self.slices
+                .get(siblings()?.iter().find(|(_, by)| *by == source)?)
+        };
+        let now = PackedSlice::pack(slice, source, &mut self.names, before.or_else(sibling));
         let change = match before {
             Some(before) if *before == now => return Change::Nothing,
-            Some(before) if self.is_same_to_callers(before, &now) => {
+            Some(before) if self.is_same_to_callers(&key, before, &now) => {
                 self.slices.insert(key, now);
                 return Change::Nothing;
             }
@@ -75,7 +78,12 @@ impl State {
 
     /// Whether the change is one of conditions in other zones alone. In a big cluster nearly all are, and a service of
     /// thousands of endpoints is not to be built anew for each: of what is far, `strict` looks at no condition.
-    fn is_same_to_callers(&self, before: &PackedSlice, now: &PackedSlice) -> bool {
+    fn is_same_to_callers(
+        &self,
+        key: &(SliceKey, SourceId),
+        before: &PackedSlice,
+        now: &PackedSlice,
+    ) -> bool {
         let ZoneStatus::Known(zone) = self.zone() else {
             return false;
         };
@@ -83,14 +91,37 @@ impl State {
             && before.service == now.service
             && before.zone == now.zone
             && before.len() == now.len();
-        if !is_alike || self.policy_of(&now.service) != ZonePolicy::Strict {
+        let choice = self.choice(&now.service);
+        let spec = self.spec_of(&now.service, &choice);
+        if !is_alike || self.policy_by(spec) != ZonePolicy::Strict {
             return false;
         }
-        let choice = self.choice(&now.service);
-        let near = self.near(&zone, self.spec_of(&now.service, &choice));
+        let near = self.near(&zone, spec);
         let mut pairs = before.endpoints().zip(now.endpoints());
         pairs.all(|(old, new)| {
-            old.is_same_but_for_conditions(&new) && !self.may_be_near(&near, &new)
+            if self.may_be_near(&near, &new) {
+                old == new && !self.is_stated_twice(key, &now.service, &new)
+            } else {
+                old.is_same_but_for_conditions(&new)
+            }
+        })
+    }
+
+    /// Whether another slice of the service states the pod or its address too. Then it matters which was written later.
+    fn is_stated_twice(
+        &self,
+        key: &(SliceKey, SourceId),
+        service: &ServiceName,
+        endpoint: &EndpointRef<'_>,
+    ) -> bool {
+        let keys = self.slices_of.get(service).into_iter().flatten();
+        let others = keys.filter(|other| *other != key);
+        let mut endpoints = others
+            .filter_map(|key| self.slices.get(key))
+            .flat_map(PackedSlice::endpoints);
+        endpoints.any(|other| {
+            other.address() == endpoint.address()
+                || (other.pod().is_some() && other.pod() == endpoint.pod())
         })
     }
 
@@ -103,8 +134,9 @@ impl State {
             return true;
         }
         let choice = self.choice(&before.service);
-        let near = self.near(&zone, self.spec_of(&before.service, &choice));
-        let is_strict = self.policy_of(&before.service) == ZonePolicy::Strict;
+        let spec = self.spec_of(&before.service, &choice);
+        let near = self.near(&zone, spec);
+        let is_strict = self.policy_by(spec) == ZonePolicy::Strict;
         let kept: HashSet<EndpointRef<'_>> = now.endpoints().collect();
         let mut gone = before.endpoints().filter(|old| !kept.contains(old));
         gone.any(|old| !is_strict || self.may_be_near(&near, &old))

@@ -74,11 +74,10 @@ impl State {
             .filter(|(_, source)| choice.in_force.contains(source))
             .filter_map(|key| self.slices.get(key))
             .collect();
-        let asked = spec.and_then(|spec| spec.zone_policy);
         let context = BuildContext {
             near: self.near(zone, spec),
             names: &self.names,
-            policy: asked.unwrap_or(self.config.policy),
+            policy: self.policy_by(spec),
             addresses: &self.config.addresses,
             unlocated: &self.config.unlocated,
         };

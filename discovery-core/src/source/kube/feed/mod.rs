@@ -12,6 +12,7 @@ pub(super) use out::{Closed, Out, Outlet, OwnNode, OwnZone, Tap};
 pub(super) use translate::Translator;
 
 use super::{
+    answer::Pieces,
     decode::{Page, PageError},
     engine::{Action, Engine, Listed, Standing},
     failure::Failure,
@@ -20,7 +21,7 @@ use super::{
     seat::Seat,
 };
 use crate::{
-    source::FailureReason,
+    source::{FailureReason, object::Reading},
     store::{Kind, ObjectKey, SourceId, Update},
 };
 use std::{sync::Arc, time::Duration};
@@ -70,7 +71,7 @@ impl Feed {
                     self.list_begins();
                 }
                 let uri = self.resource.list_uri(page_size, token.as_deref());
-                let page = self.fetch(&uri, answer_within, deadline.into()).await;
+                let page = self.page(&uri, answer_within, deadline.into()).await;
                 self.listed(page).await
             }
             Action::Watch { version, timeout } => self.watch(&version, timeout).await,
@@ -88,28 +89,40 @@ impl Feed {
         self.out.listing();
     }
 
-    async fn fetch(
+    /// Asks for a page of the list.
+    async fn ask(
         &self,
         uri: &str,
         answer_within: Duration,
         deadline: Instant,
-    ) -> Result<Page, Failure> {
-        let out = &self.out;
+    ) -> Result<Pieces, Failure> {
         let asked = Asked::Resource("list", &self.resource);
         let answer = self.asker.ask(&asked, uri, answer_within).await?;
         self.seat.answered();
-        out.answered();
-        let count = |wire, decoded| out.status().add_list_bytes(out.kind(), wire, decoded);
-        let mut page = self.resource.page_reader(&out.keys);
-        let take = |piece: &[u8]| page.push(piece).map_err(Failure::from);
-        answer
-            .read_pieces(PAGE_BYTES_MAX, deadline, count, take)
-            .await?;
-        page.finish().map_err(Failure::from)
+        self.out.answered();
+        Ok(answer.pieces(PAGE_BYTES_MAX, deadline))
     }
 
-    async fn listed(&mut self, page: Result<Page, Failure>) -> Result<(), Closed> {
-        let page = match page {
+    /// Reads a page. Nothing of it is believed before it is whole: a checksum comes last.
+    async fn page(
+        &mut self,
+        uri: &str,
+        answer_within: Duration,
+        deadline: Instant,
+    ) -> Result<(Vec<Reading>, Page), Failure> {
+        let mut pieces = self.ask(uri, answer_within, deadline).await?;
+        let names = &mut self.translator.names;
+        let (mut page, mut readings) = (self.resource.page_reader(&self.out.keys), Vec::new());
+        while let Some(piece) = pieces.next().await? {
+            let (wire, decoded) = (piece.wire_bytes, piece.bytes.len());
+            (self.out.status()).add_list_bytes(self.out.kind(), wire, decoded);
+            readings.extend(page.push(&piece.bytes, names)?);
+        }
+        Ok((readings, page.finish()?))
+    }
+
+    async fn listed(&mut self, page: Result<(Vec<Reading>, Page), Failure>) -> Result<(), Closed> {
+        let (readings, page) = match page {
             Ok(page) => page,
             Err(failure) => return self.list_failed(failure).await,
         };
@@ -119,8 +132,8 @@ impl Feed {
                 .send(Update::Reset(SOURCE, self.out.kind()))
                 .await?;
         }
-        self.objects += page.readings.len();
-        for reading in page.readings {
+        self.objects += readings.len();
+        for reading in readings {
             if let Some(node) = self.translator.own_node(&reading) {
                 self.out.tell_own(node);
             }
@@ -182,8 +195,8 @@ impl Feed {
     async fn probe(&mut self) {
         let uri = self.resource.list_uri(1, None);
         let deadline = Instant::now() + PROBE_TIME;
-        let page = self.fetch(&uri, PROBE_TIME, deadline).await;
-        let probed = page.and_then(|page| self.engine.probed(now(), &page.version));
+        let page = self.page(&uri, PROBE_TIME, deadline).await;
+        let probed = page.and_then(|(_, page)| self.engine.probed(now(), &page.version));
         if let Err(mut failure) = probed {
             self.report(&mut failure);
             self.out.suspect();

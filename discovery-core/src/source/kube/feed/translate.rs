@@ -5,8 +5,8 @@ use super::{OwnNode, SOURCE};
 use crate::{
     model::NodeName,
     source::{
-        kube::{decode::Named, names::Names, subsets::Subsets},
-        object::Reading,
+        kube::{decode::Named, subsets::Subsets},
+        object::{Names, Reading},
     },
     store::{Kind, Object, ObjectKey, Update},
 };
@@ -16,7 +16,8 @@ use crate::{
 pub(in crate::source::kube) struct Translator {
     kind: Kind,
     node: NodeName,
-    names: Names,
+    /// The names that its readings share.
+    pub(in crate::source::kube) names: Names,
     subsets: Subsets,
     /// Whether the list under way has named something.
     has_stated: bool,
@@ -109,7 +110,6 @@ impl Translator {
                     _ => Object::Node(node),
                 };
             }
-            self.names.share(&mut object);
             updates.push(Update::Upsert(SOURCE, object));
         }
         let rejects = problems.into_iter();

@@ -118,7 +118,8 @@ impl Feed {
     /// Takes in the whole lines.
     async fn read_lines(&mut self, lines: &mut Lines, life: &mut Life) -> Result<(), End> {
         while let Some(line) = lines.next().map_err(|_| End::Failed(too_long()))? {
-            let event = self.resource.event(&line, &self.out.keys);
+            let names = &mut self.translator.names;
+            let event = self.resource.event(line, &self.out.keys, names);
             self.event(event).await?;
             self.out.heard();
             life.last_line = Some(Instant::now());
