@@ -169,8 +169,8 @@ async fn stage(driver: &Driver) -> anyhow::Result<Vec<Backend>> {
 }
 
 async fn pod(driver: &Driver, number: u8) -> anyhow::Result<()> {
-    let labels = [("app", "web")];
-    let made = driver.pod(&name(number), "default", &labels, "edge-a", address(number));
+    let (name, labels) = (name(number), [("app", "web")]);
+    let made = driver.pod(&name, "default", &labels, "edge-a", address(number));
     Ok(made.await?)
 }
 
