@@ -12,9 +12,9 @@ async fn main() -> anyhow::Result<()> {
         .start()
         .await?;
     discovery.ready().await;
-    let mut web = discovery.picker("shop/web".parse()?);
+    let mut web = discovery.service("shop/web".parse()?);
     for customer in ["ann", "bob", "cyd"] {
-        let pick = web.keyed(HashKey::of(customer.as_bytes()))?;
+        let pick = web.pick(HashKey::of(customer.as_bytes()))?;
         println!(
             "{customer} -> {} at {:?}",
             pick.identity(),

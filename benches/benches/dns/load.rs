@@ -159,7 +159,7 @@ pub(crate) fn fixed_rate(
     let mut due: Vec<Option<Instant>> = vec![None; count];
     let mut waited = Vec::with_capacity(count);
     let started = Instant::now();
-    let (mut sent, mut reply) = (0, [0; SLOT]);
+    let (mut sent, mut reply) = (0, vec![0; SLOT]);
     while started.elapsed() < duration + LOST_AFTER {
         let at = started + gap * u32::try_from(sent)?;
         if sent < count && Instant::now() >= at {
@@ -216,7 +216,7 @@ pub(crate) fn pipelined(
         connections.push((stream, Vec::new(), Vec::new()));
     }
     let (mut answers, started) = (0_u64, Instant::now());
-    let mut buffer = [0; 65_536];
+    let mut buffer = vec![0; 65_536];
     while started.elapsed() < duration {
         for (stream, received, waiting) in &mut connections {
             match stream.read(&mut buffer) {
@@ -253,7 +253,7 @@ pub(crate) fn wait_until_answered(server: SocketAddr, requests: &[Vec<u8>]) -> a
     let socket = UdpSocket::bind("127.0.0.1:0")?;
     socket.set_read_timeout(Some(Duration::from_millis(50)))?;
     let deadline = Instant::now() + Duration::from_secs(10);
-    let mut reply = [0; SLOT];
+    let mut reply = vec![0; SLOT];
     while Instant::now() < deadline {
         socket.send_to(&requests[0], server)?;
         if socket

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The responder against the name servers of the distribution, on one core each, over loopback, in one run.
 //!
-//! `cargo bench -p benches --bench dns` measures whatever of knot, NSD, Unbound and PowerDNS is installed, and a UDP echo that
+//! `cargo bench -p benches --bench dns` measures whatever of knot, NSD, Unbound and `PowerDNS` is installed, and a UDP echo that
 //! answers with as many bytes as ours does. Every server has the same 1,000 services, and is asked the same: 70 % A, 20 % SRV,
 //! 5 % AAAA without data, 5 % names that do not exist, half of them with EDNS.
 

@@ -23,7 +23,7 @@ fn addresses(service: u32) -> impl Iterator<Item = Ipv4Addr> {
 pub(crate) fn serve(port: u16) -> anyhow::Result<()> {
     let node = NodeName::parse("edge-a")?;
     let (mut writer, reader) = channel(StateConfig::new(node.clone()));
-    fill(&mut writer, node)?;
+    fill(&mut writer, &node)?;
     let config = Config::default()
         .listen(vec![([127, 0, 0, 1], port).into()])?
         .ttl(Duration::from_secs(5))?
@@ -38,7 +38,7 @@ pub(crate) fn serve(port: u16) -> anyhow::Result<()> {
     })
 }
 
-fn fill(writer: &mut Writer, name: NodeName) -> anyhow::Result<()> {
+fn fill(writer: &mut Writer, name: &NodeName) -> anyhow::Result<()> {
     let node = Node::new(name.clone(), Some(Zone::parse("mall-1")?));
     let mut upsert = |object| writer.apply(Update::Upsert(SourceId::Manifest, object));
     upsert(Object::OwnNode(node.clone()));
