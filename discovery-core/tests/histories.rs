@@ -11,8 +11,8 @@ mod mall;
 
 use discovery_core::{
     model::{
-        Node, NodeName, Scope, ScopeKey, Service, ServiceName, Slice, SliceEndpoint, SliceKey,
-        Standing, TargetRef, Zone, ZonePolicy,
+        Hints, Node, NodeName, Scope, ScopeKey, Service, ServiceName, Slice, SliceEndpoint,
+        SliceKey, Standing, TargetRef, TopologyMode, TrafficDistribution, Zone, ZonePolicy,
     },
     store::{
         HoldRule, Kind, Object, ObjectKey, Reader, ServiceView, Snapshot, StateConfig, Tier,
@@ -20,7 +20,7 @@ use discovery_core::{
     },
 };
 use fastrand::Rng;
-use mall::{OWN, SOURCE, labelled, name, node, pod, port, slice_key, with_conditions};
+use mall::{OWN, SOURCE, hinted, labelled, name, node, pod, port, slice_key, with_conditions};
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -194,26 +194,26 @@ impl History {
         }
     }
 
-    /// An old version of a slice comes after a newer one.
+    /// An old version of an object comes after a newer one.
     fn late(&mut self) {
-        let wire = &self.wires[number(Kind::Slices)];
+        let wire = self.random.usize(0..4);
+        let wire = &self.wires[wire];
         let stated = |update: &Update| match update {
-            Update::Upsert(_, Object::Slice(slice)) => Some(slice.clone()),
+            Update::Upsert(_, object) => Some(object.clone()),
             _ => None,
         };
-        let told: Vec<Slice> = wire.told.iter().filter_map(stated).collect();
+        let told: Vec<Object> = wire.told.iter().filter_map(stated).collect();
         let Some(old) = self.random.choice(&told) else {
             return;
         };
         // Of one that is gone nobody can tell a late word from a new beginning.
         let last = wire.told.iter().rev().find(|update| match update {
-            Update::Upsert(_, object) => object.key() == ObjectKey::Slice(old.key.clone()),
-            Update::Remove(_, key) => *key == ObjectKey::Slice(old.key.clone()),
+            Update::Upsert(_, object) => object.key() == old.key(),
+            Update::Remove(_, key) => *key == old.key(),
             _ => false,
         });
         if !wire.is_listing && matches!(last, Some(Update::Upsert(..))) {
-            self.writer
-                .apply(Update::Upsert(SOURCE, Object::Slice(old.clone())));
+            self.writer.apply(Update::Upsert(SOURCE, old.clone()));
         }
     }
 
@@ -228,6 +228,8 @@ impl History {
             set = labelled(set, &[("floor", floor)]);
         }
         set.is_unreachable = self.random.bool();
+        self.world.version += 1;
+        set.version = self.world.version;
         if number == 0 {
             self.tell(Object::OwnNode(set.clone()));
         }
@@ -264,6 +266,16 @@ impl History {
             2 => Scope::parse(["floor", ScopeKey::Node.as_str()]).ok(),
             _ => None,
         };
+        let wishes = [
+            None,
+            Some(TrafficDistribution::SameZone),
+            Some(TrafficDistribution::SameNode),
+        ];
+        set.traffic_distribution = self.random.choice(wishes).unwrap();
+        let modes = [None, Some(TopologyMode::Auto), Some(TopologyMode::Disabled)];
+        set.topology_mode = self.random.choice(modes).unwrap();
+        self.world.version += 1;
+        set.version = self.world.version;
         self.tell(Object::Service(set.clone()));
         self.world.services.insert(service, set);
     }
@@ -276,7 +288,9 @@ impl History {
             _ => self.random.choice(SERVICES).unwrap().parse().unwrap(),
         };
         let count = self.random.usize(0..5);
-        let endpoints = (0..count).map(|_| self.endpoint()).collect();
+        // Whoever hints mostly hints all.
+        let hints = self.random.u32(0..3);
+        let endpoints = (0..count).map(|_| self.hint(hints)).collect();
         self.put_slice(key, service, endpoints);
     }
 
@@ -295,6 +309,23 @@ impl History {
         };
         self.tell(Object::Slice(set.clone()));
         self.world.slices.insert(key, set);
+    }
+
+    /// An endpoint of a slice without hints, with some, or with many.
+    fn hint(&mut self, many: u32) -> SliceEndpoint {
+        let endpoint = self.endpoint();
+        if many == 0 || (many == 1 && self.random.bool()) {
+            return endpoint;
+        }
+        let zones: Vec<_> = ["mall-1", "mall-2"]
+            .into_iter()
+            .filter(|_| self.random.bool())
+            .collect();
+        let nodes: Vec<_> = [OWN, "edge-b"]
+            .into_iter()
+            .filter(|_| many == 2 && self.random.u32(0..3) > 0)
+            .collect();
+        hinted(endpoint, &zones, &nodes)
     }
 
     /// A pod of few names, so that one is often in two slices, was made anew, or shares its address.
@@ -414,6 +445,8 @@ struct Statement {
     terminating: bool,
     version: u64,
     ports: Vec<(String, u16)>,
+    is_on_own: bool,
+    hints: Option<std::sync::Arc<Hints>>,
 }
 
 impl Statement {
@@ -427,6 +460,8 @@ impl Statement {
             terminating: endpoint.conditions.terminating,
             version: slice.version,
             ports: ports.map(|p| (p.name.to_string(), p.port.get())).collect(),
+            is_on_own: endpoint.node.as_ref() == Some(&name(OWN)),
+            hints: endpoint.hints.clone(),
         }
     }
 
@@ -511,15 +546,87 @@ fn expected_view(
         }
     }
     let pods = unique(statements, &mut lines);
-    let levels = match policy {
-        ZonePolicy::Prefer => {
-            let (near, far) = pods.into_iter().partition(|pod| pod.best.near);
-            vec![near, far]
-        }
-        _ => vec![pods],
-    };
-    tell(levels, policy, scope, far, &mut lines);
+    tell(levels(policy, spec, zone, far, pods), &mut lines);
     lines
+}
+
+/// The pods of one level, why those that stand well are in, and why all are out while a better level serves.
+struct Level {
+    pods: Vec<Pod>,
+    /// Of those that are near, and of the others.
+    within: [&'static str; 2],
+    outranked: &'static str,
+    /// Whether the next level counts when a terminating pod asks whether anything is ready.
+    looks_further: bool,
+}
+
+fn levels(
+    policy: ZonePolicy,
+    spec: Option<&Service>,
+    zone: &Zone,
+    far: &'static str,
+    pods: Vec<Pod>,
+) -> Vec<Level> {
+    let scope = spec.and_then(|spec| spec.scope.as_ref());
+    let own = if scope.is_some_and(Scope::is_node_only) {
+        "own-node"
+    } else {
+        "own-zone"
+    };
+    let level = |pods, within, outranked| Level {
+        pods,
+        within,
+        outranked,
+        looks_further: false,
+    };
+    if policy != ZonePolicy::Prefer {
+        return vec![level(pods, [own, "policy-any"], far)];
+    }
+    let mut levels = Vec::new();
+    let preference = preference(spec, zone, &pods);
+    let (first, rest): (Vec<_>, Vec<_>) = pods
+        .into_iter()
+        .partition(|pod| preference.is_some_and(|(_, wants)| wants(pod, zone)));
+    if let Some((word, _)) = preference {
+        levels.push(Level {
+            looks_further: true,
+            ..level(first, [word, word], "less-preferred")
+        });
+    }
+    let (near, others) = rest.into_iter().partition(|pod| pod.best.near);
+    levels.push(level(near, [own, "?"], "less-preferred"));
+    levels.push(level(others, ["?", "spilled-in"], far));
+    levels
+}
+
+type Wants = fn(&Pod, &Zone) -> bool;
+
+/// By what some pods come before all others: hints for nodes, hints for zones, our own node; with the word for it.
+fn preference(spec: Option<&Service>, zone: &Zone, pods: &[Pod]) -> Option<(&'static str, Wants)> {
+    let ready: Vec<&Pod> = pods
+        .iter()
+        .filter(|pod| pod.best.standing == Standing::Ready)
+        .collect();
+    let hints = |pod: &Pod| pod.best.hints.clone().unwrap_or_default();
+    let wanted = spec.is_none_or(|spec| spec.topology_mode != Some(TopologyMode::Disabled));
+    let by_node: Wants = |pod, _| {
+        let hints = pod.best.hints.as_ref();
+        hints.is_some_and(|hints| hints.nodes.contains(&name(OWN)))
+    };
+    let by_zone: Wants = |pod, zone| {
+        let hints = pod.best.hints.as_ref();
+        hints.is_some_and(|hints| hints.zones.contains(zone))
+    };
+    let all_have = |has: &dyn Fn(&Hints) -> bool| ready.iter().all(|pod| has(&hints(pod)));
+    let any_is = |wants: Wants| ready.iter().any(|pod| wants(pod, zone));
+    if wanted && all_have(&|hints| !hints.nodes.is_empty()) && any_is(by_node) {
+        return Some(("hinted", by_node));
+    }
+    if wanted && all_have(&|hints| !hints.zones.is_empty()) && any_is(by_zone) {
+        return Some(("hinted", by_zone));
+    }
+    let same_node = spec?.traffic_distribution? == TrafficDistribution::SameNode;
+    same_node.then_some(("own-node", |pod, _| pod.best.is_on_own))
 }
 
 /// A pod with everything that is said of it.
@@ -568,28 +675,20 @@ fn unique(statements: BTreeMap<String, Vec<Statement>>, lines: &mut BTreeSet<Str
     pods
 }
 
-fn tell(
-    levels: Vec<Vec<Pod>>,
-    policy: ZonePolicy,
-    scope: Option<&Scope>,
-    far: &'static str,
-    lines: &mut BTreeSet<String>,
-) {
-    let own = if scope.is_some_and(Scope::is_node_only) {
-        "own-node"
-    } else {
-        "own-zone"
-    };
+fn tell(levels: Vec<Level>, lines: &mut BTreeSet<String>) {
+    let is_ready = |pod: &Pod| pod.best.standing == Standing::Ready;
+    let ready: Vec<bool> = levels
+        .iter()
+        .map(|level| level.pods.iter().any(is_ready))
+        .collect();
     let mut serves = false;
-    for (level, pods) in levels.into_iter().enumerate() {
-        let any_ready = pods.iter().any(|pod| pod.best.standing == Standing::Ready);
+    for (number, level) in levels.into_iter().enumerate() {
+        let any_ready = ready[number] || (level.looks_further && ready[number + 1]);
         let mut usable = false;
-        for pod in pods {
+        for pod in level.pods {
             let (word, is_in) = match pod.best.standing {
-                _ if serves => (far, false),
-                Standing::Ready if pod.best.near => (own, true),
-                Standing::Ready if policy == ZonePolicy::Any => ("policy-any", true),
-                Standing::Ready => ("spilled-in", true),
+                _ if serves => (level.outranked, false),
+                Standing::Ready => (level.within[usize::from(!pod.best.near)], true),
                 Standing::ServingTerminating if !any_ready => ("last-serving", true),
                 _ if pod.best.terminating => ("terminating", false),
                 _ => ("not-ready", false),
@@ -602,7 +701,7 @@ fn tell(
                 .map(|(name, number)| format!("{name}={number}"));
             let ports: BTreeSet<_> = ports.collect();
             lines.insert(format!(
-                "{level} {} {addresses:?} {ports:?} {word}",
+                "{number} {} {addresses:?} {ports:?} {word}",
                 pod.name
             ));
         }

@@ -5,7 +5,8 @@ mod mall;
 
 use discovery_core::{
     model::{
-        Conditions, Protocol, ScopeKey, Service, SliceEndpoint, SlicePort, TargetRef, ZonePolicy,
+        Conditions, Node, Protocol, ScopeKey, Service, SliceEndpoint, SlicePort, TargetRef,
+        ZonePolicy,
     },
     store::{Change, HoldRule, Kind, Object, ObjectKey, Update, ZoneStatus},
 };
@@ -293,6 +294,39 @@ fn a_late_event_of_a_slice_is_not_taken_for_news() {
     mall.apply(Object::Slice(late));
     mall.writer.apply(Update::Synced(SOURCE, Kind::Slices));
     assert!(mall.usable().is_empty());
+}
+
+#[test]
+fn a_late_event_of_a_node_or_a_service_is_not_taken_for_news() {
+    let mut mall = three();
+    let edge_b = |zone: &str, version| Node {
+        version,
+        ..node("edge-b", zone)
+    };
+    mall.node(edge_b("mall-2", 9));
+    assert_eq!(mall.node(edge_b("mall-1", 8)), Change::Nothing);
+    assert_eq!(mall.reasons()["b"], "other-zone");
+    assert_eq!(
+        mall.node(edge_b("mall-2", 10)),
+        Change::Nothing,
+        "a heartbeat"
+    );
+    let policy = |zone_policy, version| Service {
+        zone_policy: Some(zone_policy),
+        version,
+        ..Service::new("web".parse().unwrap())
+    };
+    mall.apply(Object::Service(policy(ZonePolicy::Any, 12)));
+    mall.apply(Object::Service(policy(ZonePolicy::Strict, 11)));
+    assert_eq!(mall.web().policy(), ZonePolicy::Any);
+    // A list is a new beginning, whatever its versions are; and so is an object that was gone.
+    mall.writer.apply(Update::Reset(SOURCE, Kind::Services));
+    mall.apply(Object::Service(policy(ZonePolicy::Strict, 3)));
+    mall.writer.apply(Update::Synced(SOURCE, Kind::Services));
+    assert_eq!(mall.web().policy(), ZonePolicy::Strict);
+    remove_node(&mut mall, "edge-b");
+    mall.node(edge_b("mall-1", 2));
+    assert_eq!(mall.reasons()["b"], "own-zone");
 }
 
 #[test]

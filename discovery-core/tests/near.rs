@@ -226,14 +226,16 @@ fn a_boundary_that_could_not_be_read_is_closed() {
     assert!(mall.usable().is_empty());
 }
 
+/// A pod on a node that is not known in each zone, as the slice states it.
+fn stated(mall: &mut Mall) {
+    let mut near = pod("a", "10.0.0.1", "edge-x");
+    let mut far = pod("b", "10.0.0.2", "edge-y");
+    (near.zone, far.zone) = (zone("mall-1"), zone("mall-2"));
+    mall.slice(slice("web-1", vec![near, far]));
+}
+
 #[test]
 fn the_zone_that_a_slice_states_counts_only_where_nodes_may_not_be_read() {
-    let stated = |mall: &mut Mall| {
-        let mut near = pod("a", "10.0.0.1", "edge-x");
-        let mut far = pod("b", "10.0.0.2", "edge-y");
-        (near.zone, far.zone) = (zone("mall-1"), zone("mall-2"));
-        mall.slice(slice("web-1", vec![near, far]));
-    };
     let mut mall = Mall::with(|config| config.pod_zone(zone("mall-1")));
     mall.synced();
     stated(&mut mall);
@@ -261,6 +263,20 @@ fn the_zone_that_a_slice_states_counts_only_where_nodes_may_not_be_read() {
         map([("a", "other-zone"), ("b", "other-zone")])
     );
     assert!(!mall.reader.snapshot().is_degraded());
+}
+
+#[test]
+fn a_source_that_may_not_read_nodes_says_nothing_about_another_ones() {
+    let mut mall = Mall::with(|config| config.pod_zone(zone("mall-1")));
+    stated(&mut mall);
+    mall.synced();
+    mall.writer
+        .apply(Update::Denied(SourceId::Consul, Kind::Nodes));
+    assert_eq!(
+        mall.reasons(),
+        map([("a", "other-zone"), ("b", "other-zone")])
+    );
+    assert!(mall.reader.snapshot().is_degraded(), "somebody's are");
 }
 
 #[test]

@@ -144,6 +144,10 @@ pub struct Node {
     /// Whether it is being deleted: it has a deletion timestamp.
     #[serde(default)]
     pub is_deleting: bool,
+    /// Its version, to tell a late word from a new one; 0 where versions are no numbers. Kept beside it and not in it: one
+    /// object at two versions says the same.
+    #[serde(skip)]
+    pub version: u64,
 }
 
 impl Node {
@@ -157,6 +161,7 @@ impl Node {
             readiness: NodeReadiness::default(),
             is_unreachable: false,
             is_deleting: false,
+            version: 0,
         }
     }
 

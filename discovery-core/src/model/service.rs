@@ -242,6 +242,10 @@ pub struct Service {
     /// want one name the older one has it.
     #[serde(default)]
     pub created: Option<Arc<str>>,
+    /// Its version, to tell a late word from a new one; 0 where versions are no numbers. Kept beside it and not in it: one
+    /// object at two versions says the same.
+    #[serde(skip)]
+    pub version: u64,
 }
 
 impl Service {
@@ -263,6 +267,7 @@ impl Service {
             balancing: Balancing::default(),
             registration: None,
             created: None,
+            version: 0,
         }
     }
 }

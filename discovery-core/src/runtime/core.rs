@@ -7,7 +7,7 @@ use super::{
     persister::Persister,
     prepared::PreparedSource,
     publisher::{Ask, Publisher},
-    restore::{load, owner, restore},
+    restore::{load, restore, shelf},
     status::StatusContext,
 };
 use crate::{
@@ -81,7 +81,7 @@ impl Runtime {
             .clone()
             // An agent's client keeps what it was told itself.
             .filter(|_| !config.follows_agent())
-            .map(|folder| Shelf::new(folder, owner(&config, &sources)));
+            .map(|folder| shelf(folder, &config, &sources));
         let restored = shelf.as_ref().and_then(load);
         if let Some(restored) = &restored {
             sources = restore(restored, sources, &mut writer, clock.wall());

@@ -33,6 +33,7 @@ pub(super) fn facts(sources: &[Arc<SourceStatus>]) -> BTreeMap<SourceId, SourceF
             slice_api: status.slice_api().map(|api| api.to_string()),
             versions: Kind::ALL.into_iter().filter_map(version).collect(),
             age_seconds: status.age().map(|age| age.as_secs()),
+            cluster_uid: status.cluster_uid(),
         };
         (status.source(), facts)
     };
@@ -95,10 +96,25 @@ impl PreparedSource {
         self.kinds.iter().map(move |kind| (source, *kind))
     }
 
-    /// Goes on where the run that kept the snapshot ended, which the source is told of with the age of what it said.
-    pub(super) fn recall(mut self, facts: &SourceFacts, age: Duration) -> Self {
+    /// Whether its cluster will be known by a UID, whatever it is called.
+    pub(super) fn tells_cluster(&self) -> bool {
+        match &self.kind {
+            #[cfg(feature = "kube")]
+            Prepared::Kube(kube) => kube.tells_cluster(),
+            _ => false,
+        }
+    }
+
+    /// Goes on where the run that kept the snapshot ended, which the source is told of with the age of what it said, and
+    /// whether its cluster is called as it was.
+    pub(super) fn recall(
+        mut self,
+        facts: &SourceFacts,
+        age: Duration,
+        is_named_alike: bool,
+    ) -> Self {
         self.status.restored(&self.kinds, age);
-        self.kind = self.kind.known(facts);
+        self.kind = self.kind.known(facts, is_named_alike);
         self
     }
 
@@ -229,12 +245,15 @@ impl PreparedSource {
 
 impl Prepared {
     #[cfg_attr(not(feature = "kube"), allow(unused_variables))] // others begin anew
-    fn known(self, facts: &SourceFacts) -> Self {
+    fn known(self, facts: &SourceFacts, is_named_alike: bool) -> Self {
         match self {
             #[cfg(feature = "kube")]
             Self::Kube(kube) => Self::Kube(kube.known(|config| {
                 let api = facts.slice_api.as_deref().and_then(|api| api.parse().ok());
-                config.known_api(api).known_versions(facts.versions.clone())
+                config
+                    .known_api(api)
+                    .known_versions(facts.versions.clone())
+                    .known_cluster(facts.cluster_uid.clone(), is_named_alike)
             })),
             other => other,
         }

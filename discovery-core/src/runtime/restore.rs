@@ -6,10 +6,17 @@ use crate::store::{
     SourceId, Update, Writer,
     persist::{Owner, Restored, Shelf, ShelfError},
 };
-use std::time::SystemTime;
+use std::{path::PathBuf, time::SystemTime};
+
+/// The shelf of these sources: the UID of the first one's cluster goes before its name.
+pub(super) fn shelf(folder: PathBuf, config: &RuntimeConfig, sources: &[PreparedSource]) -> Shelf {
+    let first = sources.first().filter(|source| source.tells_cluster());
+    let first = first.map(|source| source.status.source());
+    Shelf::new(folder, owner(config, sources)).vouched_by(first)
+}
 
 /// The first source names what the disk belongs to: its objects are most of it, and another one may come and go.
-pub(super) fn owner(config: &RuntimeConfig, sources: &[PreparedSource]) -> Owner {
+fn owner(config: &RuntimeConfig, sources: &[PreparedSource]) -> Owner {
     Owner {
         cluster: sources[0].cluster.clone(),
         node: config.node.clone(),
@@ -45,13 +52,14 @@ pub(super) fn restore(
     let recall = |source: PreparedSource| {
         let id = source.status.source();
         match restored.facts.get(&id).zip(restored.age(id, now)) {
-            Some((facts, age)) => source.recall(facts, age),
+            Some((facts, age)) => source.recall(facts, age, restored.other_name.is_none()),
             None => source,
         }
     };
     tracing::info!(
         age_seconds = restored.saved_age(now).as_secs(),
         passed_over = restored.passed_over,
+        was_named = restored.other_name,
         "Serving from the snapshot on disk"
     );
     sources.into_iter().map(recall).collect()

@@ -143,6 +143,12 @@ pub struct SourceReport {
     /// The API that endpoints are read from; none before it was chosen, and from sources that have no choice.
     #[serde(default)]
     pub slice_api: Option<String>,
+    /// What tells its cluster from others: the UID of the service `default/kubernetes`; none where that is not read.
+    #[serde(default)]
+    pub cluster_uid: Option<String>,
+    /// Why what the last run kept on disk of it was dropped: `another-cluster`; none when it was not.
+    #[serde(default)]
+    pub snapshot_dropped: Option<String>,
     /// The label selector of services and slices; none means all.
     #[serde(default)]
     pub selector: Option<String>,
@@ -167,6 +173,8 @@ impl SourceReport {
             overruled: snapshot.overruled().iter().filter(is_of_source).count(),
             observed_seconds: source.observed().as_secs_f64(),
             slice_api: source.slice_api().map(|api| api.to_string()),
+            cluster_uid: source.cluster_uid(),
+            snapshot_dropped: source.is_disowned().then(|| "another-cluster".to_owned()),
             selector: selection.selector.map(|selector| selector.to_string()),
             namespaces: selection.namespaces,
             kinds: Kind::ALL.map(|kind| KindReport::of(source, kind)).into(),

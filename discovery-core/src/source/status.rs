@@ -9,6 +9,7 @@ use crate::{
     clock::Clock,
     store::{Kind, SourceId},
 };
+use arc_swap::ArcSwapOption;
 use std::{
     fmt,
     sync::{
@@ -82,6 +83,8 @@ pub struct SourceStatus {
     is_restored: AtomicBool,
     slice_api: AtomicU8,
     selection: OnceLock<Selection>,
+    cluster_uid: ArcSwapOption<String>,
+    is_disowned: AtomicBool,
 }
 
 /// The figures of one kind.
@@ -120,6 +123,8 @@ impl SourceStatus {
             is_restored: AtomicBool::new(false),
             slice_api: AtomicU8::new(0),
             selection: OnceLock::new(),
+            cluster_uid: ArcSwapOption::empty(),
+            is_disowned: AtomicBool::new(false),
         }
     }
 
@@ -197,6 +202,17 @@ impl SourceStatus {
                 self.set_state(*kind, WatchState::Snapshot);
             }
         }
+    }
+
+    /// What tells the cluster from others for as long as it lives; none before it was read. Keep it, and hand it to the next
+    /// run: see [`KubeConfig::known_cluster`](super::KubeConfig::known_cluster).
+    pub fn cluster_uid(&self) -> Option<String> {
+        self.cluster_uid.load().as_deref().cloned()
+    }
+
+    /// Whether what the last run kept on disk was dropped, because it was of another cluster.
+    pub fn is_disowned(&self) -> bool {
+        self.is_disowned.load(Relaxed)
     }
 
     /// The API that endpoints are read from; none before it was chosen. Keep it, and hand it to the next run: see
@@ -287,6 +303,24 @@ impl SourceStatus {
     pub(super) fn set_version(&self, kind: Kind, version: Option<u64>) {
         let version = version.unwrap_or_default();
         self.kind(kind).version.store(version, Relaxed);
+    }
+
+    pub(super) fn set_cluster_uid(&self, uid: &str) {
+        self.cluster_uid.store(Some(Arc::new(uid.to_owned())));
+    }
+
+    /// What came from disk is of another cluster: nothing is restored any more, and nothing was heard before this run.
+    pub(super) fn disowned(&self) {
+        if !self.is_restored.swap(false, Relaxed) {
+            return;
+        }
+        self.is_disowned.store(true, Relaxed);
+        for kind in Kind::ALL {
+            self.kind(kind).restored.clear();
+            if self.state(kind) == WatchState::Snapshot {
+                self.set_state(kind, WatchState::Cold);
+            }
+        }
     }
 
     pub(super) fn set_slice_api(&self, api: SliceApi) {
@@ -392,6 +426,10 @@ impl Moment {
     fn set(&self, elapsed: Duration) {
         let micros = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
         self.0.store(micros.saturating_add(1), Relaxed);
+    }
+
+    fn clear(&self) {
+        self.0.store(0, Relaxed);
     }
 
     fn get(&self) -> Option<Duration> {

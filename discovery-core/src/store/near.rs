@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Which endpoints are near for one service: what they share with our own node under the keys of the service. Pure.
 
-use super::places::Place;
+use super::{SourceId, places::Place};
 use crate::model::{NodeLabels, NodeName, Reason, Scope, ScopeKey, Zone, ZoneKey, ZoneKeys};
+use std::collections::BTreeSet;
 
 /// What is known of ourselves.
 #[derive(Clone, Copy)]
@@ -15,8 +16,8 @@ pub(super) struct Own<'s> {
     pub(super) labels: Option<&'s NodeLabels>,
     /// The configured keys.
     pub(super) keys: &'s ZoneKeys,
-    /// Whether nodes cannot be read, so that the zones count that slices state.
-    pub(super) is_stated: bool,
+    /// The sources whose nodes cannot be read, so that the zones count that their slices state.
+    pub(super) stated: &'s BTreeSet<SourceId>,
 }
 
 /// The question whether an endpoint is near, for one service.
@@ -78,7 +79,7 @@ impl<'s> Near<'s> {
     /// Locates the endpoint on a node, of which the slice states the given zone.
     pub(super) fn locate(&self, place: &'s Place, stated: Option<&'s Zone>) -> Located<'s> {
         let (known, is_own_node) = (&place.known, place.is_own);
-        let stated = stated.filter(|_| self.own.is_stated && known.is_none());
+        let stated = stated.filter(|_| known.is_none() && self.own.stated.contains(&place.source));
         let zone_under = |key: &ZoneKey| match known {
             Some(known) => known.labels.get(key),
             None => stated.filter(|_| key.is_standard()),

@@ -21,12 +21,13 @@ use std::{
 pub struct Shelf {
     folder: PathBuf,
     owner: Owner,
+    vouched_by: Option<SourceId>,
 }
 
 /// Whom a snapshot belongs to; another's is refused.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct Owner {
-    /// What tells this cluster from others: the API server's CA or address, or the manifest's path.
+    /// How the cluster is called: the API server's CA or address, or the manifest's path.
     pub cluster: String,
     /// Our node.
     pub node: NodeName,
@@ -46,6 +47,9 @@ pub struct Restored {
     pub saved_at: SystemTime,
     /// Why the newest file was passed over for the one before, if it was.
     pub passed_over: Option<String>,
+    /// The name of its cluster, when that is another than ours and it was not refused for the sake of a UID
+    /// ([`Shelf::vouched_by`]).
+    pub other_name: Option<String>,
 }
 
 /// What is kept of a source beside its objects, so that the next run goes on where this one ended.
@@ -57,6 +61,9 @@ pub struct SourceFacts {
     pub versions: BTreeMap<Kind, u64>,
     /// How many seconds before the snapshot was written it was last heard; none when it never was.
     pub age_seconds: Option<u64>,
+    /// What tells its cluster from others for as long as that lives; none when nothing does.
+    #[serde(default)]
+    pub cluster_uid: Option<String>,
 }
 
 impl Restored {
@@ -144,7 +151,19 @@ struct Stated {
 impl Shelf {
     /// A shelf in the folder, which need not exist yet.
     pub fn new(folder: PathBuf, owner: Owner) -> Self {
-        Self { folder, owner }
+        Self {
+            folder,
+            owner,
+            vouched_by: None,
+        }
+    }
+
+    /// Where the file has the UID of the cluster of this source, the cluster's name is not looked at: it changes with the
+    /// authority's certificate or the server's address. Whoever loads then has to compare the UID as soon as it is known.
+    #[must_use]
+    pub fn vouched_by(mut self, source: Option<SourceId>) -> Self {
+        self.vouched_by = source;
+        self
     }
 
     /// The folder.
@@ -239,17 +258,26 @@ impl Shelf {
             },
         })?;
         let mut body = decode(&bytes, path)?;
-        self.check_owner(&body.owner, path)?;
+        let other_name = self.other_name(&body);
+        self.check_owner(&body.owner, other_name.is_some(), path)?;
         let saved_at = UNIX_EPOCH + Duration::from_secs(body.saved_at_seconds);
         Ok(Restored {
             facts: std::mem::take(&mut body.facts),
             updates: updates(body),
             saved_at,
             passed_over: None,
+            other_name,
         })
     }
 
-    fn check_owner(&self, found: &Owner, path: &Path) -> Result<(), ShelfError> {
+    /// The name of the file's cluster when it is another than ours and a UID vouches in its stead.
+    fn other_name(&self, body: &Body) -> Option<String> {
+        let facts = body.facts.get(&self.vouched_by?)?;
+        let is_other = facts.cluster_uid.is_some() && body.owner.cluster != self.owner.cluster;
+        is_other.then(|| body.owner.cluster.clone())
+    }
+
+    fn check_owner(&self, found: &Owner, is_vouched: bool, path: &Path) -> Result<(), ShelfError> {
         let zone = |owner: &Owner| {
             owner
                 .zone
@@ -261,10 +289,10 @@ impl Shelf {
             ("node", found.node.to_string(), self.owner.node.to_string()),
             ("zone", zone(found), zone(&self.owner)),
         ];
-        match pairs
-            .into_iter()
-            .find(|(_, found, expected)| found != expected)
-        {
+        let differs = |(what, found, expected): &(&str, String, String)| {
+            found != expected && !(is_vouched && *what == "cluster")
+        };
+        match pairs.into_iter().find(differs) {
             None => Ok(()),
             Some((what, found, expected)) => Err(ShelfError::Foreign {
                 path: path.to_owned(),

@@ -102,6 +102,8 @@ pub(super) struct Place {
     pub(super) node: NodeName,
     /// Whether it has the name of our own node: told once, and not by comparing letters at every look.
     pub(super) is_own: bool,
+    /// Whose node it is.
+    pub(super) source: SourceId,
     /// Boxed, since of most nodes of a big cluster nothing is known.
     pub(super) known: Option<Box<Whereabouts>>,
 }
@@ -143,6 +145,7 @@ impl Names {
         self.places.enter(&(source, node.clone()), || Place {
             is_own: self.own.as_ref() == Some(node),
             node: node.clone(),
+            source,
             known: None,
         })
     }

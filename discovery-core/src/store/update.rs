@@ -203,6 +203,9 @@ pub enum Update {
     Absent(SourceId, ObjectKey),
     /// The source may not read the kind at all, and somebody wants it so: what needs it has to do without until `Synced`.
     Denied(SourceId, Kind),
+    /// The source has found itself in another cluster than the one that the snapshot on disk is of: what came from there in
+    /// its name is another's.
+    Foreign(SourceId),
     /// The full list of the kind is complete.
     Synced(SourceId, Kind),
     /// An object was refused.

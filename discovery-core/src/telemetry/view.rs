@@ -112,6 +112,13 @@ impl ViewCollector {
             ConstGauge::new(count(overruled as u64))
                 .encode(family.encode_family(&label(source))?)?;
         }
+        let help = "Whether the snapshot on disk was of another cluster, so that it was dropped";
+        let mut family =
+            encoder.encode_descriptor("source_snapshot_foreign", help, None, MetricType::Gauge)?;
+        for source in &self.sources {
+            let foreign = i64::from(source.is_disowned());
+            ConstGauge::new(foreign).encode(family.encode_family(&label(source))?)?;
+        }
         self.source_counters(encoder)
     }
 

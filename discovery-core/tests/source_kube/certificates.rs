@@ -27,7 +27,7 @@ use std::{
 use tempfile::TempDir;
 
 /// A certificate authority.
-struct Authority(CertifiedIssuer<'static, KeyPair>);
+pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 /// A certificate and its key.
 struct Identity {
@@ -36,7 +36,7 @@ struct Identity {
 }
 
 impl Authority {
-    fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let mut params = CertificateParams::new([]).unwrap();
         params
             .distinguished_name
@@ -45,7 +45,7 @@ impl Authority {
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }
 
-    fn pem(&self) -> String {
+    pub(crate) fn pem(&self) -> String {
         self.0.pem()
     }
 
@@ -59,7 +59,7 @@ impl Authority {
     }
 
     /// A server that this authority certifies; with some authority clients have to show a certificate of that.
-    fn server(&self, of_clients: Option<&Self>) -> ServerConfig {
+    pub(crate) fn server(&self, of_clients: Option<&Self>) -> ServerConfig {
         let identity = self.certifies("127.0.0.1", 2999);
         let chain = vec![identity.certificate.der().clone()];
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(identity.key.serialize_der()));

@@ -20,7 +20,7 @@ use std::{
 use tokio::time::timeout;
 
 /// A cluster with our node and the service `shop/web` of one endpoint on it, at the version.
-fn cluster(version: u32) -> impl Fn(&Asked) -> Option<Answer> + Send + Sync + 'static {
+pub(crate) fn cluster(version: u32) -> impl Fn(&Asked) -> Option<Answer> + Send + Sync + 'static {
     move |asked: &Asked| {
         let item = match asked.what {
             _ if asked.is_watch => return None,
@@ -35,12 +35,18 @@ fn cluster(version: u32) -> impl Fn(&Asked) -> Option<Answer> + Send + Sync + 's
     }
 }
 
-async fn start(folder: &Path, server: &Server) -> Runtime {
+pub(crate) async fn start(folder: &Path, server: &Server) -> Runtime {
+    let authority = if folder.join("ca.crt").exists() {
+        ", certificate-authority: ca.crt"
+    } else {
+        ""
+    };
     let path = folder.join("kubeconfig");
     let text = format!(
         "apiVersion: v1\nkind: Config\ncurrent-context: c\n\
          contexts: [{{name: c, context: {{cluster: k, user: u}}}}]\n\
-         clusters: [{{name: k, cluster: {{server: {:?}}}}}]\nusers: [{{name: u, user: {{}}}}]\n",
+         clusters: [{{name: k, cluster: {{server: {:?}{authority}}}}}]\n\
+         users: [{{name: u, user: {{}}}}]\n",
         server.address
     );
     fs::write(&path, text).unwrap();
@@ -58,7 +64,11 @@ async fn start(folder: &Path, server: &Server) -> Runtime {
 }
 
 /// Waits for a snapshot that holds what is said of it.
-async fn until(runtime: &Runtime, what: &str, holds: impl Fn(&Snapshot) -> bool) -> Arc<Snapshot> {
+pub(crate) async fn until(
+    runtime: &Runtime,
+    what: &str,
+    holds: impl Fn(&Snapshot) -> bool,
+) -> Arc<Snapshot> {
     let mut reader = runtime.reader();
     let wait = async {
         loop {
@@ -73,13 +83,13 @@ async fn until(runtime: &Runtime, what: &str, holds: impl Fn(&Snapshot) -> bool)
     waited.unwrap_or_else(|_| panic!("{what} within 30 s; {:?}", runtime.status()))
 }
 
-fn usable(snapshot: &Snapshot) -> usize {
+pub(crate) fn usable(snapshot: &Snapshot) -> usize {
     let web = snapshot.service(&"shop/web".parse().unwrap());
     web.map_or(0, |web| web.usable().count())
 }
 
 /// Runs on the server until everything is read, and stops: the snapshot is saved then.
-async fn run_once(folder: &Path, server: &Server) {
+pub(crate) async fn run_once(folder: &Path, server: &Server) {
     let runtime = start(folder, server).await;
     until(&runtime, "synced", |s| s.coverage() == Coverage::Synced).await;
     runtime.stop().await;

@@ -212,6 +212,8 @@ pub(crate) fn kind_of(update: &Update) -> Kind {
         Update::Upsert(_, object) => object.key().kind(),
         Update::Remove(_, key) | Update::Absent(_, key) | Update::Kept(_, key) => key.kind(),
         Update::Reject(_, problem) => problem.kind,
+        // It is found out from services.
+        Update::Foreign(_) => Kind::Services,
     }
 }
 
@@ -221,6 +223,7 @@ pub(crate) fn words(update: &Update) -> String {
         Update::Reset(..) => "reset".into(),
         Update::WentBack(..) => "went back".into(),
         Update::Denied(..) => "denied".into(),
+        Update::Foreign(_) => "foreign".into(),
         Update::Synced(..) => "synced".into(),
         Update::Upsert(_, Object::Slice(slice)) => {
             let addresses: Vec<_> = slice

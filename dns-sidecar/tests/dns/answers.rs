@@ -282,7 +282,7 @@ fn a_large_answer_is_cut_with_notice_over_udp_and_whole_over_tcp() {
 
 #[test]
 fn r17_a_reply_of_64_kib_over_tcp_is_whole_to_another_library() {
-    let mut asker = Asker::new(&mut Mall::open());
+    let mut asker = Asker::new(&mut Mall::crowded());
     let (_, reply) = asker.send(&query("crowd-shop.service.consul", SRV), DnsTransport::Tcp);
     let message = decode(&reply);
     assert!(reply.len() > 65_000 && !message.metadata.truncation);

@@ -104,6 +104,13 @@ impl Mall {
             &[("headless-0", "edge-a", "10.1.0.20")],
         );
         mall.many("shop/many", 40);
+        mall.writer.publish();
+        mall
+    }
+
+    /// The same with a service of 1,500 endpoints, which costs most of a second to build.
+    pub(crate) fn crowded() -> Self {
+        let mut mall = Self::open();
         mall.many("shop/crowd", 1_500);
         mall.writer.publish();
         mall

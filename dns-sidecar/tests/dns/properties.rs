@@ -24,7 +24,7 @@ struct Asker {
 impl Asker {
     fn new() -> Self {
         let config = Config::default().max_udp_payload(4096).unwrap();
-        let index = IndexBuilder::new(&config).build(Mall::open().reader.snapshot());
+        let index = IndexBuilder::new(&config).build(Mall::crowded().reader.snapshot());
         Self {
             index,
             responder: Responder::with_seed(&config, 1),

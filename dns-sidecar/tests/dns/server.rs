@@ -33,7 +33,7 @@ struct Running {
 
 impl Running {
     fn start(listen: &str, change: impl FnOnce(Config) -> Config) -> Self {
-        let mall = Mall::open();
+        let mall = Mall::crowded();
         let metrics = Arc::new(DnsMetrics::default());
         let config = change(
             Config::default()

@@ -5,6 +5,8 @@
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub(crate) mod relay;
+
 use anyhow::{Context as _, ensure};
 use discovery_core::telemetry::DnsTransport;
 use dns_sidecar::client::{Reply, ask};

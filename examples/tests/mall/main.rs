@@ -7,7 +7,9 @@
 mod site;
 
 use anyhow::{Context as _, ensure};
-use discovery_core::{client::Discovery, hash::HashKey, pick::candidates, store::ServiceView};
+use discovery_core::{
+    client::Discovery, hash::HashKey, model::Zone, pick::candidates, store::ServiceView,
+};
 use site::{Agent, Site, dns_addresses, exchange, sources};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -67,6 +69,7 @@ async fn mall() -> anyhow::Result<()> {
     a_pod_not_ready_leaves_all_faces(&site, &one).await?;
     a_third_zone_joins_untouched(&site, &one, &kubeconfig).await?;
     a_node_without_a_label_serves_nothing(&site, &kubeconfig).await?;
+    a_role_without_nodes_serves_by_the_zones_that_slices_state(&site).await?;
     the_control_plane_dies_and_everything_goes_on(&mut site, &mut one).await
 }
 
@@ -274,6 +277,35 @@ async fn a_node_without_a_label_serves_nothing(
     );
     println!("a node without a label: {}", missing.trim());
     lost.stop().await
+}
+
+/// As an application may run that is given its zone and no right on nodes.
+async fn a_role_without_nodes_serves_by_the_zones_that_slices_state(
+    site: &Site,
+) -> anyhow::Result<()> {
+    let kubeconfig = site.kubeconfig_without_nodes().await?;
+    let discovery = Discovery::builder("mall-2-a")?
+        .kubeconfig(kubeconfig)
+        .zone(Zone::parse("mall-2")?)
+        .start()
+        .await?;
+    discovery.ready().await;
+    let view = discovery.picker("web".parse()?).view()?.clone();
+    let usable: BTreeMap<_, _> = view
+        .usable()
+        .map(|e| (e.identity().to_string(), e.reason().to_string()))
+        .collect();
+    let expected =
+        site::pods("mall-2").map(|pod| (pod.name.to_owned(), "own-zone-as-stated".to_owned()));
+    ensure!(usable == expected.collect(), "{usable:?}");
+    let snapshot = discovery.runtime().reader().load();
+    ensure!(snapshot.is_degraded(), "it says so");
+    println!(
+        "without a right on nodes: {} pods as slices state their zone",
+        usable.len()
+    );
+    discovery.stop().await;
+    Ok(())
 }
 
 async fn the_control_plane_dies_and_everything_goes_on(

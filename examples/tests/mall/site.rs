@@ -142,6 +142,24 @@ impl Site {
             .service_account_kubeconfig("zonal-system", "zonal-agent")
             .await?)
     }
+
+    /// The same for a role that lacks nodes.
+    pub(crate) async fn kubeconfig_without_nodes(&self) -> anyhow::Result<PathBuf> {
+        self.kube.apply_yaml(&rbac_without_nodes()?).await?;
+        Ok(self
+            .kube
+            .service_account_kubeconfig("zonal-system", "zonal-nodeless")
+            .await?)
+    }
+}
+
+/// The role of `deploy/` without its right on nodes, under another name.
+fn rbac_without_nodes() -> anyhow::Result<String> {
+    let rbac =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/rbac.yaml"))?;
+    let without = rbac.replace("[nodes, services]", "[services]");
+    ensure!(without != rbac, "the role is written in another way");
+    Ok(without.replace("zonal-agent", "zonal-nodeless"))
 }
 
 fn service() -> Value {

@@ -54,7 +54,7 @@ pub(crate) struct End {
     /// The lists that it has read in full.
     pub(crate) synced: Vec<(SourceId, Kind)>,
     /// The kinds that it may not read.
-    pub(crate) denied: Vec<Kind>,
+    pub(crate) denied: Vec<(SourceId, Kind)>,
     /// How many seconds ago the source that was heard longest ago was heard.
     pub(crate) age_seconds: Option<u64>,
 }

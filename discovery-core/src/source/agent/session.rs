@@ -226,7 +226,7 @@ fn updates(open: Open, before: &End, end: &End) -> Vec<Update> {
     let synced = end.synced.iter().filter(is_new);
     updates.extend(synced.map(|(source, kind)| Update::Synced(*source, *kind)));
     let denied = end.denied.iter();
-    updates.extend(denied.map(|kind| Update::Denied(SourceId::Agent, *kind)));
+    updates.extend(denied.map(|(source, kind)| Update::Denied(*source, *kind)));
     updates
 }
 

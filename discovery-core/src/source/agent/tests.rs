@@ -260,7 +260,7 @@ proptest! {
     fn hostile_messages_are_refused(
         frames in proptest::collection::vec((0_usize..8, prop_oneof![
             Just(&b"{}"[..]), Just(&b"null"[..]), Just(&br#"{"is_whole":true}"#[..]), Just(&br#"{"is_whole":false}"#[..]),
-            Just(&br#"{"generation":1,"synced":[["kube","slices"]],"denied":["nodes"],"age_seconds":null}"#[..]),
+            Just(&br#"{"generation":1,"synced":[["kube","slices"]],"denied":[["kube","nodes"]],"age_seconds":null}"#[..]),
             Just(&br#"{"source":"kube","key":{"service":"shop/web"}}"#[..]),
             Just(&br#"{"source":"disk","object":{"own-node":{}}}"#[..]), Just(&br#"{"reason":"x"}"#[..]),
         ]), 0..20),

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! How to reach an API server, for whom, and for what part of the cluster.
 
-use super::{scope::Scope, token::TokenFile, union::Union};
+use super::{
+    identity::KnownCluster, resource::Resource, scope::Scope, token::TokenFile, union::Union,
+};
 use crate::{
     model::{NodeName, ServiceName, Zone, ZoneKeys},
     source::{Selection, Selector, SliceApi},
@@ -30,6 +32,7 @@ pub struct KubeConfig {
     pub(super) zone: Option<Zone>,
     pub(super) known_api: Option<SliceApi>,
     pub(super) known_versions: BTreeMap<Kind, u64>,
+    pub(super) known_cluster: Option<KnownCluster>,
     selector: Option<Selector>,
     namespaces: Vec<String>,
 }
@@ -45,6 +48,7 @@ impl KubeConfig {
             zone: None,
             known_api: None,
             known_versions: BTreeMap::new(),
+            known_cluster: None,
             selector: None,
             namespaces: Vec::new(),
         }
@@ -88,6 +92,27 @@ impl KubeConfig {
     pub fn known_versions(mut self, versions: BTreeMap<Kind, u64>) -> Self {
         self.known_versions = versions;
         self
+    }
+
+    /// The cluster that the last run was in, from [`SourceStatus::cluster_uid`](super::SourceStatus::cluster_uid); when it
+    /// is another one, or cannot be shown to be the same although its name has changed, this is told by
+    /// [`Update::Foreign`](crate::store::Update).
+    #[must_use]
+    pub fn known_cluster(mut self, uid: Option<String>, is_named_alike: bool) -> Self {
+        self.known_cluster = uid.map(|uid| KnownCluster {
+            uid,
+            is_named_alike,
+        });
+        self
+    }
+
+    /// Whether the service that tells the cluster is among those that are read.
+    pub(super) fn reads_cluster(&self) -> bool {
+        let mut services = self
+            .scopes()
+            .into_iter()
+            .map(|scope| Resource::services(&scope));
+        services.any(|services| services.holds_cluster())
     }
 
     /// The version that is known of a list. That of slices counts for the API that told it alone.

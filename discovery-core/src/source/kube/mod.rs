@@ -20,6 +20,7 @@ mod fuzz;
 mod gate;
 mod groups;
 mod gunzip;
+mod identity;
 mod items;
 mod pace;
 mod parts;
@@ -45,6 +46,7 @@ use access::Access;
 use engine::Engine;
 use feed::{Feed, Out, Outlet, OwnNode, OwnZone, Tap, Translator};
 use futures::future::join_all;
+use identity::Identity;
 use parts::Part;
 use request::Asker;
 use resource::Resource;
@@ -94,9 +96,14 @@ impl KubeSource {
         self
     }
 
-    /// What tells this cluster from others: its certificate authority, or its address when there is none.
+    /// How this cluster is called: its certificate authority, or its address when there is none. Both may change.
     pub fn cluster(&self) -> String {
         self.cluster.clone()
+    }
+
+    /// Whether the cluster's UID will be known once services are listed: the service that carries it is among them.
+    pub fn tells_cluster(&self) -> bool {
+        self.config.reads_cluster()
     }
 
     /// Lists and watches until `cancel`, or until nobody receives. Never fails: what goes wrong is in the status.
@@ -286,6 +293,11 @@ impl Run<'_> {
                 part,
                 outlet,
                 own_node: None,
+                identity: resource
+                    .holds_cluster()
+                    .then(|| Identity::new(config.known_cluster.clone())),
+                // With a zone that is given, endpoints may be located by what slices state of them.
+                is_dispensable: resource.kind() == Kind::Nodes && config.zone.is_some(),
                 told: None,
             },
             resource,

@@ -96,6 +96,15 @@ impl Resource {
         self.kind
     }
 
+    /// Whether the service that tells the cluster stands in the list, if the server shows it.
+    pub(super) fn holds_cluster(&self) -> bool {
+        let is_there = self
+            .namespace
+            .as_deref()
+            .is_none_or(|name| name == "default");
+        self.kind == Kind::Services && self.selector.is_none() && is_there
+    }
+
     pub(super) fn format(&self) -> Format {
         self.format
     }

@@ -68,6 +68,7 @@ impl Union {
                 }
                 vec![Update::Reject(self.source, problem)]
             }
+            Update::Foreign(..) => vec![Update::Foreign(self.source)],
             Update::Denied(..) => vec![Update::Denied(self.source, self.kind)],
             Update::Synced(..) => self.synced(number),
         }

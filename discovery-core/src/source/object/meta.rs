@@ -15,6 +15,7 @@ pub(in crate::source) struct Meta<'a> {
     #[serde(borrow)]
     name: Option<Text<'a>>,
     namespace: Option<Text<'a>>,
+    uid: Option<Text<'a>>,
     resource_version: Option<Text<'a>>,
     creation_timestamp: Option<Text<'a>>,
     deletion_timestamp: Option<IgnoredAny>,
@@ -36,6 +37,11 @@ impl Meta<'_> {
             None | Some("") => "default",
             Some(namespace) => namespace,
         }
+    }
+
+    /// The UID; none when it is missing or empty.
+    pub(super) fn uid(&self) -> Option<&str> {
+        self.uid.as_deref().filter(|uid| !uid.is_empty())
     }
 
     /// The resourceVersion; empty when there is none.

@@ -123,6 +123,8 @@ pub(super) struct Reading {
     pub(super) objects: Vec<Object>,
     /// Whether it was refused as a whole, so that its last good version holds.
     pub(super) refused: bool,
+    /// What tells the cluster from others, of the one object that says so: the UID of the service `default/kubernetes`.
+    pub(super) cluster_uid: Option<String>,
     /// The label that names the zone of a node.
     pub(super) zone_key: Option<ZoneKey>,
     /// What was refused of it.
@@ -187,9 +189,17 @@ fn read_with<T: Raw>(raw: &T, keys: &ZoneKeys, names: &mut Names, mut flaws: Fla
         version: meta.version().to_owned(),
         objects,
         refused,
+        cluster_uid: cluster_uid(T::FORMAT, meta),
         zone_key: raw.zone_key(keys),
         flaws: flaws.into_list(),
     }
+}
+
+/// Every API server keeps that service for itself, from a cluster's first minute to its last.
+fn cluster_uid(format: Format, meta: &Meta) -> Option<String> {
+    let is_told = format == Format::Service && (meta.namespace(), meta.name()) == CLUSTER_SERVICE;
+    let uid = meta.uid().filter(|_| is_told)?;
+    Some(uid.chars().take(UID_CHARS_MAX).collect())
 }
 
 /// Reads an object of the given format, element by element where its types are wrong.
@@ -207,6 +217,9 @@ pub(super) fn read_value(
     }
 }
 
+const CLUSTER_SERVICE: (&str, &str) = ("default", "kubernetes");
+/// UIDs have 36; nothing longer is kept.
+const UID_CHARS_MAX: usize = 64;
 /// Two names of 253 bytes and the words around them.
 const DESCRIPTION_CHARS_MAX: usize = 540;
 

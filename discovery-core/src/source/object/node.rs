@@ -107,6 +107,7 @@ fn node(raw: &RawNode<'_>, keys: &ZoneKeys, flaws: &mut Flaws) -> Result<Node, F
             .flatten()
             .any(|taint| taint.key.as_deref() == Some(UNREACHABLE)),
         is_deleting: raw.metadata.is_deleting(),
+        version: raw.metadata.version_number(),
     })
 }
 

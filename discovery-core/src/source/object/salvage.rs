@@ -45,6 +45,7 @@ fn refuse<T: Raw>(value: &mut Value, error: &serde_json::Error, mut flaws: Flaws
         version,
         objects: Vec::new(),
         refused: true,
+        cluster_uid: None,
         zone_key: None,
         flaws: flaws.into_list(),
     }

@@ -97,6 +97,7 @@ fn service(raw: &RawService<'_>, flaws: &mut Flaws) -> Result<Service, Flaw> {
         balancing,
         registration: registration(meta, flaws),
         created: meta.created().map(Into::into),
+        version: meta.version_number(),
     })
 }
 

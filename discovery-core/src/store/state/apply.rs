@@ -11,9 +11,13 @@ use crate::{
 use std::sync::Arc;
 
 impl State {
-    pub(super) fn upsert(&mut self, source: SourceId, object: Object) -> Change {
+    pub(super) fn upsert(&mut self, source: SourceId, mut object: Object) -> Change {
         let key = object.key();
+        if self.is_late(source, &key, &mut object) {
+            return Change::Nothing;
+        }
         self.holds.forget(source, &key);
+        self.note_origin(source, &key);
         let change = self.take_in(source, object, &key);
         match self.open_list(source, key.kind()) {
             Some(open) => {
@@ -96,6 +100,8 @@ impl State {
 
     pub(super) fn drop_object(&mut self, source: SourceId, key: &ObjectKey) -> Change {
         let mended = self.forget_problems_of(source, key);
+        self.from_disk.forget(source, key);
+        self.versions.forget(source, key);
         let removed = match key {
             ObjectKey::OwnNode(_) => self.remove_own_node(source),
             ObjectKey::Node(name) => {

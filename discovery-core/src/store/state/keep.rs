@@ -16,8 +16,8 @@ pub struct Stated {
     pub objects: Vec<(SourceId, Object)>,
     /// The lists that were read in full.
     pub synced: Vec<(SourceId, Kind)>,
-    /// The kinds that may not be read.
-    pub denied: Vec<Kind>,
+    /// The lists that a source may not read.
+    pub denied: Vec<(SourceId, Kind)>,
 }
 
 impl State {
@@ -26,10 +26,14 @@ impl State {
         let synced = self.lists.iter().filter(|(_, list)| list.is_synced);
         let mut synced: Vec<_> = synced.map(|(key, _)| *key).collect();
         synced.sort_unstable();
+        let denied = self.denied.iter().flat_map(|(kind, sources)| {
+            let pair = |source: &SourceId| (*source, *kind);
+            sources.iter().map(pair)
+        });
         Stated {
             objects: self.objects(|_| true),
             synced,
-            denied: self.denied.iter().copied().collect(),
+            denied: denied.collect(),
         }
     }
 

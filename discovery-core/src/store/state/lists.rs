@@ -57,18 +57,23 @@ impl State {
         self.lists.get_mut(&(source, kind))?.open.as_mut()
     }
 
-    pub(super) fn deny(&mut self, kind: Kind) -> Change {
-        if self.denied.insert(kind) {
+    pub(super) fn deny(&mut self, source: SourceId, kind: Kind) -> Change {
+        if self.denied.entry(kind).or_default().insert(source) {
             self.touch_everything()
         } else {
             Change::Nothing
         }
     }
 
-    pub(super) fn synced(&mut self, source: SourceId, kind: Kind) -> Change {
-        if self.denied.remove(&kind) {
+    fn allow(&mut self, source: SourceId, kind: Kind) {
+        let denied = self.denied.get_mut(&kind);
+        if denied.is_some_and(|sources| sources.remove(&source)) {
             self.touch_everything();
         }
+    }
+
+    pub(super) fn synced(&mut self, source: SourceId, kind: Kind) -> Change {
+        self.allow(source, kind);
         let list = self.lists.entry((source, kind)).or_default();
         let is_first = !std::mem::replace(&mut list.is_synced, true);
         let Some(open) = list.open.take() else {
@@ -99,12 +104,17 @@ impl State {
         needed.retain(|list| match list.kind {
             // A given zone needs no node to tell it.
             Kind::OwnNode => self.given_zone().is_none(),
-            Kind::Nodes => !self.is_degraded(),
+            Kind::Nodes => match list.source {
+                Some(source) => !self.stated_by().contains(&source),
+                None => !self.is_degraded(),
+            },
             Kind::Services | Kind::Slices => true,
         });
         needed.retain(|list| !self.is_live(*list));
         let is_empty = needed.is_empty();
-        needed.retain(|list| !self.is_synced(SourceId::Disk, list.kind));
+        needed.retain(|list| {
+            !self.is_synced(SourceId::Disk, list.kind) || self.from_disk.is_foreign(list.source)
+        });
         let coverage = match (is_empty, needed.is_empty()) {
             (true, _) => Coverage::Synced,
             (false, true) => Coverage::Disk,

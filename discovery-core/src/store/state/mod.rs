@@ -9,10 +9,12 @@
 mod apply;
 mod choice;
 mod config;
+mod foreign;
 mod keep;
 mod lists;
 mod own_node;
 mod slices;
+mod versions;
 mod views;
 mod zone;
 
@@ -25,6 +27,7 @@ use super::{
 };
 use crate::model::{Node, NodeName, Service, ServiceName, SliceKey};
 use apply::PROBLEMS_MAX;
+use foreign::FromDisk;
 use lists::List;
 use own_node::{NextOwn, OwnNode};
 use std::{
@@ -32,6 +35,7 @@ use std::{
     sync::Arc,
     time::Instant,
 };
+use versions::Versions;
 
 /// What an update did, and thus how soon it should be published.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -55,7 +59,8 @@ pub struct State {
     services: BTreeMap<(ServiceName, SourceId), Arc<Service>>,
     slices: BTreeMap<(SliceKey, SourceId), PackedSlice>,
     names: Names,
-    denied: BTreeSet<Kind>,
+    /// The sources that may not read a kind.
+    denied: BTreeMap<Kind, BTreeSet<SourceId>>,
     slices_of: HashMap<ServiceName, BTreeSet<(SliceKey, SourceId)>>,
     /// The sources that have stated a service or slice so far.
     speakers: BTreeSet<SourceId>,
@@ -63,6 +68,8 @@ pub struct State {
     lists: HashMap<(SourceId, Kind), List>,
     holds: Holds,
     problems: BTreeSet<(SourceId, Problem)>,
+    from_disk: FromDisk,
+    versions: Versions,
     touched: Touched,
 }
 
@@ -85,12 +92,14 @@ impl State {
             nodes: BTreeMap::new(),
             services: BTreeMap::new(),
             slices: BTreeMap::new(),
-            denied: BTreeSet::new(),
+            denied: BTreeMap::new(),
             slices_of: HashMap::new(),
             speakers: BTreeSet::new(),
             overruled: BTreeMap::new(),
             lists: HashMap::new(),
             problems: BTreeSet::new(),
+            from_disk: FromDisk::default(),
+            versions: Versions::default(),
             touched: Touched::default(),
         }
     }
@@ -110,7 +119,8 @@ impl State {
             Update::Kept(source, key) => self.kept(source, key),
             Update::Remove(source, key) | Update::Absent(source, key) => self.remove(source, &key),
             Update::WentBack(source, kind) => self.went_back(source, kind),
-            Update::Denied(_, kind) => self.deny(kind),
+            Update::Denied(source, kind) => self.deny(source, kind),
+            Update::Foreign(source) => self.foreign(source),
             Update::Synced(source, kind) => self.synced(source, kind),
             Update::Reject(source, problem) => self.reject(source, problem),
         }

@@ -5,7 +5,7 @@ use super::{Change, State};
 use crate::{
     model::{ServiceName, Slice, SliceKey, ZonePolicy},
     store::{
-        Kind, SourceId, ZoneStatus,
+        SourceId, ZoneStatus,
         near::Near,
         packed::{EndpointRef, PackedSlice},
     },
@@ -15,9 +15,6 @@ use std::collections::HashSet;
 impl State {
     pub(super) fn upsert_slice(&mut self, source: SourceId, slice: Slice) -> Change {
         let (key, service) = ((slice.key.clone(), source), slice.service.clone());
-        if self.is_late(source, &slice) {
-            return Change::Nothing;
-        }
         let before = self.slices.get(&key);
         let siblings = || self.slices_of.get(&service);
         let sibling = || {
@@ -65,15 +62,6 @@ impl State {
         let place = endpoint.place.and_then(|place| self.names.place(place));
         let stated = endpoint.zone.and_then(|zone| self.names.zone(zone));
         place.is_none_or(|place| near.locate(place, stated).is_near)
-    }
-
-    /// Whether a later version of the slice is here already. A list may go back in time, since it is a new beginning; a
-    /// single event may not.
-    fn is_late(&self, source: SourceId, slice: &Slice) -> bool {
-        let list = self.lists.get(&(source, Kind::Slices));
-        let is_listing = list.is_some_and(|list| list.open.is_some());
-        let known = self.slices.get(&(slice.key.clone(), source));
-        !is_listing && slice.version != 0 && known.is_some_and(|k| k.version > slice.version)
     }
 
     /// Whether the change is one of conditions in other zones alone. In a big cluster nearly all are, and a service of

@@ -9,7 +9,10 @@ use crate::{
         near::{Near, Own},
     },
 };
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 impl State {
     /// Where our own zone stands.
@@ -49,7 +52,14 @@ impl State {
 
     /// Whether zones as slices state them have to do, since nodes may not be read. They are values of the standard key.
     pub(super) fn is_degraded(&self) -> bool {
-        self.denied.contains(&Kind::Nodes) && self.config.zone_keys.is_standard()
+        !self.stated_by().is_empty()
+    }
+
+    /// The sources whose slices have to do for that.
+    pub(super) fn stated_by(&self) -> &BTreeSet<SourceId> {
+        let nodes = self.denied.get(&Kind::Nodes);
+        let nodes = nodes.filter(|_| self.config.zone_keys.is_standard());
+        nodes.unwrap_or(&NONE)
     }
 
     pub(super) fn near<'s>(&'s self, zone: &'s Zone, spec: Option<&'s Arc<Service>>) -> Near<'s> {
@@ -59,7 +69,7 @@ impl State {
             zone,
             labels: own.map(|(_, own)| &own.labels),
             keys: &self.config.zone_keys,
-            is_stated: self.is_degraded(),
+            stated: self.stated_by(),
         };
         Near::new(own, spec.and_then(|spec| spec.scope.as_ref()))
     }
@@ -85,3 +95,5 @@ impl State {
         known_own_node(&self.holds, &self.own_node)
     }
 }
+
+static NONE: BTreeSet<SourceId> = BTreeSet::new();

@@ -137,6 +137,7 @@ impl Feed {
             if let Some(node) = self.translator.own_node(&reading) {
                 self.out.tell_own(node);
             }
+            self.out.identify(reading.cluster_uid.as_deref()).await?;
             let updates = self.translator.list_item(reading);
             self.out.send_all(updates).await?;
         }
@@ -157,6 +158,7 @@ impl Feed {
             self.out.tell_own(OwnNode::default());
             self.out.send(Update::Absent(SOURCE, key)).await?;
         }
+        self.out.identified().await?;
         if standing == Standing::Older {
             self.out.send(Update::WentBack(SOURCE, kind)).await?;
         }

@@ -6,7 +6,12 @@ use crate::{
     model::{NodeLabels, Zone, ZoneKey, ZoneKeys},
     source::{
         FailureReason, SourceStatus, UpdateSender, WatchState,
-        kube::{failure::Failure, parts::Part, wishes::Wishes},
+        kube::{
+            failure::Failure,
+            identity::{Finding, Identity},
+            parts::Part,
+            wishes::Wishes,
+        },
     },
     store::{Kind, Problem, Update},
 };
@@ -57,6 +62,10 @@ pub(in crate::source::kube) struct Out {
     pub(in crate::source::kube) outlet: Outlet,
     /// Who wants to know our own node.
     pub(in crate::source::kube) own_node: Option<watch::Sender<OwnNode>>,
+    /// What the list says of the cluster, if it says something.
+    pub(in crate::source::kube) identity: Option<Identity>,
+    /// Whether what the list tells can be done without, should it never be allowed.
+    pub(in crate::source::kube) is_dispensable: bool,
     /// The last refusal that was told as a problem.
     pub(in crate::source::kube) told: Option<String>,
 }
@@ -88,6 +97,37 @@ impl Out {
                 *known = node;
                 is_new
             });
+        }
+    }
+
+    /// Takes in what an object says of the cluster, if it is the one that does.
+    pub(super) async fn identify(&mut self, uid: Option<&str>) -> Result<(), Closed> {
+        let Some((identity, uid)) = self.identity.as_mut().zip(uid) else {
+            return Ok(());
+        };
+        let finding = identity.seen(uid);
+        self.status().set_cluster_uid(uid);
+        self.found(finding).await
+    }
+
+    /// The list is complete, and what it does not show it hides.
+    pub(super) async fn identified(&mut self) -> Result<(), Closed> {
+        let finding = self.identity.as_mut().and_then(Identity::listed);
+        self.found(finding).await
+    }
+
+    async fn found(&self, finding: Option<Finding>) -> Result<(), Closed> {
+        match finding {
+            None | Some(Finding::Ours) => Ok(()),
+            Some(finding @ Finding::Replaced { .. }) => {
+                tracing::warn!(%finding, "The API server is that of another cluster now");
+                Ok(())
+            }
+            Some(finding) => {
+                tracing::warn!(%finding, "What came from disk is another cluster's, and dropped");
+                self.status().disowned();
+                self.send(Update::Foreign(SOURCE)).await
+            }
         }
     }
 
@@ -180,6 +220,9 @@ impl Out {
             place: verb.to_owned(),
             reason: error.clone(),
         };
+        if reason == FailureReason::Forbidden && self.is_dispensable && !self.part.has_synced() {
+            self.send(Update::Denied(SOURCE, kind)).await?;
+        }
         self.send(Update::Reject(SOURCE, problem)).await
     }
 

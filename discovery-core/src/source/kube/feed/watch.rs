@@ -134,6 +134,8 @@ impl Feed {
                 if let Some(node) = self.translator.own_node(&reading) {
                     self.out.tell_own(node);
                 }
+                let identified = self.out.identify(reading.cluster_uid.as_deref()).await;
+                identified.map_err(|Closed| End::NobodyListens)?;
                 self.translator.changed(reading)
             }
             Event::Gone { named, version } => {

@@ -59,7 +59,10 @@ impl Believer {
                         self.known.retain(|key| open.contains(key));
                     }
                 }
-                Update::Reject(..) | Update::WentBack(..) | Update::Denied(..) => {}
+                Update::Reject(..)
+                | Update::WentBack(..)
+                | Update::Denied(..)
+                | Update::Foreign(..) => {}
             }
         }
     }
@@ -189,4 +192,11 @@ proptest! {
         prop_assert_eq!(believer.known, expected);
         prop_assert!(believer.has_synced);
     }
+}
+
+#[test]
+fn another_cluster_is_told_of_the_whole() {
+    let mut union = Union::new(SourceId::Kube, Kind::Services, 2);
+    let foreign = Update::Foreign(SourceId::Kube);
+    assert_eq!(union.take(1, foreign.clone()), [foreign]);
 }
