@@ -74,8 +74,9 @@ fn picks_of_every_policy_their_retries_and_outcomes_allocate_nothing() {
             // Rendezvous looks at every member: as many keys as show it.
             let keys = if count == 1_000 { 100 } else { 1_000 };
             let picker = picker(count, placement).bound(Bound::new(150, 8));
-            let change = allocated(&picker, keys);
-            assert_eq!(change, (0, 0), "{count} endpoints, {placement}");
+            // The test's own main thread allocates now and then: a pick that did would do so every time.
+            let change = (0..3).map(|_| allocated(&picker, keys)).min();
+            assert_eq!(change, Some((0, 0)), "{count} endpoints, {placement}");
         }
     }
 }

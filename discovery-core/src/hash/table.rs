@@ -103,27 +103,25 @@ impl Table {
     /// No allocation. A step of a ring or of Maglev is one read; one of rendezvous looks at every member.
     #[inline]
     pub fn walk(&self, key: HashKey) -> Walk<'_> {
-        Walk(match &self.0 {
-            Placed::Unknown => Course::Nothing,
-            Placed::Ring(ring) => {
-                Course::circle(ring.entries(), ring.first_at_or_after(key.position()))
-            }
+        let (at, left) = match &self.0 {
+            Placed::Unknown => (0, 0),
+            Placed::Ring(ring) => (ring.first_at_or_after(key.position()), ring.entries().len()),
             Placed::Envoy(ring) => {
                 let circle = ring.circle();
-                Course::circle(circle.entries(), circle.first_at_or_after(key.0))
+                (circle.first_at_or_after(key.0), circle.len())
             }
-            Placed::Maglev(maglev) => Course::Slots {
-                maglev,
-                at: narrow(Maglev::slot(key)),
-                left: narrow(maglev.slots().len()),
-                rest: 0,
-            },
-            Placed::Rendezvous(scores) => Course::Scores {
-                scores,
-                key,
-                last: None,
-            },
-        })
+            Placed::Maglev(maglev) => (
+                Maglev::slot(key),
+                maglev.slots().len() + maglev.rest().len(),
+            ),
+            Placed::Rendezvous(scores) => (0, scores.members()),
+        };
+        Walk {
+            table: self,
+            key,
+            at: narrow(at),
+            left: narrow(left),
+        }
     }
 
     /// The member of each slot that a walk names; none at a slot whose member has left, and 65,535 in its place.
@@ -184,55 +182,14 @@ impl Table {
     }
 }
 
-/// The walk of a key over the slots of a [`Table`].
+/// The walk of a key over the slots of a [`Table`]. Small, since it is moved more often than it is walked to its end.
 #[derive(Clone, Debug)]
-pub struct Walk<'t>(Course<'t>);
-
-/// Small, since a walk is moved more often than it is walked to its end.
-#[derive(Clone, Debug)]
-enum Course<'t> {
-    Nothing,
-    Circle {
-        entries: &'t [u64],
-        at: u32,
-        left: u32,
-    },
-    /// Once around the table, then those that found no slot in it.
-    Slots {
-        maglev: &'t Maglev,
-        at: u32,
-        left: u32,
-        rest: u16,
-    },
-    Scores {
-        scores: &'t Rendezvous,
-        key: HashKey,
-        last: Option<u16>,
-    },
-}
-
-impl<'t> Course<'t> {
-    #[inline]
-    fn circle(entries: &'t [u64], at: usize) -> Self {
-        Self::Circle {
-            entries,
-            at: narrow(at),
-            left: narrow(entries.len()),
-        }
-    }
-}
-
-/// Tables have less than 2³² slots: 65,535 members of at most 8,192 virtual nodes.
-#[inline]
-fn narrow(n: usize) -> u32 {
-    u32::try_from(n).unwrap_or(u32::MAX)
-}
-
-impl Walk<'_> {
-    /// The walk of no key.
-    pub(crate) fn of_nobody() -> Self {
-        Self(Course::Nothing)
-    }
+pub struct Walk<'t> {
+    table: &'t Table,
+    key: HashKey,
+    /// The next place on the circle or in the table; of scores one more than the last member, or 0.
+    at: u32,
+    left: u32,
 }
 
 impl Iterator for Walk<'_> {
@@ -240,42 +197,64 @@ impl Iterator for Walk<'_> {
 
     #[inline]
     fn next(&mut self) -> Option<u16> {
-        match &mut self.0 {
-            Course::Circle { entries, at, left } => {
-                *left = left.checked_sub(1)?;
-                let entry = *entries.get(*at as usize)?;
-                *at += 1;
-                if *at as usize == entries.len() {
-                    *at = 0;
+        self.left = self.left.checked_sub(1)?;
+        match &self.table.0 {
+            Placed::Unknown => None,
+            Placed::Ring(ring) => self.step(ring.entries()).map(circle::owner),
+            Placed::Envoy(ring) => self.step(ring.circle().entries()).map(circle::owner),
+            Placed::Maglev(maglev) => {
+                // Once around the table, then those that found no slot in it.
+                let rest = maglev.rest();
+                match rest.len().checked_sub(self.left as usize + 1) {
+                    Some(at) => rest.get(at).copied(),
+                    None => self.step(maglev.slots()),
                 }
-                Some(circle::owner(entry))
             }
-            Course::Nothing => None,
-            Course::Slots {
-                maglev,
-                at,
-                left,
-                rest,
-            } => {
-                let Some(less) = left.checked_sub(1) else {
-                    let member = maglev.rest().get(usize::from(*rest)).copied();
-                    *rest += u16::from(member.is_some());
-                    return member;
-                };
-                *left = less;
-                let slots = maglev.slots();
-                let member = *slots.get(*at as usize)?;
-                *at = if *at as usize + 1 == slots.len() {
-                    0
-                } else {
-                    *at + 1
-                };
+            Placed::Rendezvous(scores) => {
+                let last = self
+                    .at
+                    .checked_sub(1)
+                    .and_then(|last| u16::try_from(last).ok());
+                let member = scores.after(self.key, last)?;
+                self.at = u32::from(member) + 1;
                 Some(member)
-            }
-            Course::Scores { scores, key, last } => {
-                *last = Some(scores.after(*key, *last)?);
-                *last
             }
         }
     }
+}
+
+impl Walk<'_> {
+    /// The walk of a key that belongs nowhere.
+    #[inline]
+    pub(crate) fn of_nobody(key: HashKey) -> Self {
+        static NOWHERE: Table = Table(Placed::Unknown);
+        Self {
+            table: &NOWHERE,
+            key,
+            at: 0,
+            left: 0,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn key(&self) -> HashKey {
+        self.key
+    }
+
+    /// What is at the place, and on to the next one, around the end.
+    #[inline]
+    fn step<T: Copy>(&mut self, circle: &[T]) -> Option<T> {
+        let found = *circle.get(self.at as usize)?;
+        self.at += 1;
+        if self.at as usize == circle.len() {
+            self.at = 0;
+        }
+        Some(found)
+    }
+}
+
+/// Tables have less than 2³² slots: 65,535 members of at most 8,192 virtual nodes.
+#[inline]
+fn narrow(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
 }

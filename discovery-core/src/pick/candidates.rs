@@ -14,7 +14,7 @@ use std::{sync::Arc, time::Instant};
 /// The endpoints to try for the key, the owner first.
 ///
 /// `next` costs about one step of the ring, more where many members are unusable. Nothing is allocated for a service of
-/// up to 256 endpoints; above that the seventeenth candidate allocates a bit per member, once. Endpoints that this process
+/// up to 128 endpoints; above that the ninth candidate allocates a bit per member, once. Endpoints that this process
 /// has ejected, whose check failed or that do not take the key yet are left out, unless nobody else is there.
 #[inline]
 pub fn candidates(view: &ServiceView, key: HashKey) -> Candidates<'_> {
@@ -32,8 +32,7 @@ pub struct Candidates<'v> {
     view: &'v ServiceView,
     tier: Option<&'v Tier>,
     walk: Walk<'v>,
-    key: HashKey,
-    left: usize,
+    left: u32,
     tried: Tried,
     now: Now,
     leniency: Leniency,
@@ -49,9 +48,8 @@ impl<'v> Candidates<'v> {
         Self {
             view,
             tier,
-            walk: tier.map_or_else(Walk::of_nobody, |tier| tier.walk(key)),
-            key,
-            left: tier.map_or(0, Tier::usable),
+            walk: tier.map_or_else(|| Walk::of_nobody(key), |tier| tier.walk(key)),
+            left: tier.map_or(0, usable),
             tried: Tried::default(),
             now,
             leniency: Leniency::None,
@@ -93,7 +91,7 @@ impl<'v> Candidates<'v> {
 
     #[cold]
     fn skips(&mut self, hop: &Hop) -> bool {
-        let share_of = ShareOf::Key(self.key);
+        let share_of = ShareOf::Key(self.walk.key());
         let skips = self
             .leniency
             .skips(self.view, hop.endpoint(), share_of, &mut self.now);
@@ -111,11 +109,16 @@ impl<'v> Candidates<'v> {
         if self.leniency == Leniency::All {
             self.view.load().panicked();
         }
-        self.walk = tier.walk(self.key);
-        self.left = tier.usable();
+        self.walk = tier.walk(self.walk.key());
+        self.left = usable(tier);
         self.tried = Tried::default();
         Some(())
     }
+}
+
+#[inline]
+fn usable(tier: &Tier) -> u32 {
+    u32::try_from(tier.usable()).unwrap_or(u32::MAX)
 }
 
 impl<'v> Iterator for Candidates<'v> {
@@ -131,12 +134,12 @@ impl<'v> Iterator for Candidates<'v> {
     }
 }
 
-/// The slots that the walk has passed on: a bit for each while there are at most 256, else a list of the first 16, and then
+/// The slots that the walk has passed on: a bit for each while there are at most 128, else a list of the first 8, and then
 /// a bit for each in memory of its own. Small, since it is moved with the iterator.
 #[derive(Debug, Default)]
 struct Tried {
     words: [u64; WORDS],
-    listed: usize,
+    listed: u8,
     many: Option<Box<[u64]>>,
 }
 
@@ -147,7 +150,7 @@ impl Tried {
             return is_set(&self.words, slot);
         }
         match &self.many {
-            None => (0..self.listed).any(|at| self.list(at) == slot),
+            None => (0..usize::from(self.listed)).any(|at| self.list(at) == slot),
             Some(words) => is_set(words, slot),
         }
     }
@@ -156,8 +159,9 @@ impl Tried {
     fn insert(&mut self, slot: u16, slots: usize) {
         if slots <= BITS {
             set(&mut self.words, slot);
-        } else if self.listed < LIST {
-            self.words[self.listed / LANES] |= u64::from(slot) << (self.listed % LANES * 16);
+        } else if usize::from(self.listed) < LIST {
+            let at = usize::from(self.listed);
+            self.words[at / LANES] |= u64::from(slot) << (at % LANES * 16);
             self.listed += 1;
         } else {
             self.insert_many(slot, slots);
@@ -197,7 +201,7 @@ fn set(words: &mut [u64], slot: u16) {
     words[usize::from(slot / 64)] |= 1 << (slot % 64);
 }
 
-const WORDS: usize = 4;
+const WORDS: usize = 2;
 /// Slots with a bit of their own from the beginning.
 const BITS: usize = WORDS * 64;
 /// Slots of 16 bits in a word.
