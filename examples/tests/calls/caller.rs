@@ -102,7 +102,7 @@ impl Shared {
             if number >= self.keys {
                 return;
             }
-            let answer = if number % 2 == 0 {
+            let answer = if number.is_multiple_of(2) {
                 over_http(http.clone(), number).await
             } else {
                 over_grpc(rpc.clone(), number).await

@@ -284,7 +284,8 @@ async fn a_role_without_nodes_serves_by_the_zones_that_slices_state(
     site: &Site,
 ) -> anyhow::Result<()> {
     let kubeconfig = site.kubeconfig_without_nodes().await?;
-    let discovery = Discovery::builder("mall-2-a")?
+    let discovery = Discovery::builder()
+        .node("mall-2-a")
         .kubeconfig(kubeconfig)
         .zone(Zone::parse("mall-2")?)
         .start()
