@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The DNS face.
+
+use crate::{
+    cli::AgentArgs,
+    failure::{Code, Failure},
+};
+use serde::Deserialize;
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    time::Duration,
+};
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawDns {
+    pub(super) enabled: Option<bool>,
+    pub(super) listen: Vec<SocketAddr>,
+    pub(super) domain: Option<String>,
+    pub(super) ttl_seconds: Option<u32>,
+    pub(super) profile: Option<dns_sidecar::Profile>,
+    pub(super) alt_domain: Option<String>,
+    pub(super) dns_config: Option<dns_sidecar::DnsConfig>,
+    pub(super) recursors: Vec<String>,
+    pub(super) datacenter_aliases: Vec<String>,
+    pub(super) zone_labels: BTreeMap<String, String>,
+    pub(super) node_meta_labels: BTreeMap<String, String>,
+    pub(super) plain_namespaces: Option<Vec<String>>,
+    pub(super) queries: Vec<dns_sidecar::PreparedQuery>,
+}
+
+/// The DNS face.
+#[derive(Debug)]
+pub(crate) struct DnsConfig {
+    pub(crate) listen: Vec<SocketAddr>,
+    names: RawDns,
+}
+
+impl DnsConfig {
+    /// The configuration of the responder.
+    pub(crate) fn face(&self) -> Result<dns_sidecar::Config, Failure> {
+        let config = dns_sidecar::Config::default()
+            .listen(self.listen.clone())
+            .and_then(|config| self.names.apply(config));
+        config.map_err(|error| Failure::caused(Code::ConfigInvalid, &error))
+    }
+}
+
+impl RawDns {
+    /// Everything about names; a Consul's `dns_config` comes after the plain TTL and wins.
+    fn apply(
+        &self,
+        mut config: dns_sidecar::Config,
+    ) -> Result<dns_sidecar::Config, dns_sidecar::ConfigError> {
+        if let Some(seconds) = self.ttl_seconds {
+            config = config.ttl(Duration::from_secs(seconds.into()))?;
+        }
+        if let Some(domain) = &self.domain {
+            config = config.domain(domain)?;
+        }
+        if let Some(domain) = &self.alt_domain {
+            config = config.alt_domain(domain)?;
+        }
+        if let Some(block) = &self.dns_config {
+            config = config.dns_config(block.clone())?;
+        }
+        if let Some(namespaces) = &self.plain_namespaces {
+            config = config.plain_namespaces(namespaces.clone());
+        }
+        let aliases: Vec<_> = self.datacenter_aliases.iter().map(String::as_str).collect();
+        let labels: Vec<_> = self
+            .node_meta_labels
+            .iter()
+            .map(|(label, key)| (&**label, &**key))
+            .collect();
+        config
+            .profile(self.profile.unwrap_or_default())
+            .datacenter_aliases(&aliases)
+            .zone_labels(self.zone_labels.clone())
+            .node_meta_labels(&labels)
+            .queries(self.queries.clone())
+            .recursors(&self.recursors)
+    }
+}
+
+pub(super) fn dns(args: &AgentArgs, raw: RawDns) -> Option<DnsConfig> {
+    let listen = match (&args.dns_listen[..], &raw.listen) {
+        ([], in_file) if in_file.is_empty() => vec![DNS_LISTEN],
+        ([], in_file) => in_file.clone(),
+        (flags, _) => flags.to_vec(),
+    };
+    let enabled = !args.no_dns && raw.enabled.unwrap_or(true);
+    enabled.then_some(DnsConfig { listen, names: raw })
+}
+
+/// Consul's own default.
+pub(crate) const DNS_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8600);

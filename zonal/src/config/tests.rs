@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What the file may say, and how it is refused.
+
+use super::{view::unlocated, *};
+use clap::Parser as _;
+use discovery_core::model::Unlocated;
+use std::collections::BTreeMap;
+
+#[test]
+fn every_key_of_the_file_is_known() {
+    let text = "
+        {node_name: edge-a, zone: {name: mall-1, keys: [zone], policy: strict, hold_seconds: 60, pod: mall-1,
+                unlocated: cidr-map, networks: {10.1.0.0/16: mall-1}},
+         source: {static: mall.yaml, mass_change_hold_seconds: 60},
+         dns: {enabled: true, listen: ['127.0.0.1:53'], domain: corp, ttl_seconds: 3},
+         proxy: {enabled: false, drain_seconds: 5, register: {consul: '127.0.0.1:8500', token_file: /t,
+                address: 10.0.0.1, tags: [lan], weight: 10, ttl_seconds: 10, leave_wait_seconds: 10}}, admin: {listen: '127.0.0.1:1'},
+         metrics: {listen: '127.0.0.1:2'}, snapshot: {folder: /tmp/x},
+         agent: {socket: /run/zonal/agent.sock, mode: '0660', uids: [1000], any_uid: false, clients_max: 9}, allow_loopback_endpoints: true}";
+    let raw: RawConfig = config::parse("zonal.yaml", text).unwrap();
+    assert_eq!(raw.zone.policy.as_deref(), Some("strict"));
+    assert_eq!(raw.dns.listen.len(), 1);
+}
+
+#[test]
+fn endpoints_on_no_node_need_a_policy_that_fits_the_networks() {
+    let networks = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+        let own = |(net, zone): &(&str, &str)| ((*net).to_owned(), (*zone).to_owned());
+        pairs.iter().map(own).collect()
+    };
+    let (none, one) = (networks(&[]), networks(&[("10.1.0.0/16", "mall-1")]));
+    let check = unlocated;
+    assert_eq!(check(None, &none).ok(), Some(Unlocated::Drop));
+    assert_eq!(check(Some("include"), &none).ok(), Some(Unlocated::Include));
+    assert!(matches!(
+        check(Some("cidr-map"), &one),
+        Ok(Unlocated::CidrMap(_))
+    ));
+    for (policy, networks) in [
+        (None, &one),
+        (Some("include"), &one),
+        (Some("cidr-map"), &none),
+        (Some("keep"), &none),
+        (Some("cidr-map"), &bad_network()),
+    ] {
+        assert!(check(policy, networks).is_err(), "{policy:?} {networks:?}");
+    }
+}
+
+fn bad_network() -> BTreeMap<String, String> {
+    [("10.1.0.1/16".to_owned(), "mall-1".to_owned())].into()
+}
+
+#[test]
+fn a_mode_that_is_none_is_refused() {
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: AgentArgs,
+    }
+    let raw = |mode: &str| RawAgent {
+        socket: Some("/run/zonal/agent.sock".into()),
+        mode: Some(mode.to_owned()),
+        ..RawAgent::default()
+    };
+    let args = Line::try_parse_from(["agent"]).unwrap().args;
+    for (mode, is_good) in [
+        ("0660", true),
+        ("600", true),
+        ("999", false),
+        ("7777", false),
+        ("rw", false),
+    ] {
+        assert_eq!(socket(&args, raw(mode)).is_ok(), is_good, "{mode}");
+    }
+    assert!(socket(&args, RawAgent::default()).unwrap().is_none());
+}
+
+#[test]
+fn an_unknown_key_is_named_with_its_place_and_the_nearest_key() {
+    let error = config::parse::<RawConfig>("zonal.yaml", "node_name: a\nzone:\n  polcy: strict\n")
+        .unwrap_err();
+    assert_eq!(error.to_string(), "zonal.yaml:3:3: unknown key `polcy`");
+    assert!(
+        error
+            .suggestion()
+            .unwrap()
+            .starts_with("did you mean `policy`?")
+    );
+}
+
+#[test]
+fn a_wrong_type_is_named_with_its_place() {
+    for text in [
+        "dns: {listen: 53}",
+        "proxy: {drain_seconds: soon}",
+        "admin: 1",
+        "- a",
+        "dns: {ttl_seconds: -1}",
+    ] {
+        let error = config::parse::<RawConfig>("zonal.yaml", text).unwrap_err();
+        assert!(
+            error.to_string().starts_with("zonal.yaml:1:"),
+            "{text}: {error}"
+        );
+    }
+}
