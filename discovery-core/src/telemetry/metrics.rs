@@ -47,7 +47,10 @@ impl Metrics {
             "From the first update of a batch to its visible snapshot",
             propagation.clone(),
         );
-        let saves = Family::default();
+        let saves = Family::<_, Counter>::default();
+        for outcome in ["saved", "failed"] {
+            drop(saves.get_or_create(&[("outcome", outcome)]));
+        }
         registry.register(
             "snapshot_saves",
             "Snapshots written to disk, or not; alarm on failed",
