@@ -98,7 +98,7 @@ impl Table {
         }
     }
 
-    /// From the owner of the key on, the slots of members, with repeats; see [`Table::members`].
+    /// From the owner of the key on, the slots of members, with repeats; [`Table::order`] names the members.
     ///
     /// No allocation. A step of a ring or of Maglev is one read; one of rendezvous looks at every member.
     #[inline]

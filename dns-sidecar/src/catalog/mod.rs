@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What there is to be asked for, in Consul's terms: nodes, and services with instances on them.
 //!
-//! Every source of answers is told in these terms first: a snapshot of the cluster ([`kube`]), or the catalogue of a Consul
+//! Every source of answers is told in these terms first: a snapshot of the cluster (`kube`), or the catalogue of a Consul
 //! as tests replay it. Plain values; what they mean on the wire is decided behind them.
 
 pub(crate) mod kube;
