@@ -103,6 +103,7 @@ pub(crate) mod testing {
     }
 
     /// A reader of a snapshot with that service.
+    #[cfg(feature = "tower")]
     pub(crate) fn reader(count: usize, unready: &[usize]) -> Reader {
         View::of(count).unready(unready).publish().1
     }

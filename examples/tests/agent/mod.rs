@@ -141,25 +141,37 @@ impl Agent {
         Ok(testbed::wait_for("the snapshot is saved", Duration::from_secs(20), is_saved).await?)
     }
 
-    /// The answer for A records of a name; only on this host.
+    /// The answer for A records of a name.
     pub(crate) async fn resolve(&self, name: &str) -> anyhow::Result<Reply> {
-        Ok(ask(
-            self.dns,
-            name,
-            "A",
-            DnsTransport::Udp,
-            Duration::from_secs(2),
-        )
-        .await?)
+        let (dns, name) = (self.dns, name.to_owned());
+        let answer = self.there(move || {
+            let mut runtime = tokio::runtime::Builder::new_current_thread();
+            let runtime = runtime.enable_all().build()?;
+            let asking = ask(dns, &name, "A", DnsTransport::Udp, Duration::from_secs(2));
+            Ok(runtime.block_on(asking)?)
+        });
+        answer.await
     }
 
     async fn get(&self, address: SocketAddr, path: &'static str) -> anyhow::Result<String> {
+        self.there(move || get(address, path)).await
+    }
+
+    /// Does the work where the agent is: in a thread of its own, because it stays in the namespace that it moves into.
+    async fn there<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
+    ) -> anyhow::Result<T> {
         let namespace = self.namespace.clone();
-        // A thread of its own, because it stays in the namespace that it moves into.
-        let asking =
-            move || std::thread::spawn(move || get(namespace.as_deref(), address, path)).join();
-        let answer = tokio::task::spawn_blocking(asking).await?;
-        answer.map_err(|_| anyhow::anyhow!("the asking thread panicked"))?
+        let moved = move || {
+            if let Some(name) = namespace {
+                let namespace = File::open(format!("/run/netns/{name}"))?;
+                move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
+            }
+            work()
+        };
+        let done = tokio::task::spawn_blocking(move || std::thread::spawn(moved).join()).await?;
+        done.map_err(|_| anyhow::anyhow!("the asking thread panicked"))?
     }
 
     fn log(&self) -> String {
@@ -167,11 +179,7 @@ impl Agent {
     }
 }
 
-fn get(namespace: Option<&str>, address: SocketAddr, path: &str) -> anyhow::Result<String> {
-    if let Some(name) = namespace {
-        let namespace = File::open(format!("/run/netns/{name}"))?;
-        move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
-    }
+fn get(address: SocketAddr, path: &str) -> anyhow::Result<String> {
     let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(2))?;
     stream.set_read_timeout(Some(Duration::from_secs(5)))?;
     write!(
