@@ -74,6 +74,32 @@ impl fmt::Display for WatchState {
     }
 }
 
+/// What became of a second watch beside one that was overdue.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(u8)]
+pub enum SecondWatch {
+    /// It was the quicker one, or the first ended meanwhile: it is the one that is followed.
+    TookOver,
+    /// The first had something to say after all.
+    NotNeeded,
+    /// It was refused, or the server was not reached.
+    Failed,
+}
+
+impl SecondWatch {
+    /// All outcomes.
+    pub const ALL: [Self; 3] = [Self::TookOver, Self::NotNeeded, Self::Failed];
+
+    /// The word for metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::TookOver => "took-over",
+            Self::NotNeeded => "not-needed",
+            Self::Failed => "failed",
+        }
+    }
+}
+
 /// The figures of one source, shared by whoever asks. Fixed size: about 2 KiB.
 pub struct SourceStatus {
     source: SourceId,
@@ -101,6 +127,7 @@ struct KindStatus {
     version: AtomicU64,
     lists: AtomicU64,
     watches: AtomicU64,
+    second_watches: [AtomicU64; SecondWatch::ALL.len()],
     objects: AtomicU64,
     bytes_wire: AtomicU64,
     bytes: AtomicU64,
@@ -247,6 +274,11 @@ impl SourceStatus {
         self.kind(kind).watches.load(Relaxed)
     }
 
+    /// Of [`SourceStatus::watches`], those that were begun beside an overdue one, by what became of them.
+    pub fn second_watches(&self, kind: Kind, outcome: SecondWatch) -> u64 {
+        self.kind(kind).second_watches[outcome as usize].load(Relaxed)
+    }
+
     /// Bytes of bodies that came over the wire for this kind, as they were compressed.
     pub fn bytes_wire(&self, kind: Kind) -> u64 {
         self.kind(kind).bytes_wire.load(Relaxed)
@@ -362,6 +394,10 @@ impl SourceStatus {
 
     pub(super) fn watch_begun(&self, kind: Kind) {
         self.kind(kind).watches.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn second_watch(&self, kind: Kind, outcome: SecondWatch) {
+        self.kind(kind).second_watches[outcome as usize].fetch_add(1, Relaxed);
     }
 
     pub(super) fn add_bytes(&self, kind: Kind, wire: usize, decoded: usize) {

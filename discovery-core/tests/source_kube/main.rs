@@ -15,5 +15,6 @@ mod life;
 mod restart;
 mod scene;
 mod scopes;
+mod second_watch;
 mod server;
 mod wire;

@@ -22,6 +22,7 @@ mod groups;
 mod gunzip;
 mod identity;
 mod items;
+mod link;
 mod pace;
 mod parts;
 mod permissions;
@@ -47,6 +48,7 @@ use engine::Engine;
 use feed::{Feed, Out, Outlet, OwnNode, OwnZone, Tap, Translator};
 use futures::future::join_all;
 use identity::Identity;
+use link::SharedLink;
 use parts::Part;
 use request::Asker;
 use resource::Resource;
@@ -110,6 +112,7 @@ impl KubeSource {
     pub async fn run(self, sender: UpdateSender, cancel: CancellationToken) {
         let run = Run {
             gate: SharedGate::new(fastrand::u64(..)),
+            link: SharedLink::new(fastrand::u64(..)),
             source: &self,
             tap: Tap {
                 sender,
@@ -133,6 +136,7 @@ impl KubeSource {
         Asker {
             access: self.access.clone(),
             user_agent,
+            is_afresh: false,
         }
     }
 
@@ -156,6 +160,7 @@ impl fmt::Debug for KubeSource {
 struct Run<'s> {
     source: &'s KubeSource,
     gate: Arc<SharedGate>,
+    link: SharedLink,
     tap: Tap,
 }
 
@@ -287,6 +292,7 @@ impl Run<'_> {
             asker: self.source.asker(resource.user_agent()),
             engine: Engine::new(fastrand::u64(..), resource.page_size()).known(known),
             seat: self.gate.seat(),
+            link: self.link.clone(),
             translator: Translator::new(resource.kind(), config.node.clone()),
             out: Out {
                 keys: config.keys.clone(),

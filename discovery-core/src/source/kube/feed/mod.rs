@@ -5,6 +5,7 @@
 //! is read; what it does not name is gone only with its end, so that half a list never takes anything back.
 
 mod out;
+mod stream;
 mod translate;
 mod watch;
 
@@ -16,6 +17,7 @@ use super::{
     decode::{Page, PageError},
     engine::{Action, Engine, Listed, Standing},
     failure::Failure,
+    link::SharedLink,
     request::{Asked, Asker},
     resource::Resource,
     seat::Seat,
@@ -36,6 +38,7 @@ pub(super) struct Feed {
     pub(super) resource: Resource,
     pub(super) engine: Engine,
     pub(super) seat: Seat,
+    pub(super) link: SharedLink,
     pub(super) translator: Translator,
     pub(super) out: Out,
     /// Told when the server says that it does not serve the resource.
@@ -74,7 +77,7 @@ impl Feed {
                 let page = self.page(&uri, answer_within, deadline.into()).await;
                 self.listed(page).await
             }
-            Action::Watch { version, timeout } => self.watch(&version, timeout).await,
+            Action::Watch { version } => self.watch(&version).await,
             Action::Probe => {
                 self.probe().await;
                 Ok(())
