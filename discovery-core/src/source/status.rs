@@ -18,6 +18,7 @@ use std::{
     },
     time::{Duration, Instant},
 };
+use tokio::sync::Notify;
 
 /// How far the watch of one kind is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -111,6 +112,9 @@ pub struct SourceStatus {
     selection: OnceLock<Selection>,
     cluster_uid: ArcSwapOption<String>,
     is_disowned: AtomicBool,
+    other_cluster: ArcSwapOption<String>,
+    /// A person says that what answers is ours.
+    accepted: Notify,
 }
 
 /// The figures of one kind.
@@ -152,6 +156,8 @@ impl SourceStatus {
             selection: OnceLock::new(),
             cluster_uid: ArcSwapOption::empty(),
             is_disowned: AtomicBool::new(false),
+            other_cluster: ArcSwapOption::empty(),
+            accepted: Notify::new(),
         }
     }
 
@@ -240,6 +246,16 @@ impl SourceStatus {
     /// Whether what the last run kept on disk was dropped, because it was of another cluster.
     pub fn is_disowned(&self) -> bool {
         self.is_disowned.load(Relaxed)
+    }
+
+    /// The UID of the other cluster that answers at present; nothing of it is stated. None while ours does.
+    pub fn other_cluster(&self) -> Option<String> {
+        self.other_cluster.load().as_deref().cloned()
+    }
+
+    /// A person says that the other cluster that answers is ours from now on; nothing happens when there is none.
+    pub fn accept(&self) {
+        self.accepted.notify_waiters();
     }
 
     /// The API that endpoints are read from; none before it was chosen. Keep it, and hand it to the next run: see
@@ -339,6 +355,14 @@ impl SourceStatus {
 
     pub(super) fn set_cluster_uid(&self, uid: &str) {
         self.cluster_uid.store(Some(Arc::new(uid.to_owned())));
+    }
+
+    pub(super) fn set_other_cluster(&self, uid: Option<String>) {
+        self.other_cluster.store(uid.map(Arc::new));
+    }
+
+    pub(super) async fn accepted(&self) {
+        self.accepted.notified().await;
     }
 
     /// What came from disk is of another cluster: nothing is restored any more, and nothing was heard before this run.

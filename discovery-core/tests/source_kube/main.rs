@@ -4,6 +4,7 @@
 //! Time is paused and moved on by a task that lets all I/O settle before each step, so that minutes of backoff take
 //! milliseconds and no test sleeps.
 
+mod another_cluster;
 mod apis;
 mod certificates;
 mod contract;

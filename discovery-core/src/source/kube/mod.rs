@@ -10,6 +10,7 @@ mod access;
 mod answer;
 mod client;
 mod config;
+mod custody;
 mod decode;
 mod engine;
 mod failure;
@@ -20,6 +21,7 @@ mod fuzz;
 mod gate;
 mod groups;
 mod gunzip;
+mod held;
 mod identity;
 mod items;
 mod link;
@@ -44,10 +46,10 @@ use crate::{
     store::{Kind, SourceId, Update},
 };
 use access::Access;
+use custody::Custody;
 use engine::Engine;
 use feed::{Feed, Out, Outlet, OwnNode, OwnZone, Tap, Translator};
 use futures::future::join_all;
-use identity::Identity;
 use link::SharedLink;
 use parts::Part;
 use request::Asker;
@@ -113,13 +115,14 @@ impl KubeSource {
         let run = Run {
             gate: SharedGate::new(fastrand::u64(..)),
             link: SharedLink::new(fastrand::u64(..)),
+            custody: Arc::new(Custody::new(self.config.known_cluster.clone())),
             source: &self,
             tap: Tap {
                 sender,
                 wishes: Arc::new(watch::Sender::default()),
             },
         };
-        cancel.run_until_cancelled(Box::pin(run.all())).await;
+        cancel.run_until_cancelled(Box::pin(run.ours())).await;
         for kind in Kind::ALL {
             self.status.set_connected(kind, false);
         }
@@ -161,6 +164,7 @@ struct Run<'s> {
     source: &'s KubeSource,
     gate: Arc<SharedGate>,
     link: SharedLink,
+    custody: Arc<Custody>,
     tap: Tap,
 }
 
@@ -169,6 +173,22 @@ impl Run<'_> {
         let (own_sender, own) = watch::channel(OwnNode::default());
         let all = (self.own_node(own_sender), self.nodes(own));
         tokio::join!(all.0, all.1, self.services(), self.slices());
+    }
+
+    /// Lists and watches our cluster, and holds still while another one answers.
+    async fn ours(&self) {
+        loop {
+            tokio::select! {
+                biased;
+                other = self.custody.another() => {
+                    if self.hold(other).await.is_err() {
+                        return;
+                    }
+                }
+                () = self.all() => return,
+                never = self.vouch() => match never {},
+            }
+        }
     }
 
     async fn own_node(&self, teller: watch::Sender<OwnNode>) {
@@ -293,15 +313,14 @@ impl Run<'_> {
             engine: Engine::new(fastrand::u64(..), resource.page_size()).known(known),
             seat: self.gate.seat(),
             link: self.link.clone(),
+            custody: self.custody.clone(),
             translator: Translator::new(resource.kind(), config.node.clone()),
             out: Out {
                 keys: config.keys.clone(),
                 part,
                 outlet,
                 own_node: None,
-                identity: resource
-                    .holds_cluster()
-                    .then(|| Identity::new(config.known_cluster.clone())),
+                identity: resource.holds_cluster().then(|| self.custody.clone()),
                 // With a zone that is given, endpoints may be located by what slices state of them.
                 is_dispensable: resource.kind() == Kind::Nodes && config.zone.is_some(),
                 told: None,

@@ -184,6 +184,7 @@ impl Feed {
             Some(second) => {
                 self.count(SecondWatch::TookOver);
                 self.seat.lost();
+                self.custody.doubt();
                 self.out.count(&failure);
                 pair.first = second;
                 Ok(())
