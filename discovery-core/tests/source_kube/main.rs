@@ -18,4 +18,5 @@ mod scene;
 mod scopes;
 mod second_watch;
 mod server;
+mod service_account;
 mod wire;

@@ -7,6 +7,7 @@
 //! because no server can select them by zone.
 
 mod access;
+mod account;
 mod answer;
 mod client;
 mod config;
