@@ -20,6 +20,8 @@ pub(super) struct PackedSlice {
     pub(super) ports: Arc<[SlicePort]>,
     pub(super) zone: Option<Zone>,
     pub(super) version: u64,
+    /// Whether its endpoints are said to be terminating before they are taken out.
+    pub(super) announces_end: bool,
     endpoints: Box<[Packed]>,
     /// The texts of all endpoints, one after the other.
     texts: Box<str>,
@@ -89,6 +91,7 @@ impl PackedSlice {
             ports,
             zone: slice.zone,
             version: slice.version,
+            announces_end: slice.announces_end,
             endpoints,
             texts: texts.into(),
         }
@@ -107,7 +110,32 @@ impl PackedSlice {
             endpoints: wanted.map(|endpoint| endpoint.unpack(names)).collect(),
             zone: self.zone.clone(),
             version: self.version,
+            announces_end: self.announces_end,
             ..Slice::new(key.clone(), self.service.clone())
+        }
+    }
+
+    /// The slice with those of its endpoints that are wanted.
+    pub(super) fn part(&self, is_wanted: impl Fn(&EndpointRef<'_>) -> bool) -> Self {
+        let mut texts = String::new();
+        let wanted = self
+            .endpoints()
+            .zip(&self.endpoints)
+            .filter(|(endpoint, _)| is_wanted(endpoint));
+        let endpoints = wanted.map(|(endpoint, packed)| {
+            texts.push_str(endpoint.text);
+            Packed {
+                text_end: text_end(&texts),
+                ..*packed
+            }
+        });
+        Self {
+            endpoints: endpoints.collect(),
+            texts: texts.into(),
+            service: self.service.clone(),
+            ports: self.ports.clone(),
+            zone: self.zone.clone(),
+            ..*self
         }
     }
 
@@ -189,9 +217,14 @@ fn pack(endpoint: &SliceEndpoint, texts: &mut String) -> Packed {
         hints: None,
         place: None,
         zone: None,
-        // A slice of 4 GiB of names is refused long before.
-        text_end: u32::try_from(texts.len()).unwrap_or(u32::MAX),
+        text_end: text_end(texts),
     }
+}
+
+/// Where the text ends that was added last.
+fn text_end(texts: &str) -> u32 {
+    // A slice of 4 GiB of names is refused long before.
+    u32::try_from(texts.len()).unwrap_or(u32::MAX)
 }
 
 /// Adds the text without the separator, which stands in no name.
@@ -327,6 +360,7 @@ mod tests {
             "shop/web".parse().unwrap(),
         );
         slice.version = 7;
+        slice.announces_end = true;
         slice.zone = zone("mall-9");
         for (target, hostname) in [
             (None, None),
@@ -356,5 +390,8 @@ mod tests {
         let packed = PackedSlice::pack(slice.clone(), SourceId::Kube, &mut names, None);
         assert_eq!(packed.unpack(&slice.key, &names, |_| true), slice);
         assert_eq!(names.len(), 3, "one node, one zone, one hint");
+        let part = packed.part(|endpoint| endpoint.pod().is_some());
+        slice.endpoints.retain(|endpoint| endpoint.target.is_some());
+        assert_eq!(part.unpack(&slice.key, &names, |_| true), slice);
     }
 }

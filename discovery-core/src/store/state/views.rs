@@ -5,7 +5,7 @@ use super::State;
 use crate::{
     model::{ServiceName, Zone},
     store::{
-        ServiceView, Snapshot,
+        ServiceView, Snapshot, SourceId,
         build::{BuildContext, build_view},
     },
 };
@@ -70,9 +70,15 @@ impl State {
         }
         let spec = self.spec_of(name, &choice);
         let keys = self.slices_of.get(name).into_iter().flatten();
+        let is_in_force = |source: &SourceId| choice.in_force.contains(source);
+        let leavers = self
+            .grace
+            .of(name)
+            .filter(|leavers| is_in_force(&leavers.source));
         let slices: Vec<_> = keys
-            .filter(|(_, source)| choice.in_force.contains(source))
+            .filter(|(_, source)| is_in_force(source))
             .filter_map(|key| self.slices.get(key))
+            .chain(leavers.map(|leavers| &leavers.part))
             .collect();
         let context = BuildContext {
             near: self.near(zone, spec),
