@@ -95,7 +95,7 @@ impl History {
     }
 
     fn step(&mut self) {
-        match self.random.u32(0..25) {
+        match self.random.u32(0..30) {
             0..=2 => {
                 let number = self.random.usize(0..NODES.len());
                 self.set_node(number);
@@ -111,8 +111,9 @@ impl History {
             }
             14 => self.repeat(),
             15 => self.late(),
-            16 => drop(self.writer.publish()),
-            17 => {
+            16..=18 => drop(self.writer.publish()),
+            19..=21 => self.flip(),
+            22 => {
                 let time = Duration::from_millis(self.random.u64(1..700));
                 self.pass(time);
             }
@@ -339,6 +340,24 @@ impl History {
         self.put_slice(key, service, endpoints);
     }
 
+    /// A pod turns ready or not, and nothing else changes: nearly all that happens in a big cluster.
+    fn flip(&mut self) {
+        let keys: Vec<SliceKey> = self.world.slices.keys().cloned().collect();
+        let Some(key) = self.random.choice(&keys).cloned() else {
+            return;
+        };
+        let mut slice = self.world.slices[&key].clone();
+        if slice.endpoints.is_empty() {
+            return;
+        }
+        let at = self.random.usize(0..slice.endpoints.len());
+        slice.endpoints[at] = self.conditioned(slice.endpoints[at].clone());
+        self.world.version += 1;
+        slice.version = self.world.version;
+        self.tell(Object::Slice(slice.clone()));
+        self.world.slices.insert(key, slice);
+    }
+
     fn put_slice(&mut self, key: SliceKey, service: ServiceName, endpoints: Vec<SliceEndpoint>) {
         self.world.version += 1;
         let http = *self.random.choice(&[8080, 8080, 9090]).unwrap();
@@ -399,11 +418,15 @@ impl History {
                 uid: "anew".into(),
             });
         }
+        self.conditioned(endpoint)
+    }
+
+    fn conditioned(&mut self, endpoint: SliceEndpoint) -> SliceEndpoint {
         match self.random.u32(0..8) {
             0 | 1 => with_conditions(endpoint, false, false, false),
             2 => with_conditions(endpoint, false, true, true),
             3 => with_conditions(endpoint, true, false, false),
-            _ => endpoint,
+            _ => with_conditions(endpoint, true, true, false),
         }
     }
 

@@ -39,6 +39,20 @@ struct Packed {
     text_end: u32,
 }
 
+impl Packed {
+    fn with<'s>(&self, text: &'s str) -> EndpointRef<'s> {
+        EndpointRef {
+            address: self.address,
+            uid: self.uid,
+            flags: self.flags,
+            place: self.place,
+            zone: self.zone,
+            hints: self.hints,
+            text,
+        }
+    }
+}
+
 /// One endpoint of a packed slice.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub(super) struct EndpointRef<'s> {
@@ -144,16 +158,29 @@ impl PackedSlice {
         self.endpoints.iter().map(move |packed| {
             let end = packed.text_end as usize;
             let text = &self.texts[std::mem::replace(&mut start, end)..end];
-            EndpointRef {
-                address: packed.address,
-                uid: packed.uid,
-                flags: packed.flags,
-                place: packed.place,
-                zone: packed.zone,
-                hints: packed.hints,
-                text,
-            }
+            packed.with(text)
         })
+    }
+
+    /// The endpoint at a position.
+    pub(super) fn at(&self, position: u32) -> Option<EndpointRef<'_>> {
+        let position = position as usize;
+        let packed = self.endpoints.get(position)?;
+        let before = position
+            .checked_sub(1)
+            .map(|before| self.endpoints[before].text_end);
+        let text = before.unwrap_or_default() as usize..packed.text_end as usize;
+        Some(packed.with(&self.texts[text]))
+    }
+
+    /// Whether nothing but what the control plane says of the condition of its endpoints differs.
+    pub(super) fn is_same_but_for_conditions(&self, other: &Self) -> bool {
+        self.ports == other.ports
+            && self.service == other.service
+            && self.zone == other.zone
+            && self.len() == other.len()
+            && (self.endpoints().zip(other.endpoints()))
+                .all(|(a, b)| a.is_same_but_for_conditions(&b))
     }
 
     /// How many endpoints it has.

@@ -3,7 +3,7 @@
 //!
 //! In: the statement. Out: the [`Change`] that it made. A statement within a list under way is told with the list's end.
 
-use super::{Change, OwnNode, State};
+use super::{Change, OwnNode, State, Touch};
 use crate::{
     model::{Node, Service},
     store::{Object, ObjectKey, Problem, SourceId, grace::Leavers},
@@ -100,7 +100,7 @@ impl State {
         }
         self.speakers.insert(source);
         self.services.insert(key, Arc::new(service));
-        self.touched.services.insert(name);
+        self.touched.add(name, Touch::All);
         Change::Gained
     }
 
@@ -123,8 +123,11 @@ impl State {
                 let is_of =
                     |leavers: &Leavers| leavers.source == source && leavers.part.service == *name;
                 self.end_grace(|leavers, _| is_of(leavers));
-                self.services.remove(&(name.clone(), source)).is_some()
-                    && self.touched.services.insert(name.clone())
+                let is_known = self.services.remove(&(name.clone(), source)).is_some();
+                if is_known {
+                    self.touched.add(name.clone(), Touch::All);
+                }
+                is_known
             }
             ObjectKey::Slice(key) => {
                 let key = (key.clone(), source);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What callers lose when a slice changes or goes, and what of it stays for a moment (see [`Grace`](crate::store::grace)).
 
-use super::{Change, State};
+use super::{Change, State, Touch};
 use crate::{
     model::{ServiceName, SliceKey, Standing, ZonePolicy},
     store::{
@@ -55,7 +55,9 @@ impl State {
         if services.is_empty() {
             return Change::Nothing;
         }
-        self.touched.services.extend(services);
+        for service in services {
+            self.touched.add(service, Touch::All);
+        }
         Change::Lost
     }
 

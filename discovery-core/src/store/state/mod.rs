@@ -32,11 +32,12 @@ use foreign::FromDisk;
 use lists::List;
 use own_node::{NextOwn, OwnNode};
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
     time::Instant,
 };
 use versions::Versions;
+use views::SiftedViews;
 
 /// What an update did, and thus how soon it should be published.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -74,13 +75,30 @@ pub struct State {
     from_disk: FromDisk,
     versions: Versions,
     touched: Touched,
+    sifted: SiftedViews,
 }
 
 /// What the next snapshot has to look at again.
 #[derive(Debug, Default)]
 struct Touched {
     everything: bool,
-    services: HashSet<ServiceName>,
+    services: HashMap<ServiceName, Touch>,
+}
+
+/// How much of a service has to be looked at again.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+enum Touch {
+    /// What its slices say of the condition of their endpoints.
+    Conditions,
+    /// Everything.
+    All,
+}
+
+impl Touched {
+    fn add(&mut self, service: ServiceName, touch: Touch) {
+        let known = self.services.entry(service).or_insert(touch);
+        *known = touch.max(*known);
+    }
 }
 
 impl State {
@@ -105,6 +123,7 @@ impl State {
             from_disk: FromDisk::default(),
             versions: Versions::default(),
             touched: Touched::default(),
+            sifted: SiftedViews::default(),
         }
     }
 
@@ -171,12 +190,15 @@ impl State {
         if everything {
             self.place_own();
         }
-        self.note_overruled(&touched.services);
+        self.note_overruled(touched.services.keys());
         let (services, services_changed) = match zone.zone() {
             Some(zone) if serves && everything => self.build_all(zone, previous),
-            Some(zone) if serves => self.build_touched(zone, previous, &touched.services),
+            Some(zone) if serves => self.build_touched(zone, previous, &touched),
             // Fail closed: without a zone, or with half a list, nothing is served.
-            _ => (HashMap::new(), !previous.services.is_empty()),
+            _ => {
+                self.sifted.clear();
+                (HashMap::new(), !previous.services.is_empty())
+            }
         };
         let nodes = self.zone_nodes(zone.zone());
         let held = self.holds.report();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A slice taken in: packed, compared with the one before, and what the difference means to callers.
 
-use super::{Change, State};
+use super::{Change, State, Touch};
 use crate::{
     model::{ServiceName, Slice, SliceKey, ZonePolicy},
     store::{
@@ -21,14 +21,15 @@ impl State {
                 .get(siblings()?.iter().find(|(_, by)| *by == source)?)
         };
         let now = PackedSlice::pack(slice, source, &mut self.names, before.or_else(sibling));
-        match before {
+        let touch = match before {
             Some(before) if *before == now => return Change::Nothing,
             Some(before) if self.is_same_to_callers(&key, before, &now) => {
                 self.slices.insert(key, now);
                 return Change::Nothing;
             }
-            _ => {}
-        }
+            Some(before) if before.is_same_but_for_conditions(&now) => Touch::Conditions,
+            _ => Touch::All,
+        };
         let before = self.slices.insert(key.clone(), now);
         if let Some(before) = before.as_ref().filter(|before| before.service != service) {
             self.unlink_slice(&key, &before.service);
@@ -38,7 +39,7 @@ impl State {
             .entry(service.clone())
             .or_default()
             .insert(key.clone());
-        self.touched.services.insert(service);
+        self.touched.add(service, touch);
         let named = self.end_named(&key);
         let left = before.map_or(Change::Gained, |before| self.leave(&key, &before));
         if self.names.wants_sweep() {
@@ -55,7 +56,7 @@ impl State {
                 self.slices_of.remove(service);
             }
         }
-        self.touched.services.insert(service.clone());
+        self.touched.add(service.clone(), Touch::All);
     }
 
     /// Whether the endpoint is near, or on no node, so that it depends.
