@@ -6,6 +6,7 @@
 
 mod build;
 mod far;
+mod grace;
 mod hold;
 mod levels;
 mod load;
@@ -25,6 +26,7 @@ mod update;
 mod view;
 mod writer;
 
+pub use grace::GraceCounts;
 pub use hold::{Held, HoldReason, HoldRule};
 pub(crate) use load::{Flag, RAMP_PENDING, WINDOW_SLOTS};
 pub use load::{Load, PickCounts, ServiceLoad};
