@@ -199,6 +199,13 @@ async fn dies(adapter: Adapter) -> anyhow::Result<()> {
         failed_since == 0,
         "{failed_since} calls met the dead pod after its ejection"
     );
+    let metrics = scene.discovery.runtime().metrics().expose();
+    for series in [
+        "zonal_lb_ejections_total{service=\"shop/web\",reason=\"errors-in-row\"} 1",
+        "zonal_view_endpoints{zone=\"local\",state=\"ejected\"} 1",
+    ] {
+        ensure!(metrics.lines().any(|line| line == series), "{series}");
+    }
     Ok(())
 }
 

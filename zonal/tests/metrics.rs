@@ -37,6 +37,21 @@ fn every_metric_follows_the_conventions_and_stands_in_the_documented_table() {
 }
 
 #[test]
+fn ejections_panic_picks_and_the_spilled_share_are_told_from_zero_on() {
+    let metrics = Agent::start().metrics();
+    for series in [
+        "zonal_lb_ejections_total{service=\"shop/web\",reason=\"errors-in-row\"} 0",
+        "zonal_lb_ejections_total{service=\"shop/web\",reason=\"error-share\"} 0",
+        "zonal_lb_panic_picks_total{service=\"shop/web\"} 0",
+        "zonal_lb_spilled_share_ratio{service=\"shop/web\"} 0.0",
+        "zonal_view_endpoints{zone=\"local\",state=\"ejected\"} 0",
+    ] {
+        let is_told = metrics.lines().any(|line| line == series);
+        assert!(is_told, "{series} in\n{metrics}");
+    }
+}
+
+#[test]
 fn the_lint_sees_what_it_should() {
     let family = |kind: &str, labels: &[&str]| Family {
         kind: kind.to_owned(),
