@@ -4,6 +4,7 @@
 use super::{
     Maglev, Placement, Rendezvous, Ring, circle,
     envoy::{EnvoyRing, Sizes},
+    envoy_maglev,
     key::HashKey,
 };
 use crate::model::Weight;
@@ -56,11 +57,12 @@ enum Placed {
     Ring(Ring),
     Envoy(EnvoyRing),
     Maglev(Maglev),
+    EnvoyMaglev(Maglev),
     Rendezvous(Rendezvous),
 }
 
 impl Table {
-    /// Places members given in ascending order of the identity bytes, distinct; for [`Placement::RingEnvoy`] in any order.
+    /// Places members given in ascending order of the identity bytes, distinct; for those of Envoy in any order.
     ///
     /// # Panics
     /// If there are more than [`MEMBERS_MAX`] members.
@@ -70,6 +72,7 @@ impl Table {
             Placement::RendezvousV1 => Placed::Rendezvous(Rendezvous::build(members)),
             Placement::MaglevV1 => Placed::Maglev(Maglev::build(members)),
             Placement::RingEnvoy => Placed::Envoy(EnvoyRing::build(members, Sizes::DEFAULT)),
+            Placement::MaglevEnvoy => Placed::EnvoyMaglev(envoy_maglev::build(members)),
         })
     }
 
@@ -94,6 +97,7 @@ impl Table {
             Placed::Ring(_) => Some(Placement::RingV1),
             Placed::Envoy(_) => Some(Placement::RingEnvoy),
             Placed::Maglev(_) => Some(Placement::MaglevV1),
+            Placed::EnvoyMaglev(_) => Some(Placement::MaglevEnvoy),
             Placed::Rendezvous(_) => Some(Placement::RendezvousV1),
         }
     }
@@ -110,10 +114,8 @@ impl Table {
                 let circle = ring.circle();
                 (circle.first_at_or_after(key.0), circle.len())
             }
-            Placed::Maglev(maglev) => (
-                Maglev::slot(key),
-                maglev.slots().len() + maglev.rest().len(),
-            ),
+            Placed::Maglev(maglev) => (Maglev::slot(key), maglev.steps()),
+            Placed::EnvoyMaglev(maglev) => (envoy_maglev::slot(key), maglev.steps()),
             Placed::Rendezvous(scores) => (0, scores.members()),
         };
         Walk {
@@ -131,7 +133,7 @@ impl Table {
             Placed::Unknown => Vec::new(),
             Placed::Ring(ring) => ring.members().to_vec(),
             Placed::Envoy(ring) => all(ring.members()),
-            Placed::Maglev(maglev) => all(maglev.members()),
+            Placed::Maglev(maglev) | Placed::EnvoyMaglev(maglev) => all(maglev.members()),
             Placed::Rendezvous(scores) => all(scores.members()),
         }
     }
@@ -168,7 +170,7 @@ impl Table {
             Placed::Unknown => vec![0.0; members],
             Placed::Ring(ring) => ring.shares(members),
             Placed::Envoy(ring) => ring.shares(),
-            Placed::Maglev(maglev) => maglev.shares(),
+            Placed::Maglev(maglev) | Placed::EnvoyMaglev(maglev) => maglev.shares(),
             Placed::Rendezvous(scores) => scores.shares(),
         }
     }
@@ -202,7 +204,7 @@ impl Iterator for Walk<'_> {
             Placed::Unknown => None,
             Placed::Ring(ring) => self.step(ring.entries()).map(circle::owner),
             Placed::Envoy(ring) => self.step(ring.circle().entries()).map(circle::owner),
-            Placed::Maglev(maglev) => {
+            Placed::Maglev(maglev) | Placed::EnvoyMaglev(maglev) => {
                 // Once around the table, then those that found no slot in it.
                 let rest = maglev.rest();
                 match rest.len().checked_sub(self.left as usize + 1) {

@@ -168,10 +168,10 @@ fn place(placement: Placement, members: &[Arc<Endpoint>], before: Option<&Tier>)
     if let Some(before) = before.filter(same) {
         return before.table.clone();
     }
-    // Peers of `ring/envoy` place addresses.
-    let texts: Vec<String> = match placement {
-        Placement::RingEnvoy => members.iter().map(|e| address_text(e)).collect(),
-        _ => Vec::new(),
+    let texts: Vec<String> = if placement.is_of_envoy() {
+        members.iter().map(|e| address_text(e)).collect()
+    } else {
+        Vec::new()
     };
     let placed: Vec<Member<'_>> = (members.iter().enumerate())
         .map(|(at, endpoint)| Member {
