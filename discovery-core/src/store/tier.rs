@@ -133,6 +133,12 @@ impl Tier {
         self.table.walk(key)
     }
 
+    /// The owner of the key, where it is usable.
+    #[inline]
+    pub(crate) fn owner(&self, key: HashKey) -> Option<&Hop> {
+        self.at_slot(self.table.first(key)?)
+    }
+
     /// The usable member at a slot.
     #[inline]
     pub(crate) fn at_slot(&self, slot: u16) -> Option<&Hop> {
