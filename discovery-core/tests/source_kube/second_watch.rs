@@ -151,7 +151,6 @@ async fn a_server_that_freezes_is_asked_no_more_than_without_second_watches() {
 #[tokio::test(start_paused = true)]
 async fn a_second_watch_that_is_refused_is_begun_once_and_the_next_hears_it_itself() {
     let script = watches(|nth, _| match nth {
-        1 => hang(),
         2 => Answer::status(429, "later"),
         _ => hang(),
     });
