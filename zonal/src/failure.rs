@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Every way in which a command fails: a stable code, what happened, where, and what to do next.
 
-use std::{error::Error, process::ExitCode};
+use std::{error::Error, fmt, process::ExitCode};
 
 /// A failure as a person sees it.
 #[derive(Debug)]
@@ -159,6 +159,12 @@ impl Failure {
         eprintln!("help: {}", self.help.as_deref().unwrap_or(self.code.step()));
         eprintln!("      (zonal explain {})", self.code.id());
         ExitCode::from(self.code.exit())
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.code.id(), self.what)
     }
 }
 
