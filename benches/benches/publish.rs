@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! From a changed slice to the visible snapshot: one endpoint of a service gone and back again, or
-//! replaced by a new pod.
+//! From a changed slice to the visible snapshot: one endpoint of a service gone and back again, replaced by a new pod, or
+//! unready and ready again among thousands of other zones.
 //!
 //! The rival in the same run is the ring built anew, which is what a full sort costs.
+//!
+//! `callgrind` counts what a flip costs on a machine that has other work, too: `BENCH publish-own-flip --bench
+//! --profile-time 1` under `valgrind --tool=callgrind --toggle-collect='*flip_once*'`.
 
-use benches::{published, slice};
+use benches::{CROWD, flipped, published, published_crowd, slice};
 use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
 use discovery_core::{
     hash::Ring,
-    store::{Object, SourceId, Update},
+    store::{Object, SourceId, Update, Writer},
 };
 use std::hint::black_box;
 
@@ -60,5 +63,29 @@ fn publish(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, publish);
+/// A pod of our zone, of which there are ten among 5,000, turns unready and ready again.
+fn own_flip(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("publish-own-flip");
+    let (mut writer, _reader) = published_crowd();
+    let mut number = 0;
+    group.bench_function(BenchmarkId::new("zonal", CROWD), |b| {
+        b.iter_batched(
+            || {
+                number += 1;
+                Update::Upsert(SourceId::Kube, Object::Slice(flipped(number)))
+            },
+            |update| flip_once(&mut writer, update),
+            BatchSize::SmallInput,
+        );
+    });
+    group.finish();
+}
+
+#[inline(never)]
+fn flip_once(writer: &mut Writer, update: Update) {
+    writer.apply(update);
+    black_box(writer.publish().expect("a change is published"));
+}
+
+criterion_group!(benches, publish, own_flip);
 criterion_main!(benches);

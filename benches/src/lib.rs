@@ -65,6 +65,66 @@ pub fn published(count: usize) -> (Writer, Reader) {
     (writer, reader)
 }
 
+/// How many pods the service has that [`published_crowd`] publishes, one in 500 of them in our zone.
+pub const CROWD: usize = 5_000;
+
+/// A writer that has published `default/web` with [`CROWD`] pods in slices of a hundred, as the control plane packs them.
+pub fn published_crowd() -> (Writer, Reader) {
+    let (mut writer, reader) = channel(StateConfig::new(node().name));
+    let slices = (0..CROWD / PER_SLICE).map(crowd_slice).map(Object::Slice);
+    for object in [Object::OwnNode(node()), Object::Node(node())]
+        .into_iter()
+        .chain(slices)
+    {
+        writer.apply(Update::Upsert(SourceId::Kube, object));
+    }
+    for kind in Kind::ALL {
+        writer.apply(Update::Synced(SourceId::Kube, kind));
+    }
+    writer.publish();
+    (writer, reader)
+}
+
+/// One of these slices, in which a pod of our zone is ready or not: not after an odd number of calls.
+pub fn flipped(calls: usize) -> Slice {
+    let mut slice = crowd_slice(0);
+    let is_ready = calls.is_multiple_of(2);
+    slice.endpoints[0].conditions = Conditions::from_api(Some(is_ready), Some(is_ready), None);
+    slice.version = u64::try_from(calls).expect("it fits") + 1;
+    slice
+}
+
+fn crowd_slice(number: usize) -> Slice {
+    let first = number * PER_SLICE;
+    let endpoint = |i: usize| {
+        let uid = format!("7f4d0101-93a1-4c2e-8d5b-{i:012x}");
+        // Every fifth slice has one of ours.
+        let place = if i.is_multiple_of(PER_SLICE * 5) {
+            node().name
+        } else {
+            NodeName::parse(&format!("edge-{i}.mall-{}.example", i % 499)).expect("a valid name")
+        };
+        SliceEndpoint {
+            target: Some(TargetRef {
+                name: format!("web-7d9c6b8f5d-{i:05}").into(),
+                uid: uid.into(),
+            }),
+            node: Some(place),
+            ..SliceEndpoint::new(address(i).into())
+        }
+    };
+    let whole = slice(1);
+    Slice {
+        key: SliceKey::new("default", &format!("web-{number:05}")).expect("a valid name"),
+        endpoints: (first..first + PER_SLICE).map(endpoint).collect(),
+        version: 1,
+        ..whole
+    }
+}
+
+/// As the controller packs them.
+const PER_SLICE: usize = 100;
+
 /// 4,096 keys of 24 bytes, the same in every run.
 pub fn keys() -> Vec<[u8; 24]> {
     keys_of(4_096).collect()

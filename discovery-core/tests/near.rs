@@ -5,8 +5,8 @@ mod mall;
 
 use discovery_core::{
     model::{
-        CidrMap, NodeName, Scope, Service, TopologyMode, TrafficDistribution, Unlocated, Zone,
-        ZoneKey, ZoneKeys, ZonePolicy,
+        CidrMap, NodeName, Reason, Scope, Service, TopologyMode, TrafficDistribution, Unlocated,
+        Zone, ZoneKey, ZoneKeys, ZonePolicy,
     },
     store::{
         Coverage, Kind, Object, SourceId, Update, ZoneStatus,
@@ -289,6 +289,56 @@ fn stated_zones_are_of_no_use_under_another_key() {
     }
     mall.writer.publish();
     assert_eq!(mall.reader.snapshot().coverage(), Coverage::Partial);
+}
+
+#[test]
+fn a_flip_in_our_zone_leaves_what_is_out_as_it_was() {
+    let mut mall = Mall::of_nodes(&NODES);
+    let far = |number: u8| {
+        pod(
+            &format!("far-{number:02}"),
+            &format!("10.1.0.{number}"),
+            "edge-c",
+        )
+    };
+    let far_v6 = |number: u8| {
+        pod(
+            &format!("far-{number:02}"),
+            &format!("fd00::{number}"),
+            "edge-x",
+        )
+    };
+    let put = |mall: &mut Mall, own| {
+        let fars = (0..40).map(far);
+        mall.slice(slice(
+            "web-1",
+            [own, pod("lost", "10.0.0.9", "")]
+                .into_iter()
+                .chain(fars)
+                .collect(),
+        ));
+    };
+    put(&mut mall, pod("a", "10.0.0.1", OWN));
+    mall.slice(slice("web-2", (30..50).map(far_v6).collect()));
+    let before = mall.web();
+    assert_eq!(
+        before.out(),
+        [(Reason::OtherZone, 50), (Reason::NoZoneOnEndpoint, 1)],
+        "a pod of two families is one"
+    );
+    put(&mut mall, unready(pod("a", "10.0.0.1", OWN)));
+    let after = mall.web();
+    assert!(after.usable().next().is_none());
+    assert_eq!(
+        (after.out(), after.refused()),
+        (before.out(), before.refused())
+    );
+    // A change of what is far is seen by the next view, whatever was kept for the one before.
+    mall.slice(slice("web-2", (60..62).map(far_v6).collect()));
+    assert_eq!(mall.web().out()[0], (Reason::OtherZone, 42));
+    mall.node(node("edge-c", "mall-1"));
+    put(&mut mall, pod("a", "10.0.0.1", OWN));
+    assert_eq!(mall.usable().len(), 41);
 }
 
 fn preferring(change: impl FnOnce(&mut Service)) -> Mall {

@@ -25,6 +25,7 @@ pub(crate) struct RawSource {
     pub(crate) grid: Option<bool>,
     pub(crate) namespaces: Vec<String>,
     pub(crate) mass_change_hold_seconds: Option<u64>,
+    pub(crate) move_grace_seconds: Option<u64>,
     pub(crate) consul: RawConsul,
     pub(crate) precedence: Vec<String>,
     pub(crate) merge: Vec<RawMerge>,

@@ -37,6 +37,14 @@ impl SliceKey {
             name: name.into(),
         })
     }
+
+    /// A key beside this one that no source states: no object has such a name.
+    pub(crate) fn beside(&self, number: u64) -> Self {
+        Self {
+            namespace: self.namespace.clone(),
+            name: format!("{}#{number}", self.name).into(),
+        }
+    }
 }
 
 impl fmt::Display for SliceKey {
@@ -126,6 +134,10 @@ pub struct Slice {
     /// higher one was written later.
     #[serde(default)]
     pub version: u64,
+    /// Whether whoever writes it says `terminating` of its endpoints, and thus of each that ends before it is taken out. A
+    /// control plane before 1.22 says nothing, and takes them out at once.
+    #[serde(default)]
+    pub announces_end: bool,
 }
 
 impl Slice {
@@ -138,6 +150,7 @@ impl Slice {
             endpoints: Vec::new(),
             zone: None,
             version: 0,
+            announces_end: false,
         }
     }
 }

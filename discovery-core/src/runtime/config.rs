@@ -10,7 +10,7 @@ use crate::{
     source::{AgentConfig, ManifestError},
     store::{SourceId, StateConfig},
 };
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 /// Where the facts come from.
 #[derive(Clone, Debug)]
@@ -69,10 +69,11 @@ pub struct RuntimeConfig {
 }
 
 impl RuntimeConfig {
-    /// A runtime for the node with the given source; no snapshot on disk.
+    /// A runtime for the node with the given source; no snapshot on disk. A pod that is moved between slices stays for a
+    /// second ([`StateConfig::grace`]).
     pub fn new(node: NodeName, source: SourceConfig) -> Self {
         Self {
-            state: StateConfig::new(node.clone()),
+            state: StateConfig::new(node.clone()).grace(GRACE),
             node,
             zone: None,
             pod_zone: None,
@@ -176,3 +177,7 @@ pub enum StartError {
         source_id: SourceId,
     },
 }
+
+/// The control plane writes the slices between which it moves a pod within milliseconds; over a link of 300 ms that loses
+/// packets their events come within a second.
+const GRACE: Duration = Duration::from_secs(1);

@@ -71,6 +71,7 @@ impl Publisher {
             }
             let (change, due) = self.writer.tick(self.clock.now());
             held_until = due;
+            self.metrics.graced(self.writer.take_grace_counts());
             self.changed(change, &mut waiting_since);
         }
         if waiting_since.is_some() {

@@ -3,7 +3,7 @@
 
 use super::{
     Endpoint, EndpointPort, Load, Refused, ServiceLoad, ServiceView, Tier,
-    far::FarPods,
+    far::{FarPods, Sifted},
     levels::{Level, levels},
     member::{Member, Members},
     near::{Located, Near},
@@ -32,16 +32,28 @@ pub(super) struct BuildContext<'s> {
 
 /// The view of a service, or the previous one when it would say the same.
 ///
-/// `slices` come in the order of their keys. Costs a look at every endpoint, and more for those that the policy lets in.
+/// `slices` come in the order of their keys. Costs a look at every endpoint, and more for those that the policy lets in. Where
+/// `sifted` is what was found when `previous` was built, and holds, it costs a look at those of them that are near.
 pub(super) fn build_view(
     context: &BuildContext<'_>,
     name: &ServiceName,
     spec: Option<&Arc<Service>>,
     slices: &[&PackedSlice],
     previous: Option<&Arc<ServiceView>>,
-) -> Arc<ServiceView> {
+    sifted: Option<Sifted>,
+) -> (Arc<ServiceView>, Sifted) {
     let mut refusals = Refusals::default();
-    let members = admit_all(context, slices, &mut refusals).unique(|reason, member| {
+    let (members, sifted) = match sifted.zip(previous) {
+        Some((sifted, previous)) => {
+            refusals.take_over(context.near.far_reason(), previous);
+            (
+                admit_sifted(context, slices, &sifted, &mut refusals),
+                sifted,
+            )
+        }
+        None => sift(context, slices, &mut refusals),
+    };
+    let members = members.unique(|reason, member| {
         refusals.add(reason, || refused(member, reason));
     });
     let levels = levels(
@@ -72,13 +84,14 @@ pub(super) fn build_view(
     };
     view.load
         .published(view.usable().map(|endpoint| &**endpoint));
-    match previous {
+    let view = match previous {
         Some(previous) if previous.says_the_same(&view) => previous.clone(),
         previous => {
             retire_gone(previous, &view);
             Arc::new(view)
         }
-    }
+    };
+    (view, sifted)
 }
 
 /// Keeps the counts of the endpoints that the new view no longer has.
@@ -94,32 +107,76 @@ fn retire_gone(previous: Option<&Arc<ServiceView>>, view: &ServiceView) {
     }
 }
 
-/// One member per pod that the policy lets in, however many slices and address families name it.
-fn admit_all(
+/// One member per pod that the policy lets in, however many slices and address families name it; and which endpoints are
+/// not simply far.
+fn sift(
     context: &BuildContext<'_>,
     slices: &[&PackedSlice],
     refusals: &mut Refusals,
-) -> Members {
+) -> (Members, Sifted) {
     let mut members = Members::default();
     let mut far = FarPods::with_capacity(slices.iter().map(|slice| slice.len()).sum());
-    for slice in slices {
+    let far_reason = context.near.far_reason();
+    let sifted = slices.iter().map(|slice| {
+        let (ports, mut near) = (SlicePorts::new(slice), Vec::new());
+        for (position, endpoint) in (0..).zip(slice.endpoints()) {
+            match admit(context, slice, &endpoint, &ports) {
+                Err((reason, located)) if reason == far_reason => {
+                    if far.insert(&endpoint) {
+                        refusals.add(reason, || out(context, slice, &endpoint, located, reason));
+                    }
+                    continue;
+                }
+                Ok(member) => members.add(member),
+                Err((reason, located)) => {
+                    refusals.add(reason, || out(context, slice, &endpoint, located, reason));
+                }
+            }
+            near.push(position);
+        }
+        near.into()
+    });
+    let sifted = Sifted(sifted.collect());
+    (members, sifted)
+}
+
+/// The same, without a look at those that are far.
+fn admit_sifted(
+    context: &BuildContext<'_>,
+    slices: &[&PackedSlice],
+    sifted: &Sifted,
+    refusals: &mut Refusals,
+) -> Members {
+    let mut members = Members::default();
+    for (slice, near) in slices.iter().zip(&sifted.0) {
         let ports = SlicePorts::new(slice);
-        for endpoint in slice.endpoints() {
+        for endpoint in near.iter().filter_map(|position| slice.at(*position)) {
             match admit(context, slice, &endpoint, &ports) {
                 Ok(member) => members.add(member),
-                Err((reason, _))
-                    if reason == context.near.far_reason() && !far.insert(&endpoint) => {}
-                Err((reason, located)) => refusals.add(reason, || Refused {
-                    identity: identity(&endpoint, slice),
-                    address: endpoint.address(),
-                    node: node(context, &endpoint).cloned(),
-                    zone: located.and_then(|located| located.zone.cloned()),
-                    reason,
-                }),
+                Err((reason, located)) => {
+                    refusals.add(reason, || out(context, slice, &endpoint, located, reason));
+                }
             }
         }
     }
     members
+}
+
+/// An endpoint that is not let in, for people.
+fn out(
+    context: &BuildContext<'_>,
+    slice: &PackedSlice,
+    endpoint: &EndpointRef<'_>,
+    located: Option<Located<'_>>,
+    reason: Reason,
+) -> Refused {
+    Refused {
+        identity: identity(endpoint, slice),
+        address: endpoint.address(),
+        node: node(context, endpoint).cloned(),
+        zone: located.and_then(|located| located.zone.cloned()),
+        reason,
+    }
 }
 
 fn admit<'s>(

@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Which pods of other zones were counted while a view is built: one with two addresses is in two slices, and out once.
-//!
-//! In a big cluster nearly every endpoint comes by here, at each build. Pure.
+//! What a build keeps of the endpoints that are far, which in a big cluster are nearly all: which pods were counted, since
+//! one with two addresses is in two slices and out once, and which endpoints of each slice are not far. Pure.
 
 use super::packed::EndpointRef;
 use crate::hash::TableHashing;
 use std::collections::HashSet;
+
+/// Which endpoints of each slice of a service have to be looked at, in the order of the slices. It holds while the slices say
+/// the same of their endpoints but for conditions, and nothing else changes that tells what is near.
+#[derive(Debug, Default)]
+pub(super) struct Sifted(pub(super) Vec<Box<[u32]>>);
 
 /// The pods so far.
 pub(super) struct FarPods<'s> {

@@ -291,14 +291,14 @@ impl Holds {
 
 /// A wait that begins with its first tick.
 #[derive(Debug)]
-struct Wait {
+pub(super) struct Wait {
     length: Duration,
     until: Option<Instant>,
     is_over: bool,
 }
 
 impl Wait {
-    fn new(length: Duration) -> Self {
+    pub(super) fn new(length: Duration) -> Self {
         Self {
             length,
             until: None,
@@ -306,7 +306,12 @@ impl Wait {
         }
     }
 
-    fn tick(&mut self, now: Instant) -> bool {
+    /// When it is over; none before its first tick.
+    pub(super) fn until(&self) -> Option<Instant> {
+        self.until
+    }
+
+    pub(super) fn tick(&mut self, now: Instant) -> bool {
         self.is_over |= *self.until.get_or_insert(now + self.length) <= now;
         self.is_over
     }

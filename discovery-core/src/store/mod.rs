@@ -6,6 +6,7 @@
 
 mod build;
 mod far;
+mod grace;
 mod hold;
 mod levels;
 mod load;
@@ -25,9 +26,10 @@ mod update;
 mod view;
 mod writer;
 
+pub use grace::GraceCounts;
 pub use hold::{Held, HoldReason, HoldRule};
+pub use load::{EjectCause, Load, PickCounts, ServiceLoad};
 pub(crate) use load::{Flag, RAMP_PENDING, WINDOW_SLOTS};
-pub use load::{Load, PickCounts, ServiceLoad};
 #[cfg(feature = "consul")]
 pub(crate) use merge::fits_stars;
 pub use merge::{Choice, MergePolicy, MergeRule, MergeRules, Overruled, ServicePattern};

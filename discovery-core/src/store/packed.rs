@@ -20,6 +20,8 @@ pub(super) struct PackedSlice {
     pub(super) ports: Arc<[SlicePort]>,
     pub(super) zone: Option<Zone>,
     pub(super) version: u64,
+    /// Whether its endpoints are said to be terminating before they are taken out.
+    pub(super) announces_end: bool,
     endpoints: Box<[Packed]>,
     /// The texts of all endpoints, one after the other.
     texts: Box<str>,
@@ -35,6 +37,20 @@ struct Packed {
     zone: Option<Number>,
     /// Where its text ends; it begins where the one before ends.
     text_end: u32,
+}
+
+impl Packed {
+    fn with<'s>(&self, text: &'s str) -> EndpointRef<'s> {
+        EndpointRef {
+            address: self.address,
+            uid: self.uid,
+            flags: self.flags,
+            place: self.place,
+            zone: self.zone,
+            hints: self.hints,
+            text,
+        }
+    }
 }
 
 /// One endpoint of a packed slice.
@@ -89,6 +105,7 @@ impl PackedSlice {
             ports,
             zone: slice.zone,
             version: slice.version,
+            announces_end: slice.announces_end,
             endpoints,
             texts: texts.into(),
         }
@@ -107,7 +124,32 @@ impl PackedSlice {
             endpoints: wanted.map(|endpoint| endpoint.unpack(names)).collect(),
             zone: self.zone.clone(),
             version: self.version,
+            announces_end: self.announces_end,
             ..Slice::new(key.clone(), self.service.clone())
+        }
+    }
+
+    /// The slice with those of its endpoints that are wanted.
+    pub(super) fn part(&self, is_wanted: impl Fn(&EndpointRef<'_>) -> bool) -> Self {
+        let mut texts = String::new();
+        let wanted = self
+            .endpoints()
+            .zip(&self.endpoints)
+            .filter(|(endpoint, _)| is_wanted(endpoint));
+        let endpoints = wanted.map(|(endpoint, packed)| {
+            texts.push_str(endpoint.text);
+            Packed {
+                text_end: text_end(&texts),
+                ..*packed
+            }
+        });
+        Self {
+            endpoints: endpoints.collect(),
+            texts: texts.into(),
+            service: self.service.clone(),
+            ports: self.ports.clone(),
+            zone: self.zone.clone(),
+            ..*self
         }
     }
 
@@ -116,16 +158,29 @@ impl PackedSlice {
         self.endpoints.iter().map(move |packed| {
             let end = packed.text_end as usize;
             let text = &self.texts[std::mem::replace(&mut start, end)..end];
-            EndpointRef {
-                address: packed.address,
-                uid: packed.uid,
-                flags: packed.flags,
-                place: packed.place,
-                zone: packed.zone,
-                hints: packed.hints,
-                text,
-            }
+            packed.with(text)
         })
+    }
+
+    /// The endpoint at a position.
+    pub(super) fn at(&self, position: u32) -> Option<EndpointRef<'_>> {
+        let position = position as usize;
+        let packed = self.endpoints.get(position)?;
+        let before = position
+            .checked_sub(1)
+            .map(|before| self.endpoints[before].text_end);
+        let text = before.unwrap_or_default() as usize..packed.text_end as usize;
+        Some(packed.with(&self.texts[text]))
+    }
+
+    /// Whether nothing but what the control plane says of the condition of its endpoints differs.
+    pub(super) fn is_same_but_for_conditions(&self, other: &Self) -> bool {
+        self.ports == other.ports
+            && self.service == other.service
+            && self.zone == other.zone
+            && self.len() == other.len()
+            && (self.endpoints().zip(other.endpoints()))
+                .all(|(a, b)| a.is_same_but_for_conditions(&b))
     }
 
     /// How many endpoints it has.
@@ -189,9 +244,14 @@ fn pack(endpoint: &SliceEndpoint, texts: &mut String) -> Packed {
         hints: None,
         place: None,
         zone: None,
-        // A slice of 4 GiB of names is refused long before.
-        text_end: u32::try_from(texts.len()).unwrap_or(u32::MAX),
+        text_end: text_end(texts),
     }
+}
+
+/// Where the text ends that was added last.
+fn text_end(texts: &str) -> u32 {
+    // A slice of 4 GiB of names is refused long before.
+    u32::try_from(texts.len()).unwrap_or(u32::MAX)
 }
 
 /// Adds the text without the separator, which stands in no name.
@@ -327,6 +387,7 @@ mod tests {
             "shop/web".parse().unwrap(),
         );
         slice.version = 7;
+        slice.announces_end = true;
         slice.zone = zone("mall-9");
         for (target, hostname) in [
             (None, None),
@@ -356,5 +417,8 @@ mod tests {
         let packed = PackedSlice::pack(slice.clone(), SourceId::Kube, &mut names, None);
         assert_eq!(packed.unpack(&slice.key, &names, |_| true), slice);
         assert_eq!(names.len(), 3, "one node, one zone, one hint");
+        let part = packed.part(|endpoint| endpoint.pod().is_some());
+        slice.endpoints.retain(|endpoint| endpoint.target.is_some());
+        assert_eq!(part.unpack(&slice.key, &names, |_| true), slice);
     }
 }

@@ -150,6 +150,12 @@ impl Names {
         })
     }
 
+    /// The number of a node that was entered.
+    pub(super) fn place_of(&self, node: &NodeName, source: SourceId) -> Option<Number> {
+        let key = (source, node.clone());
+        self.places.numbers.get(&key).copied()
+    }
+
     /// The number of a stated zone; `guess` may be it.
     pub(super) fn enter_zone(&mut self, zone: &Zone, guess: Option<Number>) -> Number {
         if let Some(number) = guess.filter(|number| self.zone(*number) == Some(zone)) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Endpoints outside of every tier: all are counted, some of each reason are kept for people.
 
-use super::Refused;
+use super::{Refused, ServiceView};
 use crate::model::Reason;
 use std::collections::BTreeMap;
 
@@ -20,6 +20,19 @@ impl Refusals {
             self.kept.push(particulars());
         }
         *count += 1;
+    }
+
+    /// Takes those of one reason as the view before has them.
+    pub(super) fn take_over(&mut self, reason: Reason, before: &ServiceView) {
+        let count = before.out().iter().find(|(of, _)| *of == reason);
+        if let Some((_, count)) = count {
+            self.counts.insert(reason, *count);
+            let kept = before
+                .refused()
+                .iter()
+                .filter(|refused| refused.reason == reason);
+            self.kept.extend(kept.cloned());
+        }
     }
 
     /// The count of all by reason.

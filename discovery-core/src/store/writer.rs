@@ -2,7 +2,8 @@
 //! The one writer: it owns the state and publishes; it cannot be cloned.
 
 use super::{
-    Change, Generation, Object, Reader, Snapshot, SourceId, State, StateConfig, Stated, Update,
+    Change, Generation, GraceCounts, Object, Reader, Snapshot, SourceId, State, StateConfig,
+    Stated, Update,
 };
 use arc_swap::ArcSwap;
 use std::{sync::Arc, time::Instant};
@@ -73,6 +74,12 @@ impl Writer {
     /// What has to be on disk to serve again without any source, each object with the source that states it.
     pub fn objects_of_zone(&self) -> Vec<(SourceId, Object)> {
         self.state.objects_of_zone()
+    }
+
+    /// What has become of the endpoints that left a slice while they were ready, since the last call
+    /// ([`StateConfig::grace`]).
+    pub fn take_grace_counts(&mut self) -> GraceCounts {
+        self.state.take_grace_counts()
     }
 
     /// Everything that makes the view of the zone.

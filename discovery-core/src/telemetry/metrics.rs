@@ -2,7 +2,10 @@
 //! The registry: one place where every metric of a process is made.
 
 use super::{AgentMetrics, DnsMetrics, ProxyMetrics, view::ViewCollector};
-use crate::{source::SourceStatus, store::Reader};
+use crate::{
+    source::SourceStatus,
+    store::{GraceCounts, Reader},
+};
 use prometheus_client::{
     encoding::text::encode,
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
@@ -22,11 +25,14 @@ pub struct Metrics {
     proxy: Arc<ProxyMetrics>,
     propagation: Histogram,
     panics: Counter,
-    saves: Family<[(&'static str, &'static str); 1], Counter>,
+    saves: Outcomes,
+    left: Outcomes,
     /// Without labels, and without a series before there was a configuration.
     reload_successful: Family<[(&'static str, &'static str); 0], Gauge>,
     reloaded_at: Family<[(&'static str, &'static str); 0], Gauge>,
 }
+
+type Outcomes = Family<[(&'static str, &'static str); 1], Counter>;
 
 impl Metrics {
     /// Makes all metrics; those about the view are read from `reader` and `sources` at each scrape.
@@ -53,10 +59,7 @@ impl Metrics {
             "From the first update of a batch to its visible snapshot",
             propagation.clone(),
         );
-        let saves = Family::<_, Counter>::default();
-        for outcome in ["saved", "failed"] {
-            drop(saves.get_or_create(&[("outcome", outcome)]));
-        }
+        let saves = outcomes(&["saved", "failed"]);
         registry.register(
             "snapshot_saves",
             "Snapshots written to disk, or not; alarm on failed",
@@ -74,6 +77,12 @@ impl Metrics {
             "When the configuration in force was read",
             reloaded_at.clone(),
         );
+        let left = outcomes(&["moved", "gone", "over-limit"]);
+        registry.register(
+            "view_left_endpoints",
+            "Endpoints that left a slice while they were ready",
+            left.clone(),
+        );
         registry.register_collector(Box::new(ViewCollector::new(reader, sources)));
         let agent = Arc::new(AgentMetrics::register(&mut registry));
         let dns = Arc::new(DnsMetrics::register(&mut registry));
@@ -88,6 +97,7 @@ impl Metrics {
             saves,
             reload_successful,
             reloaded_at,
+            left,
         }
     }
 
@@ -138,9 +148,33 @@ impl Metrics {
         self.saves.get_or_create(&[("outcome", outcome)]).inc();
     }
 
+    /// Counts what has become of endpoints that left a slice while they were ready.
+    pub(crate) fn graced(&self, counts: GraceCounts) {
+        let GraceCounts {
+            moved,
+            gone,
+            over_limit,
+        } = counts;
+        for (outcome, count) in [("moved", moved), ("gone", gone), ("over-limit", over_limit)] {
+            if count > 0 {
+                let counter = self.left.get_or_create(&[("outcome", outcome)]);
+                counter.inc_by(count);
+            }
+        }
+    }
+
     pub(crate) fn propagated(&self, after: Duration) {
         self.propagation.observe(after.as_secs_f64());
     }
+}
+
+/// A counter for each outcome, from the start.
+fn outcomes(all: &[&'static str]) -> Outcomes {
+    let family = Outcomes::default();
+    for outcome in all {
+        drop(family.get_or_create(&[("outcome", *outcome)]));
+    }
+    family
 }
 
 impl fmt::Debug for Metrics {

@@ -30,7 +30,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
 };
-use view::{RawZone, ViewConfig, holds};
+use view::{RawZone, ViewConfig, grace, holds};
 
 /// The configuration file as it stands: every key optional, an unknown key an error.
 #[derive(Debug, Default, Deserialize)]
@@ -94,13 +94,20 @@ impl AgentConfig {
             .collect();
         own.extend([admin_listen, metrics_listen]);
         let holds = holds(&raw.zone, &raw.source);
+        let grace = grace(&raw.source)?;
         let view = ViewConfig::check(&args.source, raw.node_name, raw.zone)?;
         let allows_loopback = args.source.allow_loopback_endpoints || raw.allow_loopback_endpoints;
         let sources = Sources::check(args, raw.source)?;
         let node = view.node.clone();
         let runtime = view
             .runtime(sources, AddressRules::new(allows_loopback, own))
-            .state(|state| state.holds(holds))
+            .state(|state| {
+                let state = state.holds(holds);
+                match grace {
+                    Some(grace) => state.grace(grace),
+                    None => state,
+                }
+            })
             .snapshot_folder(args.snapshot_folder.clone().or(raw.snapshot.folder));
         let is_proxy = !args.no_proxy && raw.proxy.enabled.unwrap_or(true);
         let proxy = is_proxy.then(|| proxy(node, raw.proxy)).transpose()?;

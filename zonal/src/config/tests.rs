@@ -4,14 +4,14 @@
 use super::{view::unlocated, *};
 use clap::Parser as _;
 use discovery_core::model::Unlocated;
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 #[test]
 fn every_key_of_the_file_is_known() {
     let text = "
         {node_name: edge-a, zone: {name: mall-1, keys: [zone], policy: strict, hold_seconds: 60, pod: mall-1,
                 unlocated: cidr-map, networks: {10.1.0.0/16: mall-1}},
-         source: {static: mall.yaml, mass_change_hold_seconds: 60},
+         source: {static: mall.yaml, mass_change_hold_seconds: 60, move_grace_seconds: 0},
          dns: {enabled: true, listen: ['127.0.0.1:53'], domain: corp, ttl_seconds: 3},
          proxy: {enabled: false, listen: [10.0.0.1], drain_seconds: 5, peer_timeout_seconds: 60,
                 expect_proxy_header: {30080: [10.0.0.0/8, 192.0.2.1]}, register: {consul: '127.0.0.1:8500', token_file: /t,
@@ -46,6 +46,20 @@ fn endpoints_on_no_node_need_a_policy_that_fits_the_networks() {
     ] {
         assert!(check(policy, networks).is_err(), "{policy:?} {networks:?}");
     }
+}
+
+#[test]
+fn a_grace_that_would_keep_the_dead_is_refused() {
+    let check = |seconds| {
+        let text = format!("{{source: {{move_grace_seconds: {seconds}}}}}");
+        let raw: RawConfig = config::parse("zonal.yaml", &text).unwrap();
+        grace(&raw.source).ok()
+    };
+    assert_eq!(check(0), Some(Some(Duration::ZERO)));
+    assert_eq!(check(10), Some(Some(Duration::from_secs(10))));
+    assert_eq!(check(11), None);
+    let nothing = grace(&RawConfig::default().source);
+    assert_eq!(nothing.ok(), Some(None), "the default is the library's");
 }
 
 fn bad_network() -> BTreeMap<String, String> {

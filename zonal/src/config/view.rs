@@ -170,6 +170,20 @@ fn node(args: &SourceArgs, in_file: Option<String>) -> Result<NodeName, Failure>
     NodeName::parse(&name).map_err(|error| invalid(&error))
 }
 
+/// How long a pod that left its slice ready stays; none when the file says nothing.
+pub(super) fn grace(source: &RawSource) -> Result<Option<Duration>, Failure> {
+    match source.move_grace_seconds {
+        Some(seconds) if seconds > GRACE_SECONDS_MAX => {
+            let text = format!("{seconds} s are too long for a pod that is moved between slices");
+            let help = format!("a dead one is picked for as long: 0 to {GRACE_SECONDS_MAX}");
+            Err(Failure::new(Code::ConfigInvalid, text).help(help))
+        }
+        given => Ok(given.map(Duration::from_secs)),
+    }
+}
+
+const GRACE_SECONDS_MAX: u64 = 10;
+
 pub(super) fn holds(zone: &RawZone, source: &RawSource) -> HoldRule {
     let default = HoldRule::default();
     let seconds = |given: Option<u64>, otherwise| given.map_or(otherwise, Duration::from_secs);

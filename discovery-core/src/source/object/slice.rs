@@ -116,7 +116,17 @@ fn slice(raw: &RawSlice<'_>, names: &mut Names, flaws: &mut Flaws) -> Result<Opt
         endpoints,
         zone: slice_zone(meta, flaws),
         version: meta.version_number(),
+        announces_end: announces_end(&raw.endpoints.0),
     }))
+}
+
+/// Whether each endpoint says whether it is terminating.
+fn announces_end(raw: &[Option<RawEndpoint<'_>>]) -> bool {
+    let mut said = raw
+        .iter()
+        .flatten()
+        .map(|endpoint| endpoint.conditions.terminating.is_some());
+    !raw.is_empty() && said.all(|is_said| is_said)
 }
 
 /// The zone of the slice's endpoints without a node, by label or annotation.

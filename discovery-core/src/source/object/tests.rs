@@ -336,6 +336,26 @@ fn what_is_no_object_at_all_is_refused() {
 }
 
 #[test]
+fn a_slice_announces_the_end_of_its_endpoints_when_each_says_whether_it_is_terminating() {
+    let (said, unsaid) = (
+        json!({"addresses": ["10.0.0.1"], "conditions": {"ready": true, "terminating": false}}),
+        json!({"addresses": ["10.0.0.2"], "conditions": {"ready": true}}),
+    );
+    for (endpoints, expected) in [
+        (json!([said]), true),
+        (json!([said, unsaid]), false),
+        (json!([unsaid]), false),
+        (json!([]), false),
+    ] {
+        let reading = slice(json!({"endpoints": endpoints}));
+        let Object::Slice(slice) = &reading.objects[0] else {
+            panic!("no slice")
+        };
+        assert_eq!(slice.announces_end, expected, "{endpoints}");
+    }
+}
+
+#[test]
 fn conditions_take_the_defaults_of_the_api() {
     for (conditions, expected) in [
         (json!(null), Conditions::from_api(None, None, None)),

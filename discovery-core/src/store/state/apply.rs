@@ -3,10 +3,10 @@
 //!
 //! In: the statement. Out: the [`Change`] that it made. A statement within a list under way is told with the list's end.
 
-use super::{Change, OwnNode, State};
+use super::{Change, OwnNode, State, Touch};
 use crate::{
     model::{Node, Service},
-    store::{Object, ObjectKey, Problem, SourceId},
+    store::{Object, ObjectKey, Problem, SourceId, grace::Leavers},
 };
 use std::sync::Arc;
 
@@ -42,7 +42,13 @@ impl State {
         if matches!(key, ObjectKey::OwnNode(_)) {
             self.hold_zone(source);
         }
-        self.drop_object(source, key)
+        let ObjectKey::Slice(slice) = key else {
+            return self.drop_object(source, key);
+        };
+        let slice = (slice.clone(), source);
+        let before = self.slices.get(&slice).cloned();
+        let change = self.drop_object(source, key);
+        before.map_or(change, |before| self.leave(&slice, &before))
     }
 
     pub(super) fn reject(&mut self, source: SourceId, problem: Problem) -> Change {
@@ -94,7 +100,7 @@ impl State {
         }
         self.speakers.insert(source);
         self.services.insert(key, Arc::new(service));
-        self.touched.services.insert(name);
+        self.touched.add(name, Touch::All);
         Change::Gained
     }
 
@@ -105,6 +111,8 @@ impl State {
         let removed = match key {
             ObjectKey::OwnNode(_) => self.remove_own_node(source),
             ObjectKey::Node(name) => {
+                let place = self.names.place_of(name, source);
+                self.end_grace(|_, leaver| leaver.place.is_some() && leaver.place == place);
                 let is_known = self.nodes.remove(&(name.clone(), source)).is_some();
                 is_known && {
                     self.place_again(name, source);
@@ -112,8 +120,14 @@ impl State {
                 }
             }
             ObjectKey::Service(name) => {
-                self.services.remove(&(name.clone(), source)).is_some()
-                    && self.touched.services.insert(name.clone())
+                let is_of =
+                    |leavers: &Leavers| leavers.source == source && leavers.part.service == *name;
+                self.end_grace(|leavers, _| is_of(leavers));
+                let is_known = self.services.remove(&(name.clone(), source)).is_some();
+                if is_known {
+                    self.touched.add(name.clone(), Touch::All);
+                }
+                is_known
             }
             ObjectKey::Slice(key) => {
                 let key = (key.clone(), source);

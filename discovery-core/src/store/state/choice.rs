@@ -6,7 +6,7 @@ use crate::{
     model::{Service, ServiceName, ZonePolicy},
     store::{Choice, Overruled, SourceId},
 };
-use std::{collections::HashSet, sync::Arc};
+use std::sync::Arc;
 
 impl State {
     /// Whose statements about the service are in force.
@@ -35,7 +35,7 @@ impl State {
     }
 
     /// Notes of the services that changed which sources are overruled.
-    pub(super) fn note_overruled(&mut self, changed: &HashSet<ServiceName>) {
+    pub(super) fn note_overruled<'c>(&mut self, changed: impl Iterator<Item = &'c ServiceName>) {
         if self.speakers.len() < 2 {
             return;
         }

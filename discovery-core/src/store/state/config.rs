@@ -6,6 +6,7 @@ use crate::{
     store::{HoldRule, Kind, MergeRules, SourceId},
 };
 use serde::{Deserialize, Serialize};
+use std::time::Duration;
 
 /// What the state has to know before the first update.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -18,6 +19,8 @@ pub struct StateConfig {
     pub(super) policy: ZonePolicy,
     pub(super) addresses: AddressRules,
     pub(super) holds: HoldRule,
+    #[serde(default)]
+    pub(super) grace: Duration,
     pub(super) lists: Vec<(SourceId, Kind)>,
     pub(super) merge: MergeRules,
 }
@@ -34,6 +37,7 @@ impl StateConfig {
             policy: ZonePolicy::default(),
             addresses: AddressRules::default(),
             holds: HoldRule::default(),
+            grace: Duration::ZERO,
             lists: Vec::new(),
             merge: MergeRules::default(),
         }
@@ -87,6 +91,17 @@ impl StateConfig {
     #[must_use]
     pub fn holds(mut self, rule: HoldRule) -> Self {
         self.holds = rule;
+        self
+    }
+
+    /// How long an endpoint of Kubernetes stays that left its slice while it was ready and is in no other slice of its
+    /// service: the control plane may be moving it. Zero, the default, means not at all; a pod that was deleted by force is
+    /// picked for as long. It ends at once when a slice says anything of the pod or its address, when the pod's node or its
+    /// Service is gone, and it does not begin where the control plane does not say `terminating` of pods
+    /// ([`Slice::announces_end`](crate::model::Slice)). At most 2,000 endpoints wait at once.
+    #[must_use]
+    pub fn grace(mut self, time: Duration) -> Self {
+        self.grace = time;
         self
     }
 

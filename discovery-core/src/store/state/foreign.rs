@@ -62,6 +62,7 @@ impl State {
                 self.own_node = OwnNode::Unknown;
             }
         }
+        self.end_grace(|leavers, _| leavers.source == source);
         self.leave_foreign_zone(source);
         self.touch_everything()
     }

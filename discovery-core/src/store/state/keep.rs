@@ -30,8 +30,16 @@ impl State {
             let pair = |source: &SourceId| (*source, *kind);
             sources.iter().map(pair)
         });
+        // The view has them, and the peer is told of no other moment.
+        let leavers = self.grace.all().filter_map(|leavers| {
+            let key = leavers.key.beside(leavers.number);
+            let slice = self.near_part(self.zone().zone()?, &key, &leavers.part);
+            Some((leavers.source, Object::Slice(slice)))
+        });
+        let mut objects = self.objects(|_| true);
+        objects.extend(leavers);
         Stated {
-            objects: self.objects(|_| true),
+            objects,
             synced,
             denied: denied.collect(),
         }

@@ -11,6 +11,7 @@ mod choice;
 mod config;
 mod foreign;
 mod keep;
+mod leave;
 mod lists;
 mod own_node;
 mod slices;
@@ -23,7 +24,7 @@ pub use keep::Stated;
 
 use super::{
     Choice, Coverage, Generation, Kind, ObjectKey, Overruled, Problem, Snapshot, SourceId, Update,
-    hold::Holds, packed::PackedSlice, places::Names,
+    grace::Grace, hold::Holds, packed::PackedSlice, places::Names,
 };
 use crate::model::{Node, NodeName, Service, ServiceName, SliceKey};
 use apply::PROBLEMS_MAX;
@@ -31,11 +32,12 @@ use foreign::FromDisk;
 use lists::List;
 use own_node::{NextOwn, OwnNode};
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
     time::Instant,
 };
 use versions::Versions;
+use views::SiftedViews;
 
 /// What an update did, and thus how soon it should be published.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -67,17 +69,36 @@ pub struct State {
     overruled: BTreeMap<ServiceName, Choice>,
     lists: HashMap<(SourceId, Kind), List>,
     holds: Holds,
+    /// What left a slice and may be on its way into another one: it counts for views, and for nothing else.
+    grace: Grace,
     problems: BTreeSet<(SourceId, Problem)>,
     from_disk: FromDisk,
     versions: Versions,
     touched: Touched,
+    sifted: SiftedViews,
 }
 
 /// What the next snapshot has to look at again.
 #[derive(Debug, Default)]
 struct Touched {
     everything: bool,
-    services: HashSet<ServiceName>,
+    services: HashMap<ServiceName, Touch>,
+}
+
+/// How much of a service has to be looked at again.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+enum Touch {
+    /// What its slices say of the condition of their endpoints.
+    Conditions,
+    /// Everything.
+    All,
+}
+
+impl Touched {
+    fn add(&mut self, service: ServiceName, touch: Touch) {
+        let known = self.services.entry(service).or_insert(touch);
+        *known = touch.max(*known);
+    }
 }
 
 impl State {
@@ -85,6 +106,7 @@ impl State {
     pub fn new(config: StateConfig) -> Self {
         Self {
             holds: Holds::new(config.holds),
+            grace: Grace::new(config.grace),
             names: Names::new(config.node.clone()),
             config,
             own_node: OwnNode::default(),
@@ -101,6 +123,7 @@ impl State {
             from_disk: FromDisk::default(),
             versions: Versions::default(),
             touched: Touched::default(),
+            sifted: SiftedViews::default(),
         }
     }
 
@@ -130,20 +153,24 @@ impl State {
     pub fn tick(&mut self, now: Instant) -> Change {
         let (gone, zone_is_gone) = self.holds.tick(now);
         let released = self.release(&gone, zone_is_gone);
-        released.max(self.tick_move(now))
+        let left = self.grace.tick(now);
+        let left = self.touch_left(left);
+        released.max(left).max(self.tick_move(now))
     }
 
     /// When the next call of [`State::tick`] has something to give up.
     pub fn due(&self) -> Option<Instant> {
         let moves_at = self.next_own.as_ref().and_then(|next| next.until);
-        self.holds.due().into_iter().chain(moves_at).min()
+        let due = [self.holds.due(), self.grace.due(), moves_at];
+        due.into_iter().flatten().min()
     }
 
     /// Gives up everything that is held back, because a person says that the sources are right.
     pub fn accept(&mut self) -> Change {
         let zone_was_held = self.holds.node().is_some();
         let gone = self.holds.accept();
-        self.release(&gone, zone_was_held)
+        let left = self.end_grace(|_, _| true);
+        self.release(&gone, zone_was_held).max(left)
     }
 
     /// The snapshot that follows `previous`, or none when it would say the same.
@@ -163,12 +190,15 @@ impl State {
         if everything {
             self.place_own();
         }
-        self.note_overruled(&touched.services);
+        self.note_overruled(touched.services.keys());
         let (services, services_changed) = match zone.zone() {
             Some(zone) if serves && everything => self.build_all(zone, previous),
-            Some(zone) if serves => self.build_touched(zone, previous, &touched.services),
+            Some(zone) if serves => self.build_touched(zone, previous, &touched),
             // Fail closed: without a zone, or with half a list, nothing is served.
-            _ => (HashMap::new(), !previous.services.is_empty()),
+            _ => {
+                self.sifted.clear();
+                (HashMap::new(), !previous.services.is_empty())
+            }
         };
         let nodes = self.zone_nodes(zone.zone());
         let held = self.holds.report();

@@ -95,6 +95,7 @@ impl State {
         };
         self.own_node = OwnNode::Known(source, node);
         if has_moved || self.zone() != zone {
+            self.place_own();
             self.touch_everything()
         } else {
             Change::Gained

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A slice taken in: packed, compared with the one before, and what the difference means to callers.
 
-use super::{Change, State};
+use super::{Change, State, Touch};
 use crate::{
     model::{ServiceName, Slice, SliceKey, ZonePolicy},
     store::{
@@ -10,7 +10,6 @@ use crate::{
         packed::{EndpointRef, PackedSlice},
     },
 };
-use std::collections::HashSet;
 
 impl State {
     pub(super) fn upsert_slice(&mut self, source: SourceId, slice: Slice) -> Change {
@@ -22,29 +21,32 @@ impl State {
                 .get(siblings()?.iter().find(|(_, by)| *by == source)?)
         };
         let now = PackedSlice::pack(slice, source, &mut self.names, before.or_else(sibling));
-        let change = match before {
+        let touch = match before {
             Some(before) if *before == now => return Change::Nothing,
             Some(before) if self.is_same_to_callers(&key, before, &now) => {
                 self.slices.insert(key, now);
                 return Change::Nothing;
             }
-            Some(before) if self.loses(before, &now) => Change::Lost,
-            _ => Change::Gained,
+            Some(before) if before.is_same_but_for_conditions(&now) => Touch::Conditions,
+            _ => Touch::All,
         };
         let before = self.slices.insert(key.clone(), now);
-        if let Some(before) = before.filter(|before| before.service != service) {
+        if let Some(before) = before.as_ref().filter(|before| before.service != service) {
             self.unlink_slice(&key, &before.service);
         }
         self.speakers.insert(source);
         self.slices_of
             .entry(service.clone())
             .or_default()
-            .insert(key);
-        self.touched.services.insert(service);
+            .insert(key.clone());
+        self.touched.add(service, touch);
+        let named = self.end_named(&key);
+        let left = before.map_or(Change::Gained, |before| self.leave(&key, &before));
         if self.names.wants_sweep() {
-            self.names.sweep(self.slices.values());
+            let leavers = self.grace.all().map(|leavers| &leavers.part);
+            self.names.sweep(self.slices.values().chain(leavers));
         }
-        change
+        named.max(left)
     }
 
     pub(super) fn unlink_slice(&mut self, key: &(SliceKey, SourceId), service: &ServiceName) {
@@ -54,7 +56,7 @@ impl State {
                 self.slices_of.remove(service);
             }
         }
-        self.touched.services.insert(service.clone());
+        self.touched.add(service.clone(), Touch::All);
     }
 
     /// Whether the endpoint is near, or on no node, so that it depends.
@@ -84,6 +86,9 @@ impl State {
         if !is_alike || self.policy_by(spec) != ZonePolicy::Strict {
             return false;
         }
+        if self.grace.of(&now.service).next().is_some() {
+            return false;
+        }
         let near = self.near(&zone, spec);
         let mut pairs = before.endpoints().zip(now.endpoints());
         pairs.all(|(old, new)| {
@@ -104,29 +109,14 @@ impl State {
     ) -> bool {
         let keys = self.slices_of.get(service).into_iter().flatten();
         let others = keys.filter(|other| *other != key);
+        let leavers = self.grace.of(service).map(|leavers| &leavers.part);
         let mut endpoints = others
             .filter_map(|key| self.slices.get(key))
+            .chain(leavers)
             .flat_map(PackedSlice::endpoints);
         endpoints.any(|other| {
             other.address() == endpoint.address()
                 || (other.pod().is_some() && other.pod() == endpoint.pod())
         })
-    }
-
-    /// Whether a caller of the old slice could have been given an endpoint that the new one takes away.
-    fn loses(&self, before: &PackedSlice, now: &PackedSlice) -> bool {
-        let ZoneStatus::Known(zone) = self.zone() else {
-            return true;
-        };
-        if before.ports != now.ports || before.service != now.service || before.zone != now.zone {
-            return true;
-        }
-        let choice = self.choice(&before.service);
-        let spec = self.spec_of(&before.service, &choice);
-        let near = self.near(&zone, spec);
-        let is_strict = self.policy_by(spec) == ZonePolicy::Strict;
-        let kept: HashSet<EndpointRef<'_>> = now.endpoints().collect();
-        let mut gone = before.endpoints().filter(|old| !kept.contains(old));
-        gone.any(|old| !is_strict || self.may_be_near(&near, &old))
     }
 }

@@ -1,28 +1,43 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The views of the services: all of them, or those that were touched. A view that says the same as before is the one before.
+//!
+//! What was found out about the slices of a service is kept beside the view that was built of them. A change of conditions
+//! then costs a look at the endpoints that are near, and none at the thousands that are not.
 
-use super::State;
+use super::{State, Touch, Touched};
 use crate::{
-    model::{ServiceName, Zone},
+    model::{ServiceName, Zone, ZonePolicy},
     store::{
-        ServiceView, Snapshot,
+        ServiceView, Snapshot, SourceId,
         build::{BuildContext, build_view},
+        far::Sifted,
     },
 };
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{BTreeSet, HashMap},
     sync::Arc,
 };
 
+/// Of each service the view that was built last, and which endpoints of its slices have to be looked at for the next one.
+pub(super) type SiftedViews = HashMap<ServiceName, (Arc<ServiceView>, Sifted)>;
+
 pub(super) type Services = HashMap<ServiceName, Arc<ServiceView>>;
 
+type Built = (Arc<ServiceView>, Option<Sifted>);
+
 impl State {
-    pub(super) fn build_all(&self, zone: &Zone, previous: &Snapshot) -> (Services, bool) {
+    pub(super) fn build_all(&mut self, zone: &Zone, previous: &Snapshot) -> (Services, bool) {
         let stated = self.services.keys().map(|(name, _)| name);
         let names: BTreeSet<_> = stated.chain(self.slices_of.keys()).collect();
-        let services: Services = names
+        let built = names.into_iter().filter_map(|name| {
+            let built = self.build(zone, name, previous, None)?;
+            Some((name.clone(), built))
+        });
+        let built: Vec<_> = built.collect();
+        self.sifted.clear();
+        let services: Services = built
             .into_iter()
-            .filter_map(|name| Some((name.clone(), self.build(zone, name, previous)?)))
+            .map(|(name, built)| (name.clone(), self.keep(name, built)))
             .collect();
         let changed = services.len() != previous.services.len()
             || services.iter().any(|(name, view)| {
@@ -35,16 +50,26 @@ impl State {
     }
 
     pub(super) fn build_touched(
-        &self,
+        &mut self,
         zone: &Zone,
         previous: &Snapshot,
-        touched: &HashSet<ServiceName>,
+        touched: &Touched,
     ) -> (Services, bool) {
         let mut services = previous.services.clone();
         let mut changed = false;
-        for name in touched {
-            let before = match self.build(zone, name, previous) {
-                Some(view) => {
+        for (name, touch) in &touched.services {
+            let sifted = self.sifted.remove(name);
+            let holds = |view: &Arc<ServiceView>| {
+                let before = previous.services.get(name);
+                *touch == Touch::Conditions
+                    && before.is_some_and(|before| Arc::ptr_eq(before, view))
+            };
+            let sifted = sifted
+                .filter(|(view, _)| holds(view))
+                .map(|(_, sifted)| sifted);
+            let before = match self.build(zone, name, previous, sifted) {
+                Some(built) => {
+                    let view = self.keep(name.clone(), built);
                     let kept = services
                         .get(name)
                         .is_some_and(|before| Arc::ptr_eq(before, &view));
@@ -58,21 +83,36 @@ impl State {
         (services, changed)
     }
 
+    /// Keeps what was found out, where there is something to be spared by it.
+    fn keep(&mut self, name: ServiceName, (view, sifted): Built) -> Arc<ServiceView> {
+        if let Some(sifted) = sifted {
+            self.sifted.insert(name, (view.clone(), sifted));
+        }
+        view
+    }
+
     fn build(
         &self,
         zone: &Zone,
         name: &ServiceName,
         previous: &Snapshot,
-    ) -> Option<Arc<ServiceView>> {
+        sifted: Option<Sifted>,
+    ) -> Option<Built> {
         let choice = self.choice(name);
         if choice.in_force.is_empty() {
             return None;
         }
         let spec = self.spec_of(name, &choice);
         let keys = self.slices_of.get(name).into_iter().flatten();
+        let is_in_force = |source: &SourceId| choice.in_force.contains(source);
+        let leavers = self
+            .grace
+            .of(name)
+            .filter(|leavers| is_in_force(&leavers.source));
         let slices: Vec<_> = keys
-            .filter(|(_, source)| choice.in_force.contains(source))
+            .filter(|(_, source)| is_in_force(source))
             .filter_map(|key| self.slices.get(key))
+            .chain(leavers.map(|leavers| &leavers.part))
             .collect();
         let context = BuildContext {
             near: self.near(zone, spec),
@@ -81,12 +121,16 @@ impl State {
             addresses: &self.config.addresses,
             unlocated: &self.config.unlocated,
         };
-        Some(build_view(
+        let is_alone = self.grace.of(name).next().is_none();
+        let is_sifted = is_alone && context.policy == ZonePolicy::Strict;
+        let (view, sifted) = build_view(
             &context,
             name,
             spec,
             &slices,
             previous.services.get(name),
-        ))
+            sifted.filter(|_| is_sifted),
+        );
+        Some((view, is_sifted.then_some(sifted)))
     }
 }
