@@ -399,7 +399,8 @@ const ACCEPT_EXAMPLES: &str = "Examples:
   zonal accept               take it: the namespace was really deleted
   zonal status               red as long as anything is held
 
-The agent must run with --admin-write; without it a hold ends by itself (10 minutes by default).";
+The agent must run with --admin-write; without it the hold of a mass change ends by itself (10 minutes by
+default), and that of another cluster with a restart.";
 const EXPLAIN_EXAMPLES: &str = "Examples:
   zonal explain web                every endpoint IN or OUT, with its reason
   zonal explain shop/web --key ann and where the key goes

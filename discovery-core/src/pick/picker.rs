@@ -95,10 +95,11 @@ impl Picker {
     #[inline]
     pub fn candidates(&mut self, key: HashKey) -> Result<Candidates<'_>, PickError> {
         let view = newest(&mut self.reader, &self.service, &mut self.seen)?;
-        if view.serving_tier().is_none() || view.unknown_placement().is_some() {
+        let candidates = candidates(view, key);
+        if candidates.has_none() {
             return Err(none_eligible(view, true));
         }
-        Ok(candidates(view, key))
+        Ok(candidates)
     }
 
     /// Waits for a snapshot that this handle has not seen; none once nothing is published any more. Safe to cancel.
