@@ -13,7 +13,13 @@ use crate::{
     udp::{UdpContext, UdpListener, UdpWorker},
 };
 use arc_swap::ArcSwap;
-use discovery_core::{source::SourceStatus, store::Reader, telemetry::DnsMetrics};
+use discovery_core::{
+    model,
+    runtime::{Kept, Sockets},
+    source::SourceStatus,
+    store::Reader,
+    telemetry::DnsMetrics,
+};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::{
     collections::HashSet,
@@ -101,6 +107,7 @@ pub struct DnsServer {
     followed: Option<(IndexBuilder, Reader)>,
     metrics: Arc<DnsMetrics>,
     sockets: Vec<(UdpListener, TcpListener)>,
+    kept: Vec<Kept>,
     sources: Vec<Arc<SourceStatus>>,
     status: DnsStatus,
 }
@@ -140,9 +147,11 @@ impl DnsServer {
         metrics: Arc<DnsMetrics>,
     ) -> Result<Self, BindError> {
         let mut sockets = Vec::new();
-        let mut listen = Vec::new();
+        let (mut listen, mut kept) = (Vec::new(), Vec::new());
         for address in config.listen_addresses() {
-            let (udp, tcp, bound) = open_pair(*address)?;
+            let (udp, tcp, bound) = open_pair(*address, &config.sockets)?;
+            kept.extend(config.sockets.keep(&udp));
+            kept.extend(config.sockets.keep(&tcp));
             sockets.push((udp, tcp));
             listen.push(bound);
         }
@@ -156,6 +165,7 @@ impl DnsServer {
             followed,
             metrics,
             sockets,
+            kept,
             sources: Vec::new(),
             status,
         })
@@ -225,6 +235,7 @@ impl DnsServer {
         }
         tracing::info!(listen = ?self.status.listen, domain = %self.status.domain, "DNS serving");
         stop.cancelled().await;
+        drop(self.kept);
         tasks.close();
         tasks.wait().await;
         tracing::info!("DNS stopped");
@@ -294,8 +305,11 @@ impl Publisher {
     }
 }
 
-/// A UDP and a TCP socket on one address.
-fn open_pair(address: SocketAddr) -> Result<(UdpListener, TcpListener, SocketAddr), BindError> {
+/// A UDP and a TCP socket on one address: those that this process was handed, else new ones.
+fn open_pair(
+    address: SocketAddr,
+    handed: &Sockets,
+) -> Result<(UdpListener, TcpListener, SocketAddr), BindError> {
     let mut attempts = if address.port() == 0 {
         FREE_PORT_ATTEMPTS
     } else {
@@ -310,8 +324,8 @@ fn open_pair(address: SocketAddr) -> Result<(UdpListener, TcpListener, SocketAdd
                 source,
             }
         };
-        let (udp, bound) = open_udp(address).map_err(fail("UDP"))?;
-        match open_tcp(bound).map_err(fail("TCP")) {
+        let (udp, bound) = open_udp(address, handed).map_err(fail("UDP"))?;
+        match open_tcp(bound, handed).map_err(fail("TCP")) {
             Ok(tcp) => return Ok((udp, tcp, bound)),
             // The port that was free for UDP is taken for TCP: try another.
             Err(error) if attempts > 0 && error.is_in_use() => {}
@@ -320,7 +334,12 @@ fn open_pair(address: SocketAddr) -> Result<(UdpListener, TcpListener, SocketAdd
     }
 }
 
-fn open_udp(address: SocketAddr) -> io::Result<(UdpListener, SocketAddr)> {
+fn open_udp(address: SocketAddr, handed: &Sockets) -> io::Result<(UdpListener, SocketAddr)> {
+    if let Some(handed) = handed.take(model::Protocol::Udp, address) {
+        let socket = std::net::UdpSocket::from(handed);
+        socket.set_nonblocking(true)?;
+        return Ok((UdpListener::new(socket)?, address));
+    }
     let socket = Socket::new(
         Domain::for_address(address),
         Type::DGRAM,
@@ -335,7 +354,12 @@ fn open_udp(address: SocketAddr) -> io::Result<(UdpListener, SocketAddr)> {
     Ok((UdpListener::new(socket)?, bound))
 }
 
-fn open_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+fn open_tcp(address: SocketAddr, handed: &Sockets) -> io::Result<TcpListener> {
+    if let Some(handed) = handed.take(model::Protocol::Tcp, address) {
+        let listener = std::net::TcpListener::from(handed);
+        listener.set_nonblocking(true)?;
+        return TcpListener::from_std(listener);
+    }
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM,

@@ -2,7 +2,11 @@
 //! The command line: every flag, its environment variable and its help.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
 
 /// Zone-aware service discovery and load balancing for Kubernetes edge clusters.
 #[derive(Debug, Parser)]
@@ -20,6 +24,10 @@ pub(crate) enum Command {
     Demo(DemoArgs),
     /// Show what an agent serves, how fresh it is, and what is missing.
     Status(StatusArgs),
+    /// List the connections that the proxy of an agent carries now.
+    Connections(ConnectionsArgs),
+    /// Have a host leave: out of Consul first, then its ports, then its connections.
+    Drain(DrainArgs),
     /// Accept a mass change that the agent holds back: what its sources say now is right.
     Accept(AcceptArgs),
     /// Show why each endpoint of a service is in or out, and where a key goes; or explain an error code.
@@ -217,6 +225,55 @@ pub(crate) struct StatusArgs {
 }
 
 #[derive(Args, Debug)]
+#[command(after_help = CONNECTIONS_EXAMPLES)]
+pub(crate) struct ConnectionsArgs {
+    #[command(flatten)]
+    pub(crate) ask: AskArgs,
+    /// Only those of this service (name or namespace/name).
+    #[arg(long, value_name = "SERVICE")]
+    pub(crate) service: Option<String>,
+    /// Only those of this client's address.
+    #[arg(long, value_name = "IP")]
+    pub(crate) client: Option<IpAddr>,
+    /// What comes first.
+    #[arg(long, default_value = "age", value_name = "ORDER")]
+    pub(crate) sort: SortBy,
+    /// How many at most; the agent gives 10,000 and no more.
+    #[arg(long, default_value_t = crate::connections::LIMIT, value_name = "NUMBER")]
+    pub(crate) limit: usize,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(crate) enum SortBy {
+    /// The oldest.
+    Age,
+    /// Those that moved most.
+    Bytes,
+    /// By the client's address.
+    Client,
+    /// By service and port.
+    Service,
+    /// By the endpoint's name.
+    Endpoint,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = DRAIN_EXAMPLES)]
+pub(crate) struct DrainArgs {
+    #[command(flatten)]
+    pub(crate) ask: AskArgs,
+    /// Only show what would have to end.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Begin it and return.
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+    /// How long to wait for its end; exit 75 after that, and the drain goes on.
+    #[arg(long, default_value = "10m", value_name = "TIME", value_parser = duration)]
+    pub(crate) wait: Duration,
+}
+
+#[derive(Args, Debug)]
 #[command(after_help = ACCEPT_EXAMPLES)]
 pub(crate) struct AcceptArgs {
     #[command(flatten)]
@@ -313,7 +370,9 @@ const AGENT_EXAMPLES: &str = "Examples:
   zonal agent --consul 127.0.0.1:8500 --zone mall-1 services of a Consul agent
   zonal agent --config /etc/zonal/zonal.yaml        from a file
 
-SIGTERM or SIGINT drains; a second one ends at once.";
+SIGTERM or SIGINT drains; a second one ends at once. SIGHUP reads the configuration again; one that is not valid is
+refused, and the one before holds. SIGUSR2 has the binary that stands in this one's place take over. Neither fails a
+connection. Sockets of systemd (LISTEN_FDS) are used for the addresses that they have.";
 const DEMO_EXAMPLES: &str = "Examples:
   zonal demo                 run it
   zonal demo kill web-2      in another terminal: only web-2's keys move
@@ -322,6 +381,19 @@ const STATUS_EXAMPLES: &str = "Examples:
   zonal status               one screen; exit 1 when anything is red
   zonal status --problems    with the objects that were refused
   zonal status -o json       for programs";
+const CONNECTIONS_EXAMPLES: &str = "Examples:
+  zonal connections                              the oldest twenty
+  zonal connections --sort bytes --limit 5       who moves most?
+  zonal connections --service shop/web -o json   those of a service, for programs
+
+UDP sessions are not listed.";
+const DRAIN_EXAMPLES: &str = "Examples:
+  zonal drain --dry-run      how many ports and connections are there?
+  zonal drain                leave, and show every step until the agent has ended
+  zonal drain --wait 30s     exit 75 when connections are left by then
+  zonal drain -o json        a line of JSON for every step
+
+The agent must run with --admin-write; SIGTERM does the same.";
 const ACCEPT_EXAMPLES: &str = "Examples:
   zonal accept --dry-run     what is held back, and why
   zonal accept               take it: the namespace was really deleted

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Every way in which a command fails: a stable code, what happened, where, and what to do next.
 
-use std::{error::Error, process::ExitCode};
+use std::{error::Error, fmt, process::ExitCode};
 
 /// A failure as a person sees it.
 #[derive(Debug)]
@@ -160,6 +160,12 @@ impl Failure {
         let (id, help) = (self.code.id(), self.help.as_deref());
         let help = help.unwrap_or(self.code.step());
         format!("error[{id}]: {what}\nhelp: {help}\n      (zonal explain {id})\n")
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.code.id(), self.what)
     }
 }
 

@@ -14,6 +14,7 @@ pub use query::PreparedQuery;
 pub(crate) use ttl::ServiceTtls;
 
 use crate::{Network, wire::WireName};
+use discovery_core::runtime::Sockets;
 use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -110,6 +111,7 @@ pub struct Config {
     tcp_idle_timeout: Duration,
     plain_namespaces: Vec<String>,
     name_server_addresses: Vec<IpAddr>,
+    pub(crate) sockets: Sockets,
 }
 
 /// What the SOA record says beside its names.
@@ -215,6 +217,14 @@ impl Config {
     pub fn node_meta_labels(mut self, labels: &[(&str, &str)]) -> Self {
         let own = |(label, key): &(&str, &str)| ((*label).to_owned(), (*key).to_owned());
         self.node_meta_labels = labels.iter().map(own).collect();
+        self
+    }
+
+    /// The listening sockets of this process: those of our addresses are taken out where it was handed them, and ours are listed
+    /// as open. By default nothing was handed.
+    #[must_use]
+    pub fn sockets(mut self, sockets: Sockets) -> Self {
+        self.sockets = sockets;
         self
     }
 
@@ -419,6 +429,7 @@ impl Default for Config {
             tcp_idle_timeout: TCP_IDLE_TIMEOUT,
             plain_namespaces: vec!["default".to_owned()],
             name_server_addresses: Vec::new(),
+            sockets: Sockets::default(),
         }
     }
 }

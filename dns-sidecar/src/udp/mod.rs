@@ -25,6 +25,7 @@ use std::{
     array,
     io::{self, ErrorKind, IoSliceMut},
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    os::fd::{AsFd, BorrowedFd},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -50,6 +51,12 @@ impl UdpListener {
             state: Arc::new(state),
             bound,
         })
+    }
+}
+
+impl AsFd for UdpListener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 

@@ -12,21 +12,18 @@
 //! proved carries what reaches it all the same.
 
 use crate::{
-    accept::Acceptor,
     backoff::Backoff,
     config::{BusyPort, Config},
-    connection::Listening,
-    holder,
-    own::OwnSockets,
+    connection::{Acceptor, Listening},
+    endpoints::Reach,
     prove::{Proof, Prover},
-    reach::Reach,
-    sockets::{BindError, Bound, bind},
+    sockets::{BindError, Bound, Opener, OwnSockets, holder_of},
     status::{Holder, ListenerState, Post},
     udp::{Fleet, UdpListener},
     workers::Workers,
 };
-use discovery_core::{model::Protocol, pick::Picker, store::Reader};
-use std::{error::Error, future::pending, net::SocketAddr, sync::Arc, time::Duration};
+use discovery_core::{model::Protocol, pick::Picker, runtime::Kept, store::Reader};
+use std::{error::Error, future::pending, io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
     sync::watch,
     task::spawn_blocking,
@@ -46,11 +43,14 @@ pub(crate) struct Port {
     pub(crate) picker: Picker,
     pub(crate) own: OwnSockets,
     pub(crate) post: Post,
+    pub(crate) leaving: CancellationToken,
 }
 
 /// The words between a port and its supervisor.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct PortSignals {
+    /// To the port: it is no longer wanted, and goes on until it is told to stop.
+    pub(crate) leaving: CancellationToken,
     /// To the port: close and drain.
     pub(crate) stop: CancellationToken,
     /// From the port: it is closed; its connections may still go on.
@@ -61,7 +61,8 @@ impl Port {
     /// Runs until `stop`; ends when the last connection has ended. Opens nothing before `after`, the close of the port's
     /// last owner.
     pub(crate) async fn run(mut self, signals: PortSignals, after: Option<CancellationToken>) {
-        let PortSignals { stop, closed } = signals;
+        let PortSignals { stop, closed, .. } = signals;
+
         // Also when this task panics: the next owner of the port waits for it.
         let closed = closed.drop_guard();
         if let Some(after) = after {
@@ -90,6 +91,7 @@ impl Port {
     /// Carries until told to stop, or until there was no usable endpoint for the hold time.
     async fn serve(&mut self, bound: Bound, stop: &CancellationToken) {
         let sockets = bound.addresses();
+        let kept = self.keep(&bound);
         self.own.add(&sockets);
         self.post.sockets(&sockets);
         let close = CancellationToken::new();
@@ -102,11 +104,21 @@ impl Port {
         }
         loops.close();
         stop.run_until_cancelled(self.watch(sockets.clone())).await;
-        drop(closing);
+        drop((closing, kept));
         loops.wait().await;
         self.own.remove(&sockets);
         self.post.sockets(&[]);
         self.post.proof(Proof::NotAsked);
+    }
+
+    /// Lists the sockets as open, for whoever takes over; one that cannot be listed is opened anew there.
+    fn keep(&self, bound: &Bound) -> Vec<Kept> {
+        let sockets = &self.config.sockets;
+        let kept: io::Result<_> = match bound {
+            Bound::Tcp(listeners) => listeners.iter().map(|l| sockets.keep(l)).collect(),
+            Bound::Udp(udp) => udp.iter().map(|socket| sockets.keep(socket)).collect(),
+        };
+        kept.unwrap_or_default()
     }
 
     /// Starts an accept loop for each socket on each worker.
@@ -182,10 +194,17 @@ impl Port {
             let proved = proof.borrow_and_update().clone();
             self.post.proof(proved.clone());
             if self.has_endpoint() {
-                self.show(&state_when(proved));
+                let leaving = self.leaving.clone();
+                let leaves = leaving.is_cancelled();
+                self.show(&if leaves {
+                    ListenerState::Leaving
+                } else {
+                    state_when(proved)
+                });
                 tokio::select! {
                     () = self.changed() => {}
                     Ok(()) = proof.changed() => {}
+                    () = leaving.cancelled(), if !leaves => {}
                 }
             } else {
                 self.show(&ListenerState::Holding);
@@ -268,9 +287,14 @@ impl Port {
             BusyPort::Retry => wanted,
             BusyPort::MoveOn => wanted.saturating_add(MOVES_MAX),
         };
+        let opener = Opener {
+            addresses: &self.config.bind_addresses,
+            peer_timeout: self.config.connect.peer_timeout,
+            handed: &self.config.sockets,
+        };
         let mut port = wanted;
         loop {
-            match bind(target.protocol, &self.config.bind_addresses, port) {
+            match opener.bind(target.protocol, port) {
                 Err(BindError::Busy { .. }) if port < last => port += 1,
                 bound => return bound,
             }
@@ -310,7 +334,7 @@ fn state_when(proof: Proof) -> ListenerState {
 async fn state_of(error: BindError) -> ListenerState {
     match error {
         BindError::Busy { address } => {
-            let holder = spawn_blocking(move || holder::of_port(address.port())).await;
+            let holder = spawn_blocking(move || holder_of(address.port())).await;
             ListenerState::Conflict {
                 holder: Holder::from(holder.unwrap_or(None)),
             }

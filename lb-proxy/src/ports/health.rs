@@ -5,11 +5,20 @@
 //! node, else 503. Form and codes are kube-proxy's (`pkg/proxy/healthcheck/service_health.go`), so that load balancers that
 //! know it need no change. An endpoint that terminates counts for nothing, although it is still carried to (KEP-1669).
 
+use crate::sockets::plain_listener;
 use discovery_core::{
-    model::{NodeName, Reason, ServiceName},
+    model::{NodeName, Protocol, Reason, ServiceName},
+    runtime::{Kept, Sockets},
     store::{Reader, Snapshot},
 };
-use std::{collections::BTreeMap, io, net::IpAddr, num::NonZeroU16, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    io,
+    net::{IpAddr, SocketAddr},
+    num::NonZeroU16,
+    sync::Arc,
+    time::Duration,
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -32,6 +41,7 @@ struct HealthPort {
     node: NodeName,
     reader: Reader,
     leaving: CancellationToken,
+    sockets: Sockets,
 }
 
 impl HealthPorts {
@@ -43,6 +53,7 @@ impl HealthPorts {
         node: &NodeName,
         reader: &Reader,
         leaving: &CancellationToken,
+        sockets: &Sockets,
     ) {
         let wanted: Vec<_> = snapshot
             .services()
@@ -57,6 +68,7 @@ impl HealthPorts {
                 node: node.clone(),
                 reader: reader.clone(),
                 leaving: leaving.clone(),
+                sockets: sockets.clone(),
             };
             self.open.entry((port, service)).or_insert_with(|| {
                 let stop = CancellationToken::new();
@@ -71,10 +83,10 @@ impl HealthPorts {
 }
 
 impl HealthPort {
-    async fn serve(self, address: std::net::SocketAddr, stop: CancellationToken) {
+    async fn serve(self, address: SocketAddr, stop: CancellationToken) {
         let work = async {
-            let listener = loop {
-                match listen(address) {
+            let (listener, _kept) = loop {
+                match self.listen(address) {
                     Ok(listener) => break listener,
                     Err(error) => {
                         warn!(service = %self.service, %address, %error, "The health port cannot be opened");
@@ -101,6 +113,17 @@ impl HealthPort {
             }
         };
         stop.run_until_cancelled(work).await;
+    }
+
+    fn listen(&self, address: SocketAddr) -> io::Result<(TcpListener, Kept)> {
+        let listener = match self.sockets.take(Protocol::Tcp, address) {
+            Some(handed) => std::net::TcpListener::from(handed),
+            None => plain_listener(address)?,
+        };
+        listener.set_nonblocking(true)?;
+        let listener = TcpListener::from_std(listener)?;
+        let kept = self.sockets.keep(&listener)?;
+        Ok((listener, kept))
     }
 
     /// Reads to the end of the head, answers and closes.
@@ -149,11 +172,6 @@ fn ready_here(snapshot: &Snapshot, service: &ServiceName, node: &NodeName) -> us
             endpoint.reason() != Reason::LastServing && endpoint.node() == Some(node)
         })
         .count()
-}
-
-fn listen(address: std::net::SocketAddr) -> io::Result<TcpListener> {
-    let socket = crate::sockets::plain_listener(address)?;
-    TcpListener::from_std(socket)
 }
 
 /// A question of a load balancer has a few hundred bytes.

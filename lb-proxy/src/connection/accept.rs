@@ -5,9 +5,9 @@
 //! Every worker has the same socket, so that no connection waits for a worker that is stuck. No error ends the loop and none
 //! makes it spin: without descriptors it pauses, 50 ms at first and 500 ms at most, and clients wait in the backlog meanwhile.
 
+use super::carry::{Connection, Listening};
 use crate::{
     backoff::Backoff,
-    connection::{Connection, Listening},
     reason::{Reason, is_of_one_connection},
     sockets::reset,
 };
@@ -119,13 +119,13 @@ impl Acceptor {
         };
         match self.view() {
             Ok(view) => {
-                let connection = Connection {
+                let connection = Box::new(Connection {
                     client,
                     peer,
                     view,
                     counted,
                     permit,
-                };
+                });
                 self.listening
                     .connections
                     .spawn(connection.carry(self.listening.clone()));

@@ -17,7 +17,7 @@ pub(crate) struct Process {
 }
 
 /// The process that listens on the TCP port; none when there is none, or it belongs to another user or namespace.
-pub(crate) fn of_port(port: u16) -> Option<Process> {
+pub(crate) fn holder_of(port: u16) -> Option<Process> {
     let proc = Path::new("/proc");
     let inode = ["net/tcp", "net/tcp6"]
         .iter()
@@ -63,7 +63,7 @@ mod tests {
     #[test]
     fn the_process_that_listens_is_found() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let holder = of_port(listener.local_addr().unwrap().port()).unwrap();
+        let holder = holder_of(listener.local_addr().unwrap().port()).unwrap();
         assert_eq!(holder.pid, std::process::id());
         assert!(!holder.name.is_empty());
     }

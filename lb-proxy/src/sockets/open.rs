@@ -3,7 +3,7 @@
 //!
 //! In: addresses. Out: sockets of the runtime. It never waits and never retries.
 
-use discovery_core::model::Protocol as Transport;
+use discovery_core::{model::Protocol as Transport, runtime::Sockets};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use std::{
@@ -54,25 +54,65 @@ impl Bound {
     }
 }
 
-/// Opens the port on all addresses, or on none of them.
-///
-/// The IPv6 wildcard is left out on a host without IPv6, as long as another address is there.
-pub(crate) fn bind(
-    transport: Transport,
-    addresses: &[IpAddr],
-    port: u16,
-) -> Result<Bound, BindError> {
-    if transport == Transport::Udp {
-        open(addresses, port, datagrams).map(Bound::Udp)
-    } else {
-        open(addresses, port, listener).map(Bound::Tcp)
+/// How ports are opened.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Opener<'o> {
+    pub(crate) addresses: &'o [IpAddr],
+    /// See [`outgoing`].
+    pub(crate) peer_timeout: Duration,
+    /// Where sockets may be that this process was handed.
+    pub(crate) handed: &'o Sockets,
+}
+
+impl Opener<'_> {
+    /// Opens the port on all addresses, or on none of them.
+    ///
+    /// The IPv6 wildcard is left out on a host without IPv6, as long as another address is there.
+    pub(crate) fn bind(&self, transport: Transport, port: u16) -> Result<Bound, BindError> {
+        if transport == Transport::Udp {
+            open(self.addresses, port, |at| self.datagrams(at)).map(Bound::Udp)
+        } else {
+            open(self.addresses, port, |at| self.listener(at)).map(Bound::Tcp)
+        }
+    }
+
+    /// A socket that listens. Without `SO_REUSEPORT`, which would let a second process of the same user join unnoticed.
+    fn listener(&self, address: SocketAddr) -> io::Result<std::net::TcpListener> {
+        let socket = if let Some(handed) = self.handed.take(Transport::Tcp, address) {
+            Socket::from(handed)
+        } else {
+            let socket = socket(address, Type::STREAM, Protocol::TCP)?;
+            socket.set_reuse_address(true)?;
+            socket.bind(&address.into())?;
+            socket
+        };
+        socket.set_nonblocking(true)?;
+        // Linux hands these on to every accepted socket, which saves three calls per connection.
+        tune(&SockRef::from(&socket), self.peer_timeout)?;
+        socket.listen(BACKLOG)?;
+        Ok(socket.into())
+    }
+
+    /// A socket for datagrams. Without `SO_REUSEADDR`, by which two UDP sockets could have one port.
+    fn datagrams(&self, address: SocketAddr) -> io::Result<std::net::UdpSocket> {
+        let socket = if let Some(handed) = self.handed.take(Transport::Udp, address) {
+            Socket::from(handed)
+        } else {
+            let socket = socket(address, Type::DGRAM, Protocol::UDP)?;
+            socket.bind(&address.into())?;
+            socket
+        };
+        socket.set_nonblocking(true)?;
+        // The kernel gives what `net.core.rmem_max` allows.
+        socket.set_recv_buffer_size(RECEIVE_BYTES)?;
+        Ok(socket.into())
     }
 }
 
 fn open<S>(
     addresses: &[IpAddr],
     port: u16,
-    make: fn(SocketAddr) -> io::Result<S>,
+    make: impl Fn(SocketAddr) -> io::Result<S>,
 ) -> Result<Vec<S>, BindError> {
     let mut sockets = Vec::with_capacity(addresses.len());
     for ip in addresses {
@@ -95,28 +135,12 @@ fn open<S>(
     }
 }
 
-/// A socket that listens. Without `SO_REUSEPORT`, which would let a second process of the same user join unnoticed.
-fn listener(address: SocketAddr) -> io::Result<std::net::TcpListener> {
-    let socket = socket(address, Type::STREAM, Protocol::TCP)?;
-    socket.set_reuse_address(true)?;
-    // Linux hands these on to every accepted socket, which saves three calls per connection.
-    tune(&SockRef::from(&socket))?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
-}
-
 /// A socket that listens beside the data path.
 pub(crate) fn plain_listener(address: SocketAddr) -> io::Result<std::net::TcpListener> {
-    listener(address)
-}
-
-/// A socket for datagrams. Without `SO_REUSEADDR`, by which two UDP sockets could have one port.
-fn datagrams(address: SocketAddr) -> io::Result<std::net::UdpSocket> {
-    let socket = socket(address, Type::DGRAM, Protocol::UDP)?;
-    // The kernel gives what `net.core.rmem_max` allows.
-    socket.set_recv_buffer_size(RECEIVE_BYTES)?;
+    let socket = socket(address, Type::STREAM, Protocol::TCP)?;
+    socket.set_reuse_address(true)?;
     socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
     Ok(socket.into())
 }
 
@@ -136,26 +160,29 @@ fn socket(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Soc
     Ok(socket)
 }
 
-/// A socket to connect to the address with.
-pub(crate) fn outgoing(address: SocketAddr) -> io::Result<TcpSocket> {
+/// A socket to connect to the address with; its peer may leave bytes or keepalive probes unacknowledged for `peer_timeout`.
+pub(crate) fn outgoing(address: SocketAddr, peer_timeout: Duration) -> io::Result<TcpSocket> {
     let socket = if address.is_ipv4() {
         TcpSocket::new_v4()
     } else {
         TcpSocket::new_v6()
     }?;
-    tune(&SockRef::from(&socket))?;
+    tune(&SockRef::from(&socket), peer_timeout)?;
     Ok(socket)
 }
 
 /// Sends small writes at once, and finds out about peers that are gone without a word.
-fn tune(socket: &SockRef<'_>) -> io::Result<()> {
+///
+/// While `TCP_USER_TIMEOUT` (RFC 5482) is set, Linux goes by it and not by the number of probes. It also ends a reader that
+/// keeps its window at zero that long.
+fn tune(socket: &SockRef<'_>, peer_timeout: Duration) -> io::Result<()> {
     let keepalive = TcpKeepalive::new()
-        .with_time(KEEPALIVE_AFTER)
-        .with_interval(KEEPALIVE_INTERVAL)
+        .with_time(KEEPALIVE_AFTER.min(peer_timeout / 2).max(SECOND))
+        .with_interval(KEEPALIVE_INTERVAL.min(peer_timeout / 4).max(SECOND))
         .with_retries(KEEPALIVE_RETRIES);
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_keepalive(&keepalive)?;
-    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))
+    socket.set_tcp_user_timeout(Some(peer_timeout))
 }
 
 /// Closes with a reset, so that nobody takes the end for an answer. Bytes that the kernel has not sent are lost.
@@ -198,9 +225,8 @@ const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_RETRIES: u32 = 3;
 
-/// How long bytes or keepalive probes may go unacknowledged (RFC 5482). It also ends a reader that keeps its window at
-/// zero that long, hence not less. While it is set, Linux goes by it and not by the number of probes.
-const USER_TIMEOUT: Duration = Duration::from_secs(5 * 60);
+/// The kernel counts keepalive in whole seconds.
+const SECOND: Duration = Duration::from_secs(1);
 
 /// How long bytes that the kernel still has to send may hold up a reset.
 const DELIVERY_MAX: Duration = Duration::from_secs(5);
@@ -209,6 +235,17 @@ const DELIVERY_MAX: Duration = Duration::from_secs(5);
 mod tests {
     use super::*;
     use std::net::Ipv4Addr;
+
+    const PEER_TIMEOUT: Duration = Duration::from_secs(300);
+
+    fn bind(transport: Transport, addresses: &[IpAddr], port: u16) -> Result<Bound, BindError> {
+        let opener = Opener {
+            addresses,
+            peer_timeout: PEER_TIMEOUT,
+            handed: &Sockets::default(),
+        };
+        opener.bind(transport, port)
+    }
 
     fn listen(addresses: &[IpAddr], port: u16) -> Result<Vec<SocketAddr>, BindError> {
         bind(Transport::Tcp, addresses, port).map(|bound| bound.addresses())
@@ -242,7 +279,7 @@ mod tests {
         let socket = SockRef::from(&accepted);
         assert!(socket.tcp_nodelay().unwrap() && socket.keepalive().unwrap());
         assert_eq!(socket.tcp_keepalive_time().unwrap(), KEEPALIVE_AFTER);
-        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(USER_TIMEOUT));
+        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(PEER_TIMEOUT));
     }
 
     #[test]

@@ -4,7 +4,8 @@
 //! In: a source and the time. Out: a permit that is given back when dropped, or the limit that was reached. A refused
 //! connection is reset, so that its client tries another host instead of waiting.
 
-use crate::{reason::Reason, sources::Sources};
+use super::sources::Sources;
+use crate::reason::Reason;
 use std::{
     net::IpAddr,
     sync::{Arc, Mutex, PoisonError},

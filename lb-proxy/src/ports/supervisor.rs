@@ -3,26 +3,22 @@
 //!
 //! In: new generations, the words to stop and to kill. Out: one task per port. It never touches a connection itself.
 
-use crate::{
-    admission::{Admission, SharedSources},
-    config::Config,
-    connection::Listening,
-    dial::Dialer,
-    eject::SharedEjections,
-    ephemeral::EphemeralPorts,
-    health_port::HealthPorts,
-    journal::Journal,
-    limit::connections_max,
-    listeners::{Contender, Plan, Slot, Target, plan},
-    lives::Lives,
-    own::OwnSockets,
+use super::{
+    health::HealthPorts,
     port::{Port, PortSignals},
+};
+use crate::{
+    config::Config,
+    connection::{Dialer, Journal, Listening, LiveTable},
+    endpoints::{Lives, SharedEjections},
+    limits::{Admission, SharedSources, Sources, connections_max},
+    plan::{Contender, Plan, Slot, Target, plan},
     prove::Proofs,
     register::Registrar,
     relay::Pipes,
-    sources::Sources,
+    sockets::{EphemeralPorts, OwnSockets},
     status::{Board, ListenerState, Post, StatusHandle},
-    udp::Fleet,
+    udp::{Fleet, HandOver},
     workers::{Workers, threads},
 };
 use discovery_core::{
@@ -36,7 +32,7 @@ use std::{
     future::pending,
     sync::{Arc, atomic::AtomicU64},
 };
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, time::sleep};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
@@ -47,6 +43,7 @@ pub struct Proxy {
     reader: Reader,
     metrics: Arc<ProxyMetrics>,
     board: Board,
+    hand_over: HandOver,
 }
 
 impl Proxy {
@@ -57,7 +54,13 @@ impl Proxy {
             reader,
             metrics,
             board: Board::new(),
+            hand_over: HandOver::default(),
         }
+    }
+
+    /// The way to replace it by another proxy while it runs.
+    pub fn hand_over(&self) -> HandOver {
+        self.hand_over.clone()
     }
 
     /// What its listeners do, now and later.
@@ -65,21 +68,26 @@ impl Proxy {
         self.board.handle(self.reader.clone())
     }
 
-    /// Serves until `stop`; then this host leaves Consul, where it is registered, and every port closes after its backlog is accepted, and the connections go on until the
-    /// drain timeout or `kill`, whichever is first. Returns when the last has ended. A `kill` without `stop` is both.
+    /// Serves until `stop`; then this host leaves Consul, where it is registered, every port closes after its backlog is
+    /// accepted, and the connections go on until the drain timeout or `kill`, whichever is first. Returns when the last has
+    /// ended. A `kill` without `stop` is both. Once another proxy takes over by [`Proxy::hand_over`], this one drains likewise
+    /// and this host stays registered.
     ///
     /// Dropping the future is `kill`. It needs a runtime of tokio with I/O and time.
     pub async fn run(self, stop: CancellationToken, kill: CancellationToken) {
         let kill = kill.child_token();
         let _killed_when_dropped = kill.clone().drop_guard();
+        let _let_go_when_dropped = self.hand_over.let_go();
         let mut supervisor = Supervisor::new(self, kill.clone());
         supervisor.leaving = stop.clone();
         // Boxed: the client of Consul would make the future of the whole proxy large.
         let registered = Box::pin(supervisor.registered(stop));
+        let hand_over = supervisor.proxy.hand_over.clone();
         let serve = async {
             tokio::select! {
                 () = supervisor.follow() => {}
                 () = registered => {}
+                () = hand_over.begun() => {}
             }
         };
         kill.run_until_cancelled(serve).await;
@@ -101,8 +109,8 @@ struct Supervisor {
     own: OwnSockets,
     ephemeral: EphemeralPorts,
     open: BTreeMap<Slot, OpenPort>,
-    /// When the last owner of a port has closed it; a port is forgotten with its next owner.
-    closing: BTreeMap<Slot, CancellationToken>,
+    /// The last owner of a port, until it has closed it; a port is forgotten with its next owner.
+    closing: BTreeMap<Slot, PortSignals>,
     refused: BTreeMap<Contender, Post>,
     health: HealthPorts,
     /// That this host leaves: health checks fail from then on.
@@ -135,7 +143,12 @@ impl Supervisor {
             pipes: Pipes::new(proxy.config.pipes_max, proxy.metrics.pipes().clone()),
             ejections: SharedEjections::default(),
             journal: Journal::default(),
-            fleet: Arc::new(Fleet::new(proxy.config.udp, proxy.metrics.clone())),
+            fleet: Arc::new(Fleet::new(
+                proxy.config.udp,
+                proxy.metrics.clone(),
+                proxy.config.sessions.clone(),
+                proxy.hand_over.clone(),
+            )),
             own: OwnSockets::default(),
             ephemeral: EphemeralPorts::of_this_host(),
             proxy,
@@ -190,7 +203,8 @@ impl Supervisor {
         let plan = plan(snapshot);
         let diff = plan.diff(self.open.iter().map(|(slot, open)| (*slot, &open.target)));
         for slot in diff.close {
-            self.close(slot);
+            let is_passed_on = diff.open.iter().any(|target| target.slot() == slot);
+            self.close(slot, !is_passed_on);
         }
         for target in diff.open {
             self.open(target);
@@ -199,8 +213,14 @@ impl Supervisor {
         let Proxy { config, reader, .. } = &self.proxy;
         if let Some(node) = &config.node {
             let addresses = &config.bind_addresses;
-            self.health
-                .follow(snapshot, addresses, node, reader, &self.leaving);
+            self.health.follow(
+                snapshot,
+                addresses,
+                node,
+                reader,
+                &self.leaving,
+                &config.sockets,
+            );
         }
         self.proxy.board.planned(snapshot.generation());
     }
@@ -218,8 +238,11 @@ impl Supervisor {
                 "An outgoing connection of this host may take the port while it is closed",
             );
         }
-        let after = self.closing.remove(&slot);
-        let port = self.port(target.clone());
+        let after = self.closing.remove(&slot).map(|before| {
+            before.stop.cancel();
+            before.closed
+        });
+        let port = self.port(&target, signals.leaving.clone());
         self.open.insert(
             slot,
             OpenPort {
@@ -230,15 +253,16 @@ impl Supervisor {
         self.ports.spawn(port.run(signals, after));
     }
 
-    fn port(&self, target: Target) -> Port {
+    fn port(&self, target: &Target, leaving: CancellationToken) -> Port {
         let Proxy {
             config,
             reader,
             board,
             ..
         } = &self.proxy;
-        let connections = TaskTracker::new();
-        let post = board.post(target.clone(), ListenerState::Opening, connections.clone());
+        let listening = self.listening(target.clone());
+        let (connections, live) = (listening.connections.clone(), listening.live.clone());
+        let post = board.post(target.clone(), ListenerState::Opening, connections, live);
         let picker = Picker::new(reader.clone(), target.service.clone());
         let own = match target.protocol {
             Protocol::Udp => {
@@ -254,17 +278,18 @@ impl Supervisor {
         };
         Port {
             config: config.clone(),
-            listening: Arc::new(self.listening(target, connections)),
+            listening: Arc::new(listening),
             fleet: self.fleet.clone(),
             workers: self.workers.clone(),
             reader: reader.clone(),
             picker,
             own,
             post,
+            leaving,
         }
     }
 
-    fn listening(&self, target: Target, connections: TaskTracker) -> Listening {
+    fn listening(&self, target: Target) -> Listening {
         let Proxy {
             config, metrics, ..
         } = &self.proxy;
@@ -294,18 +319,32 @@ impl Supervisor {
             journal: self.journal.clone(),
             next_id: AtomicU64::new(fastrand::u64(..)),
             metrics: metrics.listener(&target.service, target.port),
-            connections,
+            live: LiveTable::default(),
+            connections: TaskTracker::new(),
             cut,
             target,
         }
     }
 
-    fn close(&mut self, slot: Slot) {
+    /// Has a port close: at once, or once nobody is sent here, where clients are by a registration.
+    fn close(&mut self, slot: Slot, may_wait: bool) {
         if let Some(OpenPort { signals, .. }) = self.open.remove(&slot) {
-            signals.stop.cancel();
-            self.closing.insert(slot, signals.closed);
+            let registration = self.proxy.config.registration.as_ref();
+            match registration.filter(|_| may_wait) {
+                None => signals.stop.cancel(),
+                Some(registration) => {
+                    signals.leaving.cancel();
+                    let (stop, wait) = (signals.stop.clone(), registration.close_wait());
+                    self.ports.spawn(async move {
+                        let _ = stop.run_until_cancelled(sleep(wait)).await;
+                        stop.cancel();
+                    });
+                }
+            }
+            self.closing.insert(slot, signals);
         }
-        self.closing.retain(|_, closed| !closed.is_cancelled());
+        self.closing
+            .retain(|_, signals| !signals.closed.is_cancelled());
     }
 
     /// Lists the wishes that are not granted, and no longer those that are.
@@ -325,8 +364,16 @@ impl Supervisor {
         let ports: Vec<_> = self.open.keys().copied().collect();
         info!(ports = ports.len(), "Proxy drains");
         for slot in ports {
-            self.close(slot);
+            self.close(slot, false);
         }
+        if self.proxy.hand_over.has_begun() {
+            self.health = HealthPorts::default();
+        }
+        for PortSignals { stop, closed, .. } in std::mem::take(&mut self.closing).into_values() {
+            stop.cancel();
+            closed.cancelled().await;
+        }
+        drop(self.proxy.hand_over.let_go());
         self.ports.close();
         self.ports.wait().await;
         info!("Proxy ended");

@@ -112,6 +112,11 @@ impl Lives {
 }
 
 impl Life {
+    /// Where the endpoint is reached.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// Ends the connections when it is cancelled.
     pub(crate) fn cut(&self) -> &CancellationToken {
         &self.cut

@@ -7,17 +7,15 @@
 
 use crate::{
     config::ConnectLimits,
-    eject::SharedEjections,
-    own::OwnSockets,
-    reach::Reach,
+    endpoints::{Reach, SharedEjections},
     reason::{Reason, connect_failure},
-    sockets::{outgoing, reset},
+    sockets::{OwnSockets, outgoing, reset},
 };
 use discovery_core::{
     pick::InFlight,
     telemetry::{ConnectFailure, ConnectionMetrics},
 };
-use std::{net::SocketAddr, time::Duration};
+use std::net::SocketAddr;
 use tokio::{
     net::TcpStream,
     time::{Instant, timeout_at},
@@ -27,11 +25,10 @@ use tokio::{
 #[derive(Debug)]
 pub(crate) struct Dialed {
     pub(crate) stream: TcpStream,
-    pub(crate) address: SocketAddr,
-    pub(crate) in_flight: InFlight,
     /// Which candidate it is, from 1.
     pub(crate) candidate: u32,
-    pub(crate) took: Duration,
+    /// How long dialling took; at most some seconds.
+    pub(crate) took_micros: u32,
 }
 
 /// How to dial for one listener.
@@ -43,7 +40,7 @@ pub(crate) struct Dialer {
 }
 
 impl Dialer {
-    /// Connects to the first candidate that accepts.
+    /// Connects to the first candidate that accepts, and says which and where it is.
     ///
     /// A candidate without that port, or ejected, is passed over and does not count as an attempt. When all are ejected
     /// they are tried all the same: it may be us who was cut off.
@@ -52,7 +49,7 @@ impl Dialer {
         reach: Reach<'_>,
         client: SocketAddr,
         counted: &ConnectionMetrics,
-    ) -> Result<Dialed, Reason> {
+    ) -> Result<(Dialed, InFlight, SocketAddr), Reason> {
         let started = Instant::now();
         let end = started + self.limits.total;
         let mut failed = Reason::NoEndpoint;
@@ -71,13 +68,13 @@ impl Dialer {
                 Ok(stream) => {
                     self.ejections.succeeded(address);
                     counted.connected(started.elapsed());
-                    return Ok(Dialed {
+                    let dialed = Dialed {
                         stream,
-                        address,
-                        in_flight,
                         candidate: attempts,
-                        took: started.elapsed(),
-                    });
+                        took_micros: u32::try_from(started.elapsed().as_micros())
+                            .unwrap_or(u32::MAX),
+                    };
+                    return Ok((dialed, in_flight, address));
                 }
                 Err(failure) => {
                     counted.connect_failed(failure);
@@ -110,7 +107,8 @@ impl Dialer {
         if self.own.contains(address) {
             return Err(ConnectFailure::OwnListener);
         }
-        let socket = outgoing(address).map_err(|error| connect_failure(&error))?;
+        let socket =
+            outgoing(address, self.limits.peer_timeout).map_err(|error| connect_failure(&error))?;
         let stream = timeout_at(deadline, socket.connect(address))
             .await
             .map_err(|_| ConnectFailure::Timeout)?

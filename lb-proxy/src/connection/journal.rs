@@ -4,7 +4,7 @@
 //! In: ends of connections. Out: events of tracing: `debug` for what went well, `info` for the rest, and a count of the lines
 //! that the rate left out.
 
-use crate::{listeners::Target, reason::Reason};
+use crate::{plan::Target, reason::Reason};
 use discovery_core::telemetry::{ConnectionMetrics, ProxyPhase};
 use std::{
     net::SocketAddr,
