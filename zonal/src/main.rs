@@ -7,6 +7,7 @@ mod agent;
 mod cli;
 mod config;
 mod demo;
+mod dns;
 mod doctor;
 mod explain;
 mod faces;
@@ -63,6 +64,7 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Explain(args) => explain::run(&args).await,
         Command::Resolve(args) => resolve::run(&args).await,
         Command::Doctor(args) => doctor::run(&args).await,
+        Command::Dns(args) => dns::run(&args),
     }
 }
 
