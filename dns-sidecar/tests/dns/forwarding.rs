@@ -84,7 +84,13 @@ async fn ask_at(address: SocketAddr, request: &[u8]) -> Message {
 
 /// A server that answers each question as `answer` does, with nothing, one or several datagrams.
 async fn upstream(answer: impl Fn(&[u8]) -> Vec<Vec<u8>> + Send + 'static) -> SocketAddr {
-    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    upstream_on(UdpSocket::bind("127.0.0.1:0").await.unwrap(), answer)
+}
+
+fn upstream_on(
+    socket: UdpSocket,
+    answer: impl Fn(&[u8]) -> Vec<Vec<u8>> + Send + 'static,
+) -> SocketAddr {
     let address = socket.local_addr().unwrap();
     tokio::spawn(async move {
         let mut request = [0; 1500];
@@ -366,13 +372,16 @@ async fn the_same_question_of_many_clients_is_asked_once_and_each_sees_its_own_s
 
 #[tokio::test]
 async fn a_cut_reply_is_relayed_as_it_is_and_over_tcp_the_whole_is_asked_for() {
-    let server = upstream(|request| {
+    // TCP first: its ports are taken by connections, those of UDP hardly ever.
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let socket = UdpSocket::bind(listener.local_addr().unwrap())
+        .await
+        .unwrap();
+    let server = upstream_on(socket, |request| {
         let mut cut = good(request, 1);
         cut[2] |= 2;
         vec![cut]
-    })
-    .await;
-    let listener = tokio::net::TcpListener::bind(server).await.unwrap();
+    });
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
             let mut request = vec![0; stream.read_u16().await.unwrap().into()];

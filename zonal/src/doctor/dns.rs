@@ -353,10 +353,7 @@ mod tests {
             let section = check.page.split_once('#').unwrap().1;
             assert!(page.contains(&format!("\n### {section}\n")), "{section}");
         }
-        let skipped = silent
-            .checks
-            .iter()
-            .filter(|check| check.outcome == Skip);
+        let skipped = silent.checks.iter().filter(|check| check.outcome == Skip);
         let skipped: Vec<_> = skipped.map(|check| &*check.id).collect();
         assert_eq!(skipped, ["dns-servers", "dns-system", "dns-upstreams"]);
     }
