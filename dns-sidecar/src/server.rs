@@ -6,11 +6,11 @@
 
 use crate::{
     Config, Index, IndexBuilder, Unnamed,
-    access::Access,
     catalog::Catalog,
-    forward::Forwarder,
+    forward::{Forwarder, LOOP_HELP, UpstreamState},
+    query_log::query_log,
     tcp::{TcpContext, accept_all},
-    udp::{UdpContext, UdpListener, UdpWorker},
+    udp::{UdpContext, UdpListener, UdpWorker, watch_overflows},
 };
 use arc_swap::ArcSwap;
 use discovery_core::{
@@ -28,7 +28,7 @@ use std::{
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
-use tokio::{net::TcpListener, sync::Semaphore};
+use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// A socket could not be opened.
@@ -59,6 +59,19 @@ pub struct DnsStatus {
     listen: Arc<[SocketAddr]>,
     domain: Arc<str>,
     index: Arc<ArcSwap<Index>>,
+    forwarder: Forwarder,
+}
+
+/// A server that is asked for names of others.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct UpstreamStatus {
+    /// Where it is.
+    pub address: SocketAddr,
+    /// How it is.
+    pub state: UpstreamState,
+    /// What to do about it, where something is to be done.
+    pub help: Option<&'static str>,
 }
 
 impl DnsStatus {
@@ -70,6 +83,17 @@ impl DnsStatus {
     /// The domain that it answers for, without a final dot.
     pub fn domain(&self) -> &str {
         &self.domain
+    }
+
+    /// The servers that are asked for names of others.
+    pub fn upstreams(&self) -> Vec<UpstreamStatus> {
+        let states = self.forwarder.states().into_iter();
+        let status = |(address, state)| UpstreamStatus {
+            address,
+            state,
+            help: (state == UpstreamState::Loop).then_some(LOOP_HELP),
+        };
+        states.map(status).collect()
     }
 
     /// The answers that are given now.
@@ -156,6 +180,7 @@ impl DnsServer {
             listen.push(bound);
         }
         let status = DnsStatus {
+            forwarder: Forwarder::new(&config, &listen, metrics.clone()),
             listen: listen.into(),
             domain: config.domain_text().into(),
             index: Arc::new(ArcSwap::from_pointee(index)),
@@ -194,24 +219,31 @@ impl DnsServer {
     pub async fn run(self, shutdown: CancellationToken) {
         let (tasks, stop) = (TaskTracker::new(), shutdown.child_token());
         let _stop_on_drop = stop.clone().drop_guard();
-        let forwarder = Forwarder::new(&self.config);
+        let forwarder = self.status.forwarder.clone();
+        let log = query_log(self.config.query_log, &self.metrics).map(|(told, writing)| {
+            tasks.spawn(writing.write(stop.clone()));
+            told
+        });
         let udp_context = UdpContext {
             index: self.status.index.clone(),
             metrics: self.metrics.clone(),
             forwarder: forwarder.clone(),
+            log: log.clone(),
             tasks: tasks.clone(),
             stop: stop.clone(),
         };
-        let context = Arc::new(TcpContext {
+        let context = Arc::new(TcpContext::new(
+            self.config,
+            self.status.index.clone(),
+            self.metrics,
             forwarder,
-            access: Access::new(&self.config.allow),
-            places: Arc::new(Semaphore::new(self.config.connections_max())),
-            config: self.config,
-            index: self.status.index.clone(),
-            metrics: self.metrics,
-            tasks: tasks.clone(),
-            stop: stop.clone(),
-        });
+            log,
+            tasks.clone(),
+            stop.clone(),
+        ));
+        let watched: Vec<_> = self.sockets.iter().map(|(udp, _)| udp.clone()).collect();
+        let watch = watch_overflows(watched, context.metrics.clone(), stop.clone());
+        tasks.spawn(watch);
         for (udp, tcp) in self.sockets {
             for _ in 0..context.config.workers() {
                 let worker = UdpWorker::new(udp.clone(), &context.config, udp_context.clone());
@@ -219,6 +251,7 @@ impl DnsServer {
             }
             tasks.spawn(accept_all(tcp, context.clone()));
         }
+        context.forwarder.look_for_loops();
         for notice in context.config.notices() {
             tracing::info!(%notice, "DNS setting");
         }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The command line: every flag, its environment variable and its help.
 
+use crate::dns::Target;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::{
     net::{IpAddr, SocketAddr},
@@ -36,6 +37,8 @@ pub(crate) enum Command {
     Resolve(ResolveArgs),
     /// Check what zonal needs, with the next step for whatever does not hold.
     Doctor(DoctorArgs),
+    /// Have the resolver of this host or cluster know the domain.
+    Dns(DnsArgs),
 }
 
 /// Which cluster, which part of it, and which zone: for whatever watches by itself.
@@ -150,6 +153,61 @@ pub(crate) struct DoctorArgs {
 pub(crate) enum DoctorCommand {
     /// The Kubernetes source: reach, rights, node, zone, slices, and what its selectors cost per hour.
     Kube(Box<DoctorKubeArgs>),
+    /// The way of a name: the responder, the servers of this host, what programs see, the servers for names of others.
+    Dns(DoctorDnsArgs),
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = DOCTOR_EXAMPLES)]
+pub(crate) struct DoctorDnsArgs {
+    #[command(flatten)]
+    pub(crate) ask: AskArgs,
+    /// The responder.
+    #[arg(
+        long,
+        env = "ZONAL_DNS",
+        default_value = "127.0.0.1:8600",
+        value_name = "ADDR"
+    )]
+    pub(crate) server: SocketAddr,
+    /// The domain that it answers for.
+    #[arg(long, default_value = "consul", value_name = "DOMAIN")]
+    pub(crate) domain: String,
+    /// Check again until everything holds, at most this long; exit 75 when it does not.
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) wait: Option<Duration>,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = DNS_EXAMPLES)]
+pub(crate) struct DnsArgs {
+    #[command(subcommand)]
+    pub(crate) command: DnsCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DnsCommand {
+    /// Print the files and commands that send the domain's questions to the responder; nothing is changed.
+    Setup(DnsSetupArgs),
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = DNS_EXAMPLES)]
+pub(crate) struct DnsSetupArgs {
+    /// The resolver.
+    #[arg(long = "for", value_name = "RESOLVER")]
+    pub(crate) target: Target,
+    /// The responder.
+    #[arg(
+        long,
+        env = "ZONAL_DNS",
+        default_value = "127.0.0.1:8600",
+        value_name = "ADDR"
+    )]
+    pub(crate) server: SocketAddr,
+    /// The domain that it answers for.
+    #[arg(long, default_value = "consul", value_name = "DOMAIN")]
+    pub(crate) domain: String,
 }
 
 #[derive(Args, Debug)]
@@ -332,6 +390,9 @@ pub(crate) struct ResolveArgs {
     /// Ask over TCP.
     #[arg(long)]
     pub(crate) tcp: bool,
+    /// Ask this host's own resolver, as programs do (getaddrinfo); for addresses alone.
+    #[arg(long, conflicts_with_all = ["tcp", "server"])]
+    pub(crate) system: bool,
     /// Form of the output.
     #[arg(short, long, default_value = "table")]
     pub(crate) output: Output,
@@ -410,12 +471,18 @@ const DOCTOR_EXAMPLES: &str = "Examples:
   zonal doctor kube --wait 60s                 after a start: until everything holds
   zonal doctor kube --direct --node-name edge-a --selector zonal.dev/watch=true --for 60s
                                                without an agent: what would these labels cost?
+  zonal doctor dns                             which hop between a program and the responder fails?
 
 Exit codes: 0 everything holds, 1 something does not, 69 no agent or no API server, 75 not within --wait.";
 const RESOLVE_EXAMPLES: &str = "Examples:
   zonal resolve web.service.consul
   zonal resolve web.service.consul SRV
-  zonal resolve _web._tcp.service.consul SRV --tcp";
+  zonal resolve _web._tcp.service.consul SRV --tcp
+  zonal resolve web.service.consul --system         what programs of this host get";
+const DNS_EXAMPLES: &str = "Examples:
+  zonal dns setup --for systemd-resolved
+  zonal dns setup --for nodelocaldns --domain mall.internal
+  zonal dns setup --for dnsmasq --server 10.0.0.7:8600";
 
 #[cfg(test)]
 mod tests {

@@ -99,8 +99,17 @@ impl Faces {
         };
         let addresses = server.local_addrs().to_vec();
         let listening: Vec<_> = addresses.iter().map(ToString::to_string).collect();
-        self.runtime
-            .add_face("dns", move || json!({ "listening": listening }));
+        let status = server.status();
+        self.runtime.add_face("dns", move || {
+            let upstreams = status.upstreams().into_iter().map(|upstream| {
+                json!({
+                    "address": upstream.address.to_string(),
+                    "state": upstream.state.as_str(),
+                    "help": upstream.help,
+                })
+            });
+            json!({ "listening": listening, "upstreams": upstreams.collect::<Vec<_>>() })
+        });
         let server = server.sources(self.runtime.sources().to_vec());
         self.tasks.spawn(server.run(self.stop.clone()));
         Ok(addresses)

@@ -129,6 +129,11 @@ impl Failure {
         Self::new(Code::Internal, format!("{what}: {error}"))
     }
 
+    /// What happened, without the next step.
+    pub(crate) fn what(&self) -> &str {
+        &self.what
+    }
+
     pub(crate) fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
         self

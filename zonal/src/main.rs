@@ -8,6 +8,7 @@ mod cli;
 mod config;
 mod connections;
 mod demo;
+mod dns;
 mod doctor;
 mod drain;
 mod explain;
@@ -72,6 +73,7 @@ async fn run(cli: Cli, sockets: Sockets) -> Result<ExitCode, Failure> {
         Command::Explain(args) => explain::run(&args).await,
         Command::Resolve(args) => resolve::run(&args).await,
         Command::Doctor(args) => doctor::run(&args).await,
+        Command::Dns(args) => dns::run(&args),
     }
 }
 
