@@ -16,6 +16,19 @@ use std::{sync::Arc, time::Instant};
 /// `next` costs about one step of the ring, more where many members are unusable. Nothing is allocated for a service of
 /// up to 128 endpoints; above that the ninth candidate allocates a bit per member, once. Endpoints that this process
 /// has ejected, whose check failed or that do not take the key yet are left out, unless nobody else is there.
+///
+/// ```
+/// # use discovery_core::{model::NodeName, store::{StateConfig, channel}};
+/// use discovery_core::{hash::HashKey, pick::{Picker, candidates}};
+///
+/// # let (_writer, reader) = channel(StateConfig::new(NodeName::parse("edge-a").unwrap()));
+/// # let mut picker = Picker::new(reader, "shop/web".parse().unwrap());
+/// if let Ok(view) = picker.view() {
+///     let mut replicas = candidates(view, HashKey::of(b"object-17"));
+///     let (leader, followers) = (replicas.next(), replicas.take(2));
+///     println!("{leader:?}, then {:?}", followers.collect::<Vec<_>>());
+/// }
+/// ```
 #[inline]
 pub fn candidates(view: &ServiceView, key: HashKey) -> Candidates<'_> {
     Candidates::new(view, key, Now::UNREAD)

@@ -112,7 +112,24 @@ impl EjectRule {
 
 /// Takes in how a request to the endpoint ended; without a rule only the latency is learnt.
 ///
-/// Two or three uncontended atomic operations; a lock only while an endpoint is about to be ejected.
+/// Two or three uncontended atomic operations; a lock only while an endpoint is about to be ejected. For who holds an
+/// endpoint and no pick of it, as a probe does; a [`Pick`](super::Pick) and a client's [`Guard`](crate::client::Guard) are told themselves.
+///
+/// ```
+/// # use discovery_core::{model::NodeName, store::{StateConfig, channel}};
+/// use discovery_core::pick::{EjectRule, Outcome, Picker, report};
+/// use std::time::{Duration, Instant};
+///
+/// # let (_writer, reader) = channel(StateConfig::new(NodeName::parse("edge-a").unwrap()));
+/// # let mut picker = Picker::new(reader, "shop/web".parse().unwrap());
+/// let rule = EjectRule::default();
+/// if let Ok(view) = picker.view() {
+///     for endpoint in view.usable() {
+///         let outcome = Outcome { is_error: false, latency: Duration::from_millis(3) };
+///         assert_eq!(report(endpoint, outcome, Instant::now(), Some(&rule)), None);
+///     }
+/// }
+/// ```
 pub fn report(
     endpoint: &Endpoint,
     outcome: Outcome,

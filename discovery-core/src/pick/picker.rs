@@ -17,6 +17,19 @@ use std::sync::Arc;
 ///
 /// A pick compares the snapshot with the one of the pick before and looks the service up by name only when it is another;
 /// so it costs no lookup, no lock and no allocation.
+///
+/// ```
+/// # use discovery_core::{model::NodeName, store::{StateConfig, channel}};
+/// use discovery_core::{hash::HashKey, pick::{PickError, Picker}};
+///
+/// # let (_writer, reader) = channel(StateConfig::new(NodeName::parse("edge-a").unwrap()));
+/// let mut picker = Picker::new(reader, "shop/web".parse().unwrap());
+/// match picker.keyed(HashKey::of(b"customer-17")) {
+///     // In flight until it is dropped.
+///     Ok(pick) => println!("{} at {:?}", pick.identity(), pick.socket(Some("http"))),
+///     Err(error) => assert!(matches!(error, PickError::NotServing { .. }), "nothing was read yet"),
+/// }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Picker {
     reader: Reader,

@@ -95,9 +95,9 @@ impl Metrics {
             propagation,
             panics,
             saves,
+            left,
             reload_successful,
             reloaded_at,
-            left,
         }
     }
 
