@@ -44,10 +44,9 @@ pub(crate) async fn run(suite: &str, address: &str) -> anyhow::Result<()> {
 
 fn clients(suite: &str) -> usize {
     match suite {
-        "connections" => 64,
+        "connections" | "udp" => 64,
         "ping-pong" => 100,
         "bulk-16" => 16,
-        "udp" => 64,
         _ => 1,
     }
 }

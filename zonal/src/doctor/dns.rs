@@ -220,8 +220,8 @@ mod tests {
     };
     use serde_json::json;
 
-    fn right() -> Word {
-        Ok(vec![ADDRESS])
+    fn right() -> Vec<IpAddr> {
+        vec![ADDRESS]
     }
 
     fn heard(change: impl FnOnce(&mut Heard)) -> Report {
@@ -233,10 +233,10 @@ mod tests {
         let mut heard = Heard {
             server: "127.0.0.1:8600".parse().unwrap(),
             domain: "consul".to_owned(),
-            udp: right(),
-            tcp: right(),
-            hops: vec![("127.0.0.53:53".parse().unwrap(), right())],
-            system: right(),
+            udp: Ok(right()),
+            tcp: Ok(right()),
+            hops: vec![("127.0.0.53:53".parse().unwrap(), Ok(right()))],
+            system: Ok(right()),
             status: Ok(
                 json!({ "node": "edge-a", "zone": "mall-1", "faces": { "dns": { "upstreams": upstreams } } }),
             ),
@@ -290,7 +290,7 @@ mod tests {
             ),
             (
                 |heard| {
-                    heard.hops[0] = ("127.0.0.1:53".parse().unwrap(), Err("REFUSED".to_owned()))
+                    heard.hops[0] = ("127.0.0.1:53".parse().unwrap(), Err("REFUSED".to_owned()));
                 },
                 "dns-servers",
                 Fail,
@@ -305,7 +305,7 @@ mod tests {
             (
                 |heard| {
                     heard.status.as_mut().unwrap()["faces"]["dns"]["upstreams"][1]["state"] =
-                        json!("down")
+                        json!("down");
                 },
                 "dns-upstreams",
                 Warn,
@@ -314,7 +314,7 @@ mod tests {
             (
                 |heard| {
                     heard.status.as_mut().unwrap()["faces"]["dns"]["upstreams"][0]["state"] =
-                        json!("loop")
+                        json!("loop");
                 },
                 "dns-upstreams",
                 Fail,
@@ -325,7 +325,7 @@ mod tests {
                     heard.hops[0] = (
                         "169.254.20.10:53".parse().unwrap(),
                         Err("NXDOMAIN".to_owned()),
-                    )
+                    );
                 },
                 "dns-servers",
                 Fail,
