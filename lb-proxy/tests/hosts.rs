@@ -172,7 +172,8 @@ async fn router() {
         "said one host {one} Mbit/s, three hosts {three} Mbit/s of {} in all",
         3 * LINK_MBIT
     );
-    let limit = LINK_MBIT * 21 / 20;
+    // What the bucket holds at the start passes at once, and a busy machine reads its clock late.
+    let limit = LINK_MBIT * 6 / 5;
     assert!(
         one <= limit && one >= LINK_MBIT * 4 / 5,
         "{one} Mbit/s by one host"
