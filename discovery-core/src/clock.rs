@@ -24,6 +24,13 @@ impl Tick {
     }
 }
 
+/// The time of the runtime: that of the machine, unless a test has paused it. About 25 ns.
+///
+/// Whoever measures a call and whoever picks for it read the same clock, so that both stand still in such a test.
+pub(crate) fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
 /// Where time comes from.
 pub trait Clock: Send + Sync + 'static {
     /// Monotonic time: ages and deadlines.

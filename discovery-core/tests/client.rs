@@ -150,7 +150,7 @@ async fn the_owner_of_a_key_is_told_when_it_goes_and_when_it_comes_back() {
     let order = web.pick_n(key, 3).unwrap();
     let mut owners = web.watch_owner(key);
     let first = owners.changed().await.unwrap();
-    assert_eq!(first.after.unwrap().identity(), order[0].identity());
+    assert_eq!(first.to.unwrap().identity(), order[0].identity());
     let others = |flip: usize, ready: bool| {
         let mut pods = THREE;
         let number = order[flip].addresses()[0]
@@ -168,11 +168,11 @@ async fn the_owner_of_a_key_is_told_when_it_goes_and_when_it_comes_back() {
     );
     scene.pods(&others(0, false));
     let moved = owners.changed().await.unwrap();
-    assert_eq!(moved.before.unwrap().identity(), order[0].identity());
-    assert_eq!(moved.after.unwrap().identity(), order[1].identity());
+    assert_eq!(moved.from.unwrap().identity(), order[0].identity());
+    assert_eq!(moved.to.unwrap().identity(), order[1].identity());
     scene.pods(&THREE);
     let back = owners.changed().await.unwrap();
-    assert_eq!(back.after.unwrap().identity(), order[0].identity());
+    assert_eq!(back.to.unwrap().identity(), order[0].identity());
 }
 
 #[tokio::test]

@@ -427,10 +427,15 @@ proptest! {
 }
 
 fn shelf(folder: &std::path::Path, cluster: &str, node: &str) -> Shelf {
+    shelf_in(folder, cluster, node, None)
+}
+
+/// The shelf of who has its zone by configuration.
+fn shelf_in(folder: &std::path::Path, cluster: &str, node: &str, zone: Option<&str>) -> Shelf {
     let owner = Owner {
         cluster: cluster.into(),
         node: NodeName::parse(node).unwrap(),
-        zone: None,
+        zone: zone.map(|zone| Zone::parse(zone).unwrap()),
     };
     Shelf::new(folder.to_owned(), owner)
 }
@@ -515,31 +520,29 @@ fn a_damaged_snapshot_gives_way_to_the_one_before() {
 }
 
 #[test]
-fn a_snapshot_of_another_cluster_node_or_schema_is_refused_with_the_reason() {
+fn b12_a_snapshot_of_another_cluster_node_zone_or_schema_is_refused_with_the_reason() {
     let folder = tempfile::tempdir().unwrap();
-    save(&shelf(folder.path(), "c", "edge-a"));
-    let error = shelf(folder.path(), "other", "edge-a").load().unwrap_err();
-    assert!(
-        error
-            .to_string()
-            .ends_with("is of another cluster: c, not other"),
-        "{error}"
-    );
-    let error = shelf(folder.path(), "c", "edge-b").load().unwrap_err();
-    assert!(
-        matches!(error, ShelfError::Foreign { what: "node", .. }),
-        "{error}"
-    );
+    save(&shelf_in(folder.path(), "c", "edge-a", Some("mall-1")));
+    for (cluster, node, zone, expected) in [
+        ("other", "edge-a", Some("mall-1"), "cluster: c, not other"),
+        ("c", "edge-b", Some("mall-1"), "node: edge-a, not edge-b"),
+        ("c", "edge-a", Some("mall-2"), "zone: mall-1, not mall-2"),
+    ] {
+        let error = shelf_in(folder.path(), cluster, node, zone).load();
+        let error = error.unwrap_err();
+        let is_foreign = matches!(error, ShelfError::Foreign { .. });
+        let says = format!("is of another {expected}");
+        assert!(is_foreign && error.to_string().ends_with(&says), "{error}");
+    }
+    let own = shelf_in(folder.path(), "c", "edge-a", Some("mall-1"));
+    assert!(own.load().is_ok());
     let newest = folder.path().join("snapshot");
     let text = fs::read_to_string(&newest).unwrap();
-    fs::write(
-        &newest,
-        text.replacen("zonal-snapshot 3 ", "zonal-snapshot 2 ", 1),
-    )
-    .unwrap();
-    let error = shelf(folder.path(), "c", "edge-a").load().unwrap_err();
-    assert!(
-        matches!(error, ShelfError::Schema { found: 2, .. }),
-        "{error}"
-    );
+    for schema in [0, 2, 4, u32::MAX] {
+        let head = format!("zonal-snapshot {schema} ");
+        fs::write(&newest, text.replacen("zonal-snapshot 3 ", &head, 1)).unwrap();
+        let error = own.load().unwrap_err();
+        let is_told = matches!(error, ShelfError::Schema { found, .. } if found == schema);
+        assert!(is_told, "{schema}: {error}");
+    }
 }

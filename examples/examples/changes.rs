@@ -24,7 +24,7 @@ async fn main() -> anyhow::Result<()> {
         );
     }
     if let Some(owner) = owners.changed().await {
-        println!("ann belongs to {}", names(owner.after.as_slice()));
+        println!("ann belongs to {}", names(owner.to.as_slice()));
     }
     Ok(())
 }

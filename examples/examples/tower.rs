@@ -37,7 +37,7 @@ async fn main() -> anyhow::Result<()> {
 
     let owner = balance.clone().oneshot("ann".to_owned()).await?;
     println!("ann is served by {owner}");
-    shop.kill(&owner);
+    shop.kill(&owner).await;
     let next = balance.clone().oneshot("ann".to_owned()).await?;
     println!("{owner} is dead, and ann is served by {next}");
     anyhow::ensure!(next != owner, "a retry leaves the failed host");

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A service of one pod: whatever it is asked, it answers with its name.
+//! A service of one pod: whatever it is asked, it answers with its name, or while it is ill that it cannot serve.
 
 use super::RawCodec;
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::{
     body::Incoming,
@@ -18,7 +18,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
 };
 use tokio::net::{TcpListener, TcpStream};
@@ -31,6 +31,7 @@ pub struct Backend {
     http: SocketAddr,
     grpc: SocketAddr,
     answered: Arc<AtomicUsize>,
+    is_ill: Arc<AtomicBool>,
     stop: CancellationToken,
     kill: CancellationToken,
     tasks: TaskTracker,
@@ -46,6 +47,7 @@ impl Backend {
             http: http.local_addr()?,
             grpc: grpc.local_addr()?,
             answered: Arc::default(),
+            is_ill: Arc::default(),
             stop: CancellationToken::new(),
             kill: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -65,14 +67,26 @@ impl Backend {
         [self.http.port(), self.grpc.port()]
     }
 
-    /// Requests that it has answered.
+    /// Requests that it has answered, in whatever way.
     pub fn answered(&self) -> usize {
         self.answered.load(Relaxed)
+    }
+
+    /// Makes it ill, or well again. Ill it answers 503, and `UNAVAILABLE` over gRPC.
+    pub fn set_ill(&self, is_ill: bool) {
+        self.is_ill.store(is_ill, Relaxed);
     }
 
     /// Takes no new connections, answers what is under way, and ends: what a pod does that is told to.
     pub async fn drain(self) {
         self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    /// Breaks everything off, and has done so when it returns: what a host does that loses its power.
+    pub async fn kill(self) {
+        self.kill.cancel();
         self.tasks.close();
         self.tasks.wait().await;
     }
@@ -88,6 +102,7 @@ impl Backend {
         let answer = Answer {
             name: self.name.clone(),
             answered: self.answered.clone(),
+            is_ill: self.is_ill.clone(),
         };
         let accepting = async move {
             loop {
@@ -116,18 +131,35 @@ impl Drop for Backend {
 struct Answer {
     name: Arc<str>,
     answered: Arc<AtomicUsize>,
+    is_ill: Arc<AtomicBool>,
 }
 
 impl Answer {
-    fn bytes(&self) -> Bytes {
+    /// Its name, unless it is ill.
+    fn bytes(&self) -> Option<Bytes> {
         self.answered.fetch_add(1, Relaxed);
-        Bytes::copy_from_slice(self.name.as_bytes())
+        (!self.is_ill.load(Relaxed)).then(|| Bytes::copy_from_slice(self.name.as_bytes()))
+    }
+
+    fn http(&self) -> Response<Full<Bytes>> {
+        let (status, body) = match self.bytes() {
+            Some(name) => (StatusCode::OK, name),
+            None => (StatusCode::SERVICE_UNAVAILABLE, Bytes::new()),
+        };
+        let mut response = Response::new(Full::new(body));
+        *response.status_mut() = status;
+        response
+    }
+
+    fn grpc(&self) -> Result<tonic::Response<Bytes>, tonic::Status> {
+        let name = self.bytes().map(tonic::Response::new);
+        name.ok_or_else(|| tonic::Status::unavailable("ill"))
     }
 }
 
 async fn serve_http(stream: TcpStream, answer: Answer, stop: CancellationToken) {
     let service = service_fn(move |_: Request<Incoming>| {
-        let response = Response::new(Full::new(answer.bytes()));
+        let response = answer.http();
         async { Ok::<_, Infallible>(response) }
     });
     let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
@@ -144,8 +176,8 @@ async fn serve_grpc(stream: TcpStream, answer: Answer, stop: CancellationToken) 
         let answer = answer.clone();
         async move {
             let unary = tower::service_fn(move |_: tonic::Request<Bytes>| {
-                let response = tonic::Response::new(answer.bytes());
-                async { Ok::<_, tonic::Status>(response) }
+                let answered = answer.grpc();
+                async { answered }
             });
             let mut grpc = tonic::server::Grpc::new(RawCodec);
             Ok::<_, Infallible>(grpc.unary(unary, request).await)

@@ -51,8 +51,16 @@ impl Shop {
     }
 
     /// Ends a pod, as a host does that loses its power.
-    pub fn kill(&mut self, name: &str) {
-        self.backends.retain(|backend| backend.name() != name);
+    pub async fn kill(&mut self, name: &str) {
+        let is_it = |backend: &Backend| backend.name() == name;
+        if let Some(at) = self.backends.iter().position(is_it) {
+            self.backends.remove(at).kill().await;
+        }
+    }
+
+    /// The pod of this name, while it runs.
+    pub fn pod(&self, name: &str) -> Option<&Backend> {
+        self.backends.iter().find(|backend| backend.name() == name)
     }
 
     /// Discovery in this shop.

@@ -18,7 +18,7 @@ use tokio::{net::TcpStream, time::timeout};
 const CHILD: &str = "ZONAL_TEST_DESCRIPTORS_CHILD";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn x9_out_of_descriptors_it_rests_keeps_what_it_carries_and_recovers_within_a_second() {
+async fn x9_f42_out_of_descriptors_it_rests_keeps_what_it_carries_and_recovers_within_a_second() {
     let mut waited = [false; 2];
     // With one free descriptor more or less, what fails is the accept or the connect to the endpoint.
     for (wasted, waited) in waited.iter_mut().enumerate() {

@@ -42,7 +42,7 @@ fn p99(latencies: &[Duration]) -> Duration {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn x4_one_of_eight_endpoints_that_refuses_or_is_silent_fails_no_client() {
+async fn x4_f46_f47_one_of_eight_endpoints_that_refuses_or_is_silent_fails_no_client() {
     let mut endpoints = Endpoint::echoes(8).await;
     let (mut site, front) = Site::serving(config(), &Vec::from_iter(&endpoints)).await;
     let whole = p99(&latencies(front).await);
@@ -76,7 +76,7 @@ async fn x4_one_of_eight_endpoints_that_refuses_or_is_silent_fails_no_client() {
 }
 
 #[tokio::test]
-async fn x5_with_every_endpoint_refusing_clients_are_reset_at_once_and_never_see_an_end() {
+async fn x5_f51_with_every_endpoint_refusing_clients_are_reset_at_once_and_never_see_an_end() {
     let endpoints = Endpoint::echoes(4).await;
     let (site, front) = Site::serving(config(), &Vec::from_iter(&endpoints)).await;
     for endpoint in endpoints {

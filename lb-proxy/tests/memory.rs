@@ -177,7 +177,7 @@ async fn p99s(streams: [&mut TcpStream; 2]) -> [Duration; 2] {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn x8_a_thousand_slow_readers_own_little_and_delay_nobody() {
+async fn x8_f50_a_thousand_slow_readers_own_little_and_delay_nobody() {
     const COUNT: usize = 1_000;
     let _alone = ALONE.lock().await;
     let (bytes, sent) = (Arc::new(pattern(1 << 16)), Arc::new(AtomicU64::new(0)));

@@ -392,4 +392,27 @@ mod tests {
             commands.extend(command.get_subcommands().cloned());
         }
     }
+
+    #[test]
+    fn b9_the_help_of_every_command_is_the_golden_one() {
+        use std::fmt::Write as _;
+
+        let mut text = String::new();
+        // Without the values that the environment of this test gives.
+        let mut commands = vec![("zonal".to_owned(), <Cli as clap::CommandFactory>::command())];
+        while let Some((path, command)) = commands.pop() {
+            let shown = command.clone().bin_name(&path);
+            let help = shown
+                .mut_args(|argument| argument.hide_env_values(true))
+                .render_long_help();
+            let _ = writeln!(text, "$ {path} --help\n{help}");
+            let mut subcommands: Vec<_> = command
+                .get_subcommands()
+                .map(|sub| (format!("{path} {}", sub.get_name()), sub.clone()))
+                .collect();
+            subcommands.reverse();
+            commands.extend(subcommands);
+        }
+        crate::golden::is("help.txt", &text);
+    }
 }

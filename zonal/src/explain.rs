@@ -6,7 +6,10 @@ use crate::{
     cli::{ExplainArgs, Output},
     failure::{Code, Failure},
 };
-use discovery_core::{model::ServiceName, runtime::Explanation};
+use discovery_core::{
+    model::ServiceName,
+    runtime::{ExplainedStep, Explanation},
+};
 use hyper::Method;
 use std::{fmt::Write as _, process::ExitCode};
 
@@ -63,10 +66,14 @@ fn table(explanation: &Explanation, key: Option<&str>) -> String {
         } else {
             "-".into()
         };
+        let reason = match &endpoint.left_out {
+            Some(why) => format!("{}, {why}", endpoint.reason),
+            None => endpoint.reason.clone(),
+        };
         let _ = writeln!(
             text,
-            "{verdict}  {:<20} {:<22} {zone:<12} {share:>6}  {}",
-            endpoint.identity, endpoint.address, endpoint.reason
+            "{verdict}  {:<20} {:<22} {zone:<12} {share:>6}  {reason}",
+            endpoint.identity, endpoint.address
         );
     }
     for (reason, count) in &explanation.more {
@@ -76,14 +83,40 @@ fn table(explanation: &Explanation, key: Option<&str>) -> String {
         text.push_str("nodes may not be read: zones are those that slices state\n");
     }
     if let (Some(key), Some(order)) = (key, &explanation.order) {
-        let _ = match order.split_first() {
-            Some((owner, [])) => writeln!(text, "key {key} goes to {owner}"),
-            Some((owner, next)) => {
-                writeln!(text, "key {key} goes to {owner}, then {}", next.join(", "))
-            }
-            None => writeln!(text, "key {key} goes to nobody"),
-        };
+        text.push_str(&walk(explanation, key, order));
     }
+    // What others named may carry control characters; none reaches the terminal.
+    text.replace(|c: char| c.is_control() && c != '\n', " ")
+}
+
+/// Where a key goes, and step by step why, where somebody is passed over.
+fn walk(explanation: &Explanation, key: &str, order: &[String]) -> String {
+    let mut text = match order.split_first() {
+        Some((owner, [])) => format!("key {key} goes to {owner}\n"),
+        Some((owner, next)) => format!("key {key} goes to {owner}, then {}\n", next.join(", ")),
+        None => format!("key {key} goes to nobody\n"),
+    };
+    let steps = &explanation.walk;
+    if steps.iter().all(|step| step.passed_over.is_none()) {
+        return text;
+    }
+    let takes = |step: &ExplainedStep| order.first() == Some(&step.identity);
+    for (place, step) in (1..).zip(steps) {
+        let verdict = match &step.passed_over {
+            Some(reason) => format!("passed over: {reason}"),
+            None if takes(step) => "takes it".to_owned(),
+            None => "next".to_owned(),
+        };
+        let _ = writeln!(text, "{place:>4}. {:<20} {verdict}", step.identity);
+    }
+    if explanation.walk_more > 0 {
+        let _ = writeln!(text, "      +{} more", grouped(explanation.walk_more));
+    }
+    text.push_str(match explanation.forgiven.as_deref() {
+        Some("ramping") => "! all that are left are new: their slow start is ignored\n",
+        Some(_) => "! nobody else is left: ejections and failed checks are ignored\n",
+        None => "",
+    });
     text
 }
 
@@ -103,6 +136,8 @@ fn grouped(count: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::golden;
+    use serde_json::json;
 
     #[test]
     fn counts_are_read_in_threes() {
@@ -110,24 +145,64 @@ mod tests {
         assert_eq!(texts, ["0", "12", "123", "1,234", "12,345", "1,234,567"]);
     }
 
-    #[test]
-    fn what_is_counted_only_is_told_as_more() {
-        let explanation = Explanation {
-            service: "shop/web".into(),
-            policy: "strict".into(),
-            zone: Some("mall-1".into()),
-            generation: 1,
-            endpoints: vec![],
-            more: [("other-zone".to_owned(), 4_930)].into(),
-            scope: Some("site".into()),
-            is_degraded: false,
-            order: None,
+    /// A service with something of everything; the walk is of one key.
+    fn explanation(order: &[&str], walk: &[(&str, Option<&str>)]) -> Explanation {
+        let endpoint = |name: &str, usable: bool, reason: &str, share: f64| {
+            json!({
+                "identity": name, "address": format!("10.1.0.{}:8080", name.len()), "node": "edge-a", "zone": "mall-1",
+                "usable": usable, "reason": reason, "share": share, "in_flight": 2,
+                "left_out": (name == "web-10").then_some("ejected"),
+            })
         };
-        let text = table(&explanation, None);
+        let walk: Vec<_> = walk
+            .iter()
+            .map(|(name, why)| json!({ "identity": name, "tier": 1, "passed_over": why }))
+            .collect();
+        serde_json::from_value(json!({
+            "service": "shop/web", "policy": "prefer", "zone": "mall-1", "generation": 812,
+            "endpoints": [
+                endpoint("web-0", true, "own-zone", 0.34), endpoint("web-10", true, "own-zone", 0.33),
+                endpoint("web-200", false, "not-ready", 0.33),
+            ],
+            "more": { "other-zone": 4_930 }, "scope": "site", "is_degraded": true,
+            "order": order, "walk": walk, "walk_more": 1_200,
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn b9_the_table_and_the_json_of_an_explained_key_are_golden() {
+        let steps = [
+            ("web-200", Some("not-ready")),
+            ("web-10", Some("ejected")),
+            ("web-0", None),
+            ("web-3", Some("over-bound")),
+            ("web-4", None),
+        ];
+        let mut explained = explanation(&["web-0", "web-3", "web-4"], &steps);
+        golden::is("explain-key.txt", &table(&explained, Some("ann")));
+        let text = serde_json::to_string_pretty(&explained).unwrap();
+        golden::is("explain-key.json", &(text + "\n"));
+        explained.forgiven = Some("all".into());
+        let text = table(&explained, Some("ann"));
+        assert!(text.ends_with("failed checks are ignored\n"), "{text}");
+    }
+
+    #[test]
+    fn a_walk_that_passes_nobody_over_is_one_line() {
+        let steps = [("web-0", None), ("web-10", None)];
+        let text = table(&explanation(&["web-0", "web-10"], &steps), Some("ann"));
         assert!(
-            text.contains("near is what shares site with our node\n"),
+            text.ends_with("\nkey ann goes to web-0, then web-10\n"),
             "{text}"
         );
-        assert!(text.ends_with("OUT  +4,930 more  other-zone\n"), "{text}");
+        let nobody = table(
+            &explanation(&[], &[("web-200", Some("not-ready"))]),
+            Some("ann"),
+        );
+        assert!(
+            nobody.contains("key ann goes to nobody\n   1. web-200 "),
+            "{nobody}"
+        );
     }
 }

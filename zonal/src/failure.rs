@@ -149,16 +149,17 @@ impl Failure {
 
     /// Prints the failure to stderr and gives the exit code.
     pub(crate) fn report(&self) -> ExitCode {
-        // Names from outside may carry control characters; none reaches the terminal.
-        let what: String = self
-            .what
-            .chars()
-            .map(|c| if c.is_control() && c != '\n' { ' ' } else { c })
-            .collect();
-        eprintln!("error[{}]: {what}", self.code.id());
-        eprintln!("help: {}", self.help.as_deref().unwrap_or(self.code.step()));
-        eprintln!("      (zonal explain {})", self.code.id());
+        eprint!("{}", self.text());
         ExitCode::from(self.code.exit())
+    }
+
+    fn text(&self) -> String {
+        // Names from outside may carry control characters; none reaches the terminal.
+        let clean = |c: char| if c.is_control() && c != '\n' { ' ' } else { c };
+        let what: String = self.what.chars().map(clean).collect();
+        let (id, help) = (self.code.id(), self.help.as_deref());
+        let help = help.unwrap_or(self.code.step());
+        format!("error[{id}]: {what}\nhelp: {help}\n      (zonal explain {id})\n")
     }
 }
 
@@ -208,5 +209,19 @@ mod tests {
         }
         let rows = page.lines().filter(|line| line.starts_with("| `ZNL"));
         assert_eq!(rows.count(), Code::ALL.len());
+    }
+
+    #[test]
+    fn b9_every_error_and_its_page_are_the_golden_ones() {
+        use std::fmt::Write as _;
+
+        let mut text = String::new();
+        for code in Code::ALL {
+            let failure = Failure::new(code, "what happened, and \u{1b}[31mwhere").text();
+            let (exit, meaning) = (code.exit(), code.meaning());
+            let _ = writeln!(text, "{failure}exit {exit}\n{meaning}\n");
+        }
+        assert!(!text.contains('\u{1b}'), "{text}");
+        crate::golden::is("errors.txt", &text);
     }
 }

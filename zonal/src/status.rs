@@ -50,11 +50,8 @@ fn table(status: &Status, problems: bool) -> String {
             .iter()
             .map(|held| format!("! held: {held}   zonal accept --dry-run")),
     );
-    let with_out = status
-        .services
-        .iter()
-        .filter(|service| !service.out.is_empty());
-    lines.extend(with_out.map(service_line));
+    let to_tell = status.services.iter().filter(|service| has_news(service));
+    lines.extend(to_tell.map(service_line));
     lines.extend(refused(status, problems));
     // What others named may carry control characters; none reaches the terminal.
     let clean = |line: &String| line.replace(char::is_control, " ");
@@ -122,27 +119,54 @@ fn view(status: &Status) -> String {
     )
 }
 
+/// Whether not all of its endpoints are picked as they would be on a good day.
+fn has_news(service: &ServiceReport) -> bool {
+    !service.out.is_empty() || !picks(service).is_empty()
+}
+
 /// A service with endpoints that are out, and why they are; the next step where something of ours is.
 fn service_line(service: &ServiceReport) -> String {
     let out = service.out.iter();
     let out: Vec<_> = out
         .map(|(reason, count)| format!("{count} {reason}"))
         .collect();
+    let out = match out.join(", ") {
+        none if none.is_empty() => none,
+        out => format!("   out: {out}"),
+    };
     let is_red = is_refusing(service);
     let (name, usable, local) = (&service.name, service.usable, service.local);
     let line = format!(
-        "{} {name:<24} {usable}/{local} usable   out: {}",
+        "{} {name:<24} {usable}/{local} usable{out}{}",
         if is_red { "!" } else { " " },
-        out.join(", ")
+        picks(service)
     );
     if is_red {
         let policy = &service.policy;
         format!("{line}   policy={policy}, refusing   zonal explain {name}")
-    } else if usable < local {
+    } else if usable < local || service.ejected > 0 {
         format!("{line}   zonal explain {name}")
     } else {
         line
     }
+}
+
+/// What this process does otherwise than the list of endpoints says.
+fn picks(service: &ServiceReport) -> String {
+    let mut told = String::new();
+    if service.ejected > 0 {
+        told = format!("   ejected: {}", service.ejected);
+    }
+    if service.spilled_share > 0.0 {
+        told = format!(
+            "{told}   spills {:.0}% of keys",
+            service.spilled_share * 100.0
+        );
+    }
+    if service.panic_picks > 0 {
+        told = format!("{told}   panic picks: {}", service.panic_picks);
+    }
+    told
 }
 
 /// Whether a service has endpoints and none to pick.
@@ -262,6 +286,10 @@ mod tests {
                 service("shop/cache", 0, 2, serde_json::json!({ "not-ready": 2, "other-zone": 7 })),
                 service("shop/pay", 3, 3, serde_json::json!({ "other-zone": 6 })),
                 service("shop/quiet", 2, 2, serde_json::json!({})),
+                {
+                    "name": "shop/till", "policy": "prefer", "usable": 3, "local": 3, "listed": 9, "out": {},
+                    "ejected": 1, "panic_picks": 4, "spilled_share": 0.285,
+                },
                 service("shop/web", 2, 3, serde_json::json!({ "not-ready": 1, "other-zone": 6 })),
             ],
             "held": ["kube says that all 5 slices are gone; they are kept"],
@@ -275,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn a_status_is_the_golden_one_with_and_without_its_problems() {
+    fn b9_a_status_is_the_golden_one_with_and_without_its_problems() {
         let status = status();
         assert!(is_red(&status));
         golden::is("status.txt", &table(&status, false));

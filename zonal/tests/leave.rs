@@ -18,8 +18,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 const LEAVE_WAIT: Duration = Duration::from_secs(2);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn x13_sigterm_fails_the_check_waits_deregisters_and_closes_last_and_resets_nobody() {
-    let test = "x13_sigterm_fails_the_check_waits_deregisters_and_closes_last_and_resets_nobody";
+async fn x13_f34_sigterm_fails_the_check_waits_deregisters_and_closes_last_and_resets_nobody() {
+    let test =
+        "x13_f34_sigterm_fails_the_check_waits_deregisters_and_closes_last_and_resets_nobody";
     let Some(consul) = Consul::start_or_skip(test).await else {
         return;
     };

@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What an agent exposes: names and labels by the conventions, and each of them in `docs/metrics.md`.
 
+mod agent;
+
+use agent::Agent;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    io::{BufRead as _, BufReader, Read as _, Write as _},
-    net::{TcpListener, TcpStream},
     path::Path,
-    process::{Child, Command, Stdio},
 };
 
 #[test]
 fn every_metric_follows_the_conventions_and_stands_in_the_documented_table() {
-    let exposed = families(&Agent::start().metrics());
+    let exposed = families(&Agent::start(MALL).metrics());
     let documented = documented();
     assert!(exposed.len() > 20, "{exposed:?}");
     let mut wrong = Vec::new();
@@ -34,6 +34,21 @@ fn every_metric_follows_the_conventions_and_stands_in_the_documented_table() {
         .filter(|name| !exposed.contains_key(*name));
     wrong.extend(gone.map(|name| format!("{name} is documented, and nothing exposes it")));
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn ejections_panic_picks_and_the_spilled_share_are_told_from_zero_on() {
+    let metrics = Agent::start(MALL).metrics();
+    for series in [
+        "zonal_lb_ejections_total{service=\"shop/web\",reason=\"errors-in-row\"} 0",
+        "zonal_lb_ejections_total{service=\"shop/web\",reason=\"error-share\"} 0",
+        "zonal_lb_panic_picks_total{service=\"shop/web\"} 0",
+        "zonal_lb_spilled_share_ratio{service=\"shop/web\"} 0.0",
+        "zonal_view_endpoints{zone=\"local\",state=\"ejected\"} 0",
+    ] {
+        let is_told = metrics.lines().any(|line| line == series);
+        assert!(is_told, "{series} in\n{metrics}");
+    }
 }
 
 #[test]
@@ -170,80 +185,6 @@ fn documented() -> BTreeMap<String, Family> {
         (name.trim_matches('`').to_owned(), family)
     })
     .collect()
-}
-
-/// An agent with both faces on a manifest, on ports that are free.
-struct Agent {
-    process: Child,
-    metrics: String,
-    _folder: tempfile::TempDir,
-}
-
-impl Agent {
-    fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let manifest = folder.path().join("mall.yaml");
-        fs::write(&manifest, MALL.replace("PORT", &free_port().to_string())).unwrap();
-        let mut process = Command::new(env!("CARGO_BIN_EXE_zonal"))
-            .args([
-                "agent",
-                "--node-name",
-                "edge-a",
-                "--allow-loopback-endpoints",
-                "--static",
-            ])
-            .arg(&manifest)
-            .args([
-                "--admin-listen",
-                "127.0.0.1:0",
-                "--metrics-listen",
-                "127.0.0.1:0",
-            ])
-            .args(["--dns-listen", &format!("127.0.0.1:{}", free_port())])
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let lines = BufReader::new(process.stderr.take().unwrap()).lines();
-        let (mut metrics, mut is_fronted) = (None, false);
-        for line in lines.map(Result::unwrap) {
-            let event: serde_json::Value = serde_json::from_str(&line).unwrap();
-            if let Some(address) = event["metrics"].as_str() {
-                metrics = Some(address.to_owned());
-            }
-            is_fronted |= event["message"] == "Listener changed" && event["state"] == "serving";
-            if metrics.is_some() && is_fronted {
-                break;
-            }
-        }
-        Self {
-            process,
-            metrics: metrics.expect("the agent tells where its metrics are"),
-            _folder: folder,
-        }
-    }
-
-    fn metrics(&self) -> String {
-        let mut stream = TcpStream::connect(&self.metrics).unwrap();
-        let request = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
-        stream.write_all(request.as_bytes()).unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        assert!(head.starts_with("HTTP/1.1 200"), "{head}");
-        body.to_owned()
-    }
-}
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-    listener.local_addr().unwrap().port()
 }
 
 /// Names of labels whose values are a closed set, or services and ports of the view.

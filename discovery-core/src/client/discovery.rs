@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The handle of an embedding service.
 
-use super::{Closed, DiscoveryError, ServiceClient, gate::Gate};
+use super::{Closed, DiscoveryError, ServiceClient, gate::Gate, terms::Terms};
 #[cfg(feature = "kube")]
 use crate::source::Selection;
 use crate::{
     model::{AddressRules, NodeName, ServiceName, Zone, ZoneKeys, ZonePolicy},
-    pick::Picker,
+    pick::{EjectRule, Picker},
     runtime::{Runtime, RuntimeConfig, SourceConfig, StartError},
     source::AgentConfig,
 };
@@ -21,6 +21,7 @@ use std::{
 pub struct Discovery {
     runtime: Runtime,
     gate: Arc<Gate>,
+    rule: Option<EjectRule>,
 }
 
 impl Discovery {
@@ -35,12 +36,18 @@ impl Discovery {
             allow_loopback: false,
             snapshot_folder: None,
             in_flight_max: IN_FLIGHT_MAX,
+            rule: Some(EjectRule::default()),
         }
     }
 
     /// One service: picks, replica order, watches.
     pub fn service(&self, name: ServiceName) -> ServiceClient {
-        ServiceClient::of(self.runtime.reader(), name, self.gate.clone())
+        let terms = Terms {
+            service: name,
+            gate: self.gate.clone(),
+            rule: self.rule.clone(),
+        };
+        ServiceClient::of(self.runtime.reader(), terms)
     }
 
     /// The bare picker of a service, for whoever counts calls himself: no limit, no outcome, the fastest there is. Make
@@ -100,6 +107,7 @@ pub struct DiscoveryBuilder {
     allow_loopback: bool,
     snapshot_folder: Option<PathBuf>,
     in_flight_max: usize,
+    rule: Option<EjectRule>,
 }
 
 impl DiscoveryBuilder {
@@ -189,6 +197,13 @@ impl DiscoveryBuilder {
         self
     }
 
+    /// When endpoints that fail are ejected; by [`EjectRule::default`] unless set, and nobody with none. Outcomes are what
+    /// guards are told, and what adapters see.
+    pub fn eject(mut self, rule: Option<EjectRule>) -> Self {
+        self.rule = rule;
+        self
+    }
+
     /// Starts. An API server that is away is no error: see [`Discovery::ready`].
     pub async fn start(self) -> Result<Discovery, DiscoveryError> {
         let node = self.node_name()?;
@@ -206,6 +221,7 @@ impl DiscoveryBuilder {
         Ok(Discovery {
             runtime: runtime.map_err(DiscoveryError::Start)?,
             gate: Gate::new(self.in_flight_max),
+            rule: self.rule,
         })
     }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! How many calls are under way, and whether new ones are taken: what a limit and a graceful close need. No lock.
 
-use super::CallError;
+use super::{CallError, terms::Terms};
 use std::{
     sync::{
         Arc,
@@ -34,21 +34,6 @@ impl Gate {
             successes: AtomicU64::new(0),
             failures: AtomicU64::new(0),
         })
-    }
-
-    /// Lets one call in.
-    pub(super) fn enter(self: &Arc<Self>) -> Result<Ticket, CallError> {
-        // Counted before the flag is read: a close that sees nobody in flight is thus seen here.
-        let before = self.in_flight.fetch_add(1, SeqCst);
-        let ticket = Ticket { gate: self.clone() };
-        if self.is_closed.load(SeqCst) {
-            return Err(CallError::Closed);
-        }
-        if before >= self.limit {
-            self.refused.fetch_add(1, Relaxed);
-            return Err(CallError::Overloaded { limit: self.limit });
-        }
-        Ok(ticket)
     }
 
     /// Lets nobody in from now on, and waits until everybody is out or the deadline has passed.
@@ -94,22 +79,41 @@ impl Gate {
     }
 }
 
-/// One call inside the gate.
+/// One call inside the gate, on the terms of its service.
 #[derive(Debug)]
 pub(super) struct Ticket {
-    gate: Arc<Gate>,
+    terms: Arc<Terms>,
 }
 
 impl Ticket {
-    pub(super) fn gate(&self) -> &Arc<Gate> {
-        &self.gate
+    /// Lets one call in.
+    pub(super) fn take(terms: &Arc<Terms>) -> Result<Self, CallError> {
+        let gate = &terms.gate;
+        // Counted before the flag is read: a close that sees nobody in flight is thus seen here.
+        let before = gate.in_flight.fetch_add(1, SeqCst);
+        let ticket = Self {
+            terms: terms.clone(),
+        };
+        if gate.is_closed.load(SeqCst) {
+            return Err(CallError::Closed);
+        }
+        if before >= gate.limit {
+            gate.refused.fetch_add(1, Relaxed);
+            return Err(CallError::Overloaded { limit: gate.limit });
+        }
+        Ok(ticket)
+    }
+
+    pub(super) fn terms(&self) -> &Terms {
+        &self.terms
     }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        if self.gate.in_flight.fetch_sub(1, SeqCst) == 1 && self.gate.is_closed.load(SeqCst) {
-            self.gate.idle.notify_waiters();
+        let gate = &self.terms.gate;
+        if gate.in_flight.fetch_sub(1, SeqCst) == 1 && gate.is_closed.load(SeqCst) {
+            gate.idle.notify_waiters();
         }
     }
 }
@@ -132,29 +136,37 @@ impl Closed {
 mod tests {
     use super::*;
 
+    fn terms(limit: usize) -> Arc<Terms> {
+        Arc::new(Terms {
+            service: "web".parse().unwrap(),
+            gate: Gate::new(limit),
+            rule: None,
+        })
+    }
+
     #[test]
     fn the_limit_is_kept_and_what_it_refuses_is_counted() {
-        let gate = Gate::new(2);
-        let (first, _second) = (gate.enter().unwrap(), gate.enter().unwrap());
+        let terms = terms(2);
+        let (first, _second) = (Ticket::take(&terms).unwrap(), Ticket::take(&terms).unwrap());
         assert_eq!(
-            gate.enter().unwrap_err(),
+            Ticket::take(&terms).unwrap_err(),
             CallError::Overloaded { limit: 2 }
         );
-        assert_eq!((gate.in_flight(), gate.refused()), (2, 1));
+        assert_eq!((terms.gate.in_flight(), terms.gate.refused()), (2, 1));
         drop(first);
-        assert!(gate.enter().is_ok());
+        assert!(Ticket::take(&terms).is_ok());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_close_waits_for_those_inside_and_lets_nobody_in() {
-        let gate = Gate::new(10);
-        let inside = gate.enter().unwrap();
+        let terms = terms(10);
+        let inside = Ticket::take(&terms).unwrap();
         let closing = tokio::spawn({
-            let gate = gate.clone();
+            let gate = terms.gate.clone();
             async move { gate.close(Duration::from_secs(60)).await }
         });
         tokio::task::yield_now().await;
-        assert_eq!(gate.enter().unwrap_err(), CallError::Closed);
+        assert_eq!(Ticket::take(&terms).unwrap_err(), CallError::Closed);
         assert!(!closing.is_finished());
         drop(inside);
         assert_eq!(closing.await.unwrap().unfinished(), 0);
@@ -162,8 +174,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_close_ends_at_its_deadline_and_says_how_many_are_left() {
-        let gate = Gate::new(10);
-        let _inside = gate.enter().unwrap();
-        assert_eq!(gate.close(Duration::from_secs(5)).await.unfinished(), 1);
+        let terms = terms(10);
+        let _inside = Ticket::take(&terms).unwrap();
+        let closed = terms.gate.close(Duration::from_secs(5)).await;
+        assert_eq!(closed.unfinished(), 1);
     }
 }

@@ -1,10 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The endpoints that one call is tried at: made before the first try, so that no retry comes back to a failed one.
 
-use super::{
-    CallError, ServiceClient,
-    gate::{Gate, Ticket},
-};
+use super::{CallError, ServiceClient, gate::Ticket, terms::Attempt};
 use crate::{hash::HashKey, pick::InFlight, store::Endpoint};
 use std::sync::Arc;
 
@@ -23,33 +20,17 @@ impl Plan {
             Some(first) => first,
             None => InFlight::new(&self.others.next()?),
         };
-        Some(Attempt {
-            in_flight,
-            gate: self.ticket.gate().clone(),
-        })
+        Some(Attempt::begin(in_flight))
+    }
+
+    /// Tells how a try ended.
+    pub(super) fn ended(&self, attempt: Attempt, is_error: bool) {
+        attempt.end(&self.ticket, is_error);
     }
 
     /// Whether there is another one to try.
     pub(super) fn is_last(&self) -> bool {
         self.first.is_none() && self.others.len() == 0
-    }
-}
-
-/// One try of a call at an endpoint; counted in flight until dropped.
-#[derive(Debug)]
-pub(super) struct Attempt {
-    in_flight: InFlight,
-    gate: Arc<Gate>,
-}
-
-impl Attempt {
-    pub(super) fn endpoint(&self) -> &Arc<Endpoint> {
-        self.in_flight.endpoint()
-    }
-
-    /// How it ended.
-    pub(super) fn ended(self, well: bool) {
-        self.gate.ended(well);
     }
 }
 
@@ -64,7 +45,7 @@ impl ServiceClient {
             None => self.picker.any(),
         };
         let first = first?.into_owned();
-        let mut others = Vec::with_capacity(count.saturating_sub(1));
+        let mut others = Vec::new();
         let key = key.unwrap_or_else(|| HashKey(fastrand::u64(..)));
         if let Ok(candidates) = self.picker.candidates(key) {
             let is_other = |endpoint: &&Arc<Endpoint>| !Arc::ptr_eq(endpoint, first.endpoint());

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! reqwest: a client that is keyed per request, and a resolver for clients that know no keys.
 
-use super::{CallError, Discovery, RetryBudget, ServiceClient, service_of_host};
+use super::{CallError, Discovery, RetryBudget, ServiceClient, fault, service_of_host};
 use crate::hash::HashKey;
 use ::reqwest::{
     Client, Request, Response, Url,
@@ -39,6 +39,10 @@ pub enum RequestError {
 
 /// Sends each request to the owner of its key, and on to the next candidates: when nothing was sent, or when the method may
 /// be sent twice and the body is no stream. Clones share connections.
+///
+/// An endpoint that cannot be connected, breaks off, does not answer within the client's timeout, or answers 502, 503 or 504
+/// has failed, and is [ejected](crate::pick::EjectRule) for doing so often. reqwest has no timeout unless one is set: without
+/// one, an endpoint that hangs is never found out.
 ///
 /// The host of the URL is replaced by the endpoint's address and stays in `Host`; so this is for `http`. For `https` the
 /// certificate has to fit the name: use a [`Resolver`].
@@ -119,12 +123,12 @@ impl KeyedClient {
             let request = addressed(request, address)?;
             let last = match self.client.execute(request).await {
                 Ok(answer) => {
-                    attempt.ended(true);
+                    plan.ended(attempt, fault::says_it_cannot_serve(answer.status()));
                     return Ok(answer);
                 }
                 Err(last) => last,
             };
-            attempt.ended(false);
+            plan.ended(attempt, is_to_blame(&last));
             let may_move_on = last.is_connect() || is_idempotent;
             if !may_move_on || plan.is_last() || left.is_none() || !self.budget.withdraw() {
                 return Err(RequestError::Failed { attempts, last });
@@ -132,6 +136,11 @@ impl KeyedClient {
         }
         Err(RequestError::NoPort)
     }
+}
+
+/// Whether the error counts against the endpoint.
+fn is_to_blame(error: &::reqwest::Error) -> bool {
+    !error.is_builder() && !error.is_redirect() && !fault::is_our_own(error)
 }
 
 fn addressed(mut request: Request, to: SocketAddr) -> Result<Request, RequestError> {

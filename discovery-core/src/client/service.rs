@@ -2,39 +2,57 @@
 //! One service as a caller uses it: picks, replica order, watches.
 
 use super::{
-    CallError, Guard, OwnerWatch, ServiceWatch,
+    CallError, Guard, ServiceWatch,
     gate::{Gate, Ticket},
+    terms::Terms,
 };
 use crate::{
     hash::HashKey,
     model::ServiceName,
-    pick::{Bound, Picker},
+    pick::{Bound, EjectRule, OwnerWatch, Picker},
     store::{Endpoint, Reader},
 };
 use std::sync::Arc;
 
 /// One service of a [`Discovery`](super::Discovery). Clone one for each task: a clone shares everything that counts.
 ///
-/// A pick costs what [`Picker::keyed`] does, two counters shared by all calls of the process, and one reference count.
+/// A pick costs what [`Picker::keyed`] does, two counters shared by all calls of the process, two reference counts, and a
+/// look at the clock at its beginning and end.
 #[derive(Clone, Debug)]
 pub struct ServiceClient {
     pub(super) picker: Picker,
     reader: Reader,
-    gate: Arc<Gate>,
+    terms: Arc<Terms>,
 }
 
 impl ServiceClient {
-    pub(super) fn of(reader: Reader, service: ServiceName, gate: Arc<Gate>) -> Self {
+    pub(super) fn of(reader: Reader, terms: Terms) -> Self {
         Self {
-            picker: Picker::new(reader.clone(), service),
+            picker: Picker::new(reader.clone(), terms.service.clone()),
             reader,
-            gate,
+            terms: Arc::new(terms),
         }
     }
 
-    /// A service over any reader, with no limit on calls and nothing that closes it.
+    /// A service over any reader, with no limit on calls and nothing that closes it; endpoints are ejected by
+    /// [`EjectRule::default`].
     pub fn new(reader: Reader, service: ServiceName) -> Self {
-        Self::of(reader, service, Gate::new(usize::MAX))
+        let terms = Terms {
+            service,
+            gate: Gate::new(usize::MAX),
+            rule: Some(EjectRule::default()),
+        };
+        Self::of(reader, terms)
+    }
+
+    /// When endpoints of this service are ejected; as
+    /// [`DiscoveryBuilder::eject`](super::DiscoveryBuilder::eject) says unless set. With none nobody is.
+    ///
+    /// Who is ejected is passed over by every pick of the process, whatever handle it is made by.
+    #[must_use]
+    pub fn eject(mut self, rule: Option<EjectRule>) -> Self {
+        Arc::make_mut(&mut self.terms).rule = rule;
+        self
     }
 
     /// Bounds the load of keyed picks; no bound unless set.
@@ -89,10 +107,10 @@ impl ServiceClient {
     /// The owner of the key now, and each change from then on: a member came or went, became usable or unusable. For
     /// whoever keeps connections or state by key and moves them to the owner at a pace of his own.
     pub fn watch_owner(&self, key: HashKey) -> OwnerWatch {
-        OwnerWatch::new(self.watch(), key)
+        OwnerWatch::new(self.picker.clone(), key)
     }
 
     pub(super) fn enter(&self) -> Result<Ticket, CallError> {
-        self.gate.enter()
+        Ticket::take(&self.terms)
     }
 }

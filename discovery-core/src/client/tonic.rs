@@ -6,10 +6,11 @@
 //! from the newest snapshot, and moves on to the next candidate when an endpoint cannot be reached.
 
 use super::{
-    Balance, BalanceError, Dispatch, Pool, PoolError, ReplayBody, RequestKey, RetryBudget,
-    RetryRule, ServiceClient, Target,
+    Balance, BalanceError, BlameRule, Dispatch, Pool, PoolError, ReplayBody, RequestKey,
+    RetryBudget, RetryRule, ServiceClient, Target, fault,
 };
 use ::tonic::{
+    Code,
     body::Body,
     transport::{self, Endpoint},
 };
@@ -26,6 +27,10 @@ use std::{
 /// A call moves on to the next candidate when its endpoint cannot be connected. With [`Channel::idempotent`] it also does
 /// when the connection breaks before there is an answer, and then up to 64 KiB of a request are kept to be sent again.
 ///
+/// An endpoint that cannot be connected, breaks off, misses the deadline of a call, or answers `UNAVAILABLE` before any
+/// message has failed, and is [ejected](crate::pick::EjectRule) for doing so often. The end of a stream that began well is not
+/// looked at.
+///
 /// ```no_run
 /// use discovery_core::client::{Discovery, HeaderKey, tonic::Channel};
 ///
@@ -39,7 +44,7 @@ use std::{
 /// ```
 #[derive(Clone)]
 pub struct Channel<K> {
-    balance: Balance<K, Dialled, Repeat>,
+    balance: Balance<K, Dialled, Repeat, Blame>,
 }
 
 /// Why a call failed before there was an answer; tonic makes a status `UNAVAILABLE` or `UNKNOWN` of it.
@@ -54,9 +59,11 @@ impl<K> Channel<K> {
             }),
         };
         Self {
-            balance: Balance::new(service, key, dialled).retry_if(Repeat {
-                is_idempotent: false,
-            }),
+            balance: Balance::new(service, key, dialled)
+                .retry_if(Repeat {
+                    is_idempotent: false,
+                })
+                .blame_if(Blame),
         }
     }
 
@@ -124,6 +131,27 @@ struct Repeat {
 impl RetryRule<PoolError<transport::Error, transport::Error>> for Repeat {
     fn may_retry(&self, error: &PoolError<transport::Error, transport::Error>) -> bool {
         matches!(error, PoolError::Connect(_)) || self.is_idempotent
+    }
+}
+
+/// What counts against an endpoint.
+#[derive(Clone, Copy, Debug)]
+struct Blame;
+
+impl BlameRule<Response<Body>, PoolError<transport::Error, transport::Error>> for Blame {
+    fn is_to_blame(
+        &self,
+        ended: Result<&Response<Body>, &PoolError<transport::Error, transport::Error>>,
+    ) -> bool {
+        match ended {
+            Ok(answer) => {
+                // A status that comes at once comes with the head (gRPC over HTTP/2, Trailers-Only).
+                let status = answer.headers().get("grpc-status");
+                let code = status.map(|status| Code::from_bytes(status.as_bytes()));
+                code == Some(Code::Unavailable) || fault::says_it_cannot_serve(answer.status())
+            }
+            Err(error) => !fault::is_our_own(error),
+        }
     }
 }
 

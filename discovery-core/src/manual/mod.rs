@@ -8,6 +8,7 @@
 //! | keys, hundreds of endpoints, the flattest cost | `maglev/v1` | [`maglev`] |
 //! | keys, and callers behind Envoy or gRPC | `ring/envoy` | [`ring_envoy`] |
 //! | no keys | `least-requests`, the default | [`without_key`] |
+//! | a Rust service that calls | a guard, or an adapter | [`clients`] |
 //! | endpoints that fail, or are new | ejection, slow start | [`health`] |
 //! | hot keys | a bound on load | [`bounded_load`] |
 //! | zones that cannot always carry their load | policy `prefer` | [`zones`] |
@@ -20,6 +21,7 @@
 //! them.
 
 pub mod bounded_load;
+pub mod clients;
 pub mod health;
 pub mod maglev;
 pub mod rendezvous;

@@ -4,7 +4,7 @@
 //! | value | picks | cost at 100 endpoints | not for |
 //! | --- | --- | --- | --- |
 //! | `least-requests` | of two random ones the less busy, by weight | 10 to 15 ns | endpoints of very different speed |
-//! | `ewma` | of two random ones that which should answer sooner | 40 to 60 ns | callers that report no outcomes |
+//! | `ewma` | of two random ones that which should answer sooner | 40 to 60 ns | callers that report no outcomes; calls of very different work |
 //! | `round-robin` | in turn, smoothly by weight | 1 ns an endpoint | hundreds of endpoints; many callers |
 //! | `random` | at random by weight | 10 ns | anything that knows its load |
 //!
@@ -23,5 +23,6 @@
 //! }
 //! ```
 //!
-//! For `ewma`, and for ejection, end a pick with its outcome: [`Pick::end`](crate::pick::Pick::end). A fast error counts as
+//! For `ewma`, and for ejection, end a pick with its outcome: [`Guard::success`](crate::client::Guard::success) and `failure`, or
+//! [`Pick::end`](crate::pick::Pick::end); adapters do. A fast error counts as
 //! an answer of a second, so that an endpoint that refuses everything does not draw all traffic.

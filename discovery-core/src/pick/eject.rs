@@ -8,7 +8,7 @@
 use super::{latency, window};
 use crate::{
     clock::Tick,
-    store::{Endpoint, Flag, Load, ServiceLoad},
+    store::{EjectCause, Endpoint, Flag, Load, ServiceLoad},
 };
 use std::{
     sync::atomic::{AtomicU32, Ordering::Relaxed},
@@ -100,12 +100,13 @@ impl EjectRule {
         whole - whole / 4 + u64::try_from(spread).unwrap_or(0)
     }
 
-    fn condemns(&self, errors_in_row: u32, seen: window::Counts) -> bool {
+    fn condemns(&self, errors_in_row: u32, seen: window::Counts) -> Option<EjectCause> {
         let in_row = self.errors_in_row > 0 && errors_in_row >= self.errors_in_row;
         let too_often = seen.answers >= self.answers_min.max(1)
             && u64::from(seen.errors) * 100
                 >= u64::from(seen.answers) * u64::from(self.error_percent);
-        in_row || too_often
+        let for_share = too_often.then_some(EjectCause::ErrorShare);
+        in_row.then_some(EjectCause::ErrorsInRow).or(for_share)
     }
 }
 
@@ -136,8 +137,8 @@ pub fn report(
         return None;
     }
     let in_row = load.errors_in_row.fetch_add(1, Relaxed).saturating_add(1);
-    (rule.condemns(in_row, seen) && eject(load, endpoint.service_load(), now, rule))
-        .then_some(Verdict::Ejected)
+    let cause = rule.condemns(in_row, seen)?;
+    eject(load, endpoint.service_load(), now, rule, cause).then_some(Verdict::Ejected)
 }
 
 /// An answer ends a row of errors; one long after the last ejection ends the doubling.
@@ -153,7 +154,13 @@ fn forgive(load: &Load, now: Tick, rule: &EjectRule) {
 }
 
 /// Ejects unless the cap is reached, or nobody else would be left.
-fn eject(load: &Load, service: &ServiceLoad, now: Tick, rule: &EjectRule) -> bool {
+fn eject(
+    load: &Load,
+    service: &ServiceLoad,
+    now: Tick,
+    rule: &EjectRule,
+    cause: EjectCause,
+) -> bool {
     let max = rule.ejected_max(service.usable.load(Relaxed));
     let take = |ejected: u32| (ejected < max).then_some(ejected + 1);
     if service
@@ -169,7 +176,7 @@ fn eject(load: &Load, service: &ServiceLoad, now: Tick, rule: &EjectRule) -> boo
         give_back(&service.ejected);
         return false;
     }
-    service.count_ejection();
+    service.count_ejection(cause);
     true
 }
 
@@ -223,6 +230,11 @@ pub(super) fn claims_trial(load: &Load, now: Tick) -> bool {
         load.raise(Flag::Trying);
     }
     is_claimed
+}
+
+/// Whether the next pick may be the one that tries an ejected endpoint again.
+pub(super) fn is_trial_due(load: &Load, now: Tick) -> bool {
+    now.0 >= load.ejected_until.load(Relaxed)
 }
 
 /// The endpoint is asked whatever was seen of it, since nobody else is left: its answer counts as a trial.
@@ -297,6 +309,8 @@ mod tests {
             .filter_map(|outcome| report(endpoint, outcome, now, Some(&rule)))
             .collect();
         assert_eq!(verdicts, [Verdict::Ejected]);
+        let counts = EjectCause::ALL.map(|cause| view.load().ejections_for(cause));
+        assert_eq!(counts, [0, 1]);
     }
 
     #[test]

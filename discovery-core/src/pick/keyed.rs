@@ -5,7 +5,7 @@ use super::{Pick, candidates};
 use crate::{
     hash::HashKey,
     model::LoadFactor,
-    store::{Hop, ServiceView, Tier},
+    store::{Endpoint, Hop, Load, ServiceView, Tier},
 };
 
 /// Consistent hashing with bounded loads (Mirrokni, Thorup, Zadimoghaddam, 2016): no endpoint is given more than
@@ -33,6 +33,9 @@ impl Bound {
     /// requests each spill nothing for it.
     pub const FLOOR: u32 = 8;
 
+    /// Endpoints looked at before the least busy one is taken.
+    pub(super) const HOPS_MAX: usize = 10;
+
     /// A bound of `factor_percent`/100 times the mean, never below `floor` in flight; none unless above 100 %.
     pub fn new(factor_percent: u32, floor: u32) -> Option<Self> {
         (factor_percent > 100).then_some(Self {
@@ -44,6 +47,12 @@ impl Bound {
     /// The most in flight to one of `usable` endpoints of equal weight while `total` are in flight to all of them.
     pub fn cap(self, total: u32, usable: usize) -> u32 {
         self.cap_of(total, 1, (usable as u64).max(1))
+    }
+
+    /// Whether it means anything for an owner that has so much in flight.
+    #[inline]
+    pub(super) fn applies_to(self, owner: &Load) -> bool {
+        owner.in_flight() >= self.floor
     }
 
     /// The most in flight to an endpoint of the weight, where all that are usable have `sum`.
@@ -76,7 +85,7 @@ pub fn keyed(view: &ServiceView, key: HashKey, bound: Option<Bound>) -> Option<P
         None => candidates(view, key).next_hop()?,
     };
     match bound {
-        Some(bound) if owner.load().in_flight() >= bound.floor => {
+        Some(bound) if bound.applies_to(owner.load()) => {
             Some(Pick::new(below_bound(view, key, bound, owner)))
         }
         _ => Some(Pick::new(owner)),
@@ -94,26 +103,11 @@ fn plain_owner(view: &ServiceView, key: HashKey) -> Option<&Hop> {
 /// The first endpoint in order that is below the bound, else the least busy one that was looked at.
 #[cold]
 fn below_bound<'v>(view: &'v ServiceView, key: HashKey, bound: Bound, owner: &'v Hop) -> &'v Hop {
-    let loaded = view.tier_of(key).into_iter().flat_map(Tier::ready);
-    // Who is left out takes no load: its weight must not make the cap of the others too small.
-    let (total, sum) = loaded.fold((0_u32, 0_u64), |(total, sum), endpoint| {
-        let load = endpoint.load();
-        let weight = if load.is_left_out() {
-            0
-        } else {
-            endpoint.weight().hundredths()
-        };
-        (
-            total.saturating_add(load.in_flight()),
-            sum + u64::from(weight),
-        )
-    });
+    let loads = Loads::of(view, key);
     let mut best = owner;
     let mut candidates = candidates(view, key);
-    for candidate in std::iter::from_fn(|| candidates.next_hop()).take(HOPS_MAX) {
-        let weight = candidate.endpoint().weight().hundredths().into();
-        let cap = bound.cap_of(total, weight, sum);
-        if candidate.load().in_flight() < cap {
+    for candidate in std::iter::from_fn(|| candidates.next_hop()).take(Bound::HOPS_MAX) {
+        if loads.is_below(bound, candidate.endpoint()) {
             return candidate;
         }
         if candidate.load().in_flight() < best.load().in_flight() {
@@ -123,8 +117,39 @@ fn below_bound<'v>(view: &'v ServiceView, key: HashKey, bound: Bound, owner: &'v
     best
 }
 
-/// Endpoints looked at before the least busy one is taken.
-const HOPS_MAX: usize = 10;
+/// What the tier of a key has in flight, and the weight of those that may take it.
+pub(super) struct Loads {
+    total: u32,
+    weight: u64,
+}
+
+impl Loads {
+    pub(super) fn of(view: &ServiceView, key: HashKey) -> Self {
+        let loaded = view.tier_of(key).into_iter().flat_map(Tier::ready);
+        let none = Self {
+            total: 0,
+            weight: 0,
+        };
+        // Who is left out takes no load: its weight must not make the cap of the others too small.
+        loaded.fold(none, |sum, endpoint| {
+            let load = endpoint.load();
+            let weight = if load.is_left_out() {
+                0
+            } else {
+                endpoint.weight().hundredths()
+            };
+            Self {
+                total: sum.total.saturating_add(load.in_flight()),
+                weight: sum.weight + u64::from(weight),
+            }
+        })
+    }
+
+    pub(super) fn is_below(&self, bound: Bound, endpoint: &Endpoint) -> bool {
+        let weight = endpoint.weight().hundredths().into();
+        endpoint.load().in_flight() < bound.cap_of(self.total, weight, self.weight)
+    }
+}
 
 #[cfg(test)]
 mod tests {

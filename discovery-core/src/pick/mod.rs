@@ -15,6 +15,7 @@ mod p2c;
 mod picker;
 mod skip;
 mod turns;
+mod walk;
 mod window;
 
 pub use candidates::{Candidates, candidates, candidates_at};
@@ -24,8 +25,9 @@ pub use keyed::{Bound, keyed};
 pub use owner::{OwnerChange, OwnerChangeCause, OwnerWatch, owner, owner_change};
 pub use p2c::{p2c, p2c_ewma, p2c_with};
 pub use picker::Picker;
-pub use skip::Skip;
+pub use skip::{Skip, left_out};
 pub use turns::{RoundRobin, weighted_random};
+pub use walk::{Forgiven, PassedOver, Step, Steps, walk};
 
 use crate::{
     model::{ServiceName, ZonePolicy},

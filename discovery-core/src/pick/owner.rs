@@ -10,6 +10,7 @@ use crate::{
     model::Identity,
     store::{Endpoint, Hop, ServiceView, Tier},
 };
+use futures::{Stream, stream};
 use std::sync::Arc;
 
 /// The owner of the key by shared facts: the first usable on the walk, whatever this process thinks of it.
@@ -22,7 +23,7 @@ pub fn owner(view: &ServiceView, key: HashKey) -> Option<&Arc<Endpoint>> {
 /// A key has another owner than before.
 #[derive(Clone, Debug)]
 pub struct OwnerChange {
-    /// Who owned it; none when nobody did.
+    /// Who owned it; none when nobody did, or nothing was told before.
     pub from: Option<Arc<Endpoint>>,
     /// Who owns it now; none when nobody does.
     pub to: Option<Arc<Endpoint>>,
@@ -34,46 +35,57 @@ pub struct OwnerChange {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum OwnerChangeCause {
+    /// No change: who the owner was when the watch began.
+    First,
     /// The new owner was not there before, or had another weight.
     Joined,
     /// The new owner was there, and can serve again.
     UsableAgain,
     /// The old owner cannot serve, or has left.
     Lost,
+    /// Another pod has the name of the old owner: what was connected to that, or kept by it, is gone.
+    Replaced,
     /// Another tier serves the key: the own zone gave it away, or took it back.
     Tier,
 }
 
-/// What a new view changes for the owner of a key; none when it stays, also under a new address.
+/// What a new view changes for the owner of a key; none when the same pod keeps it, also under a new address.
 pub fn owner_change(
     before: &ServiceView,
     after: &ServiceView,
     key: HashKey,
 ) -> Option<OwnerChange> {
     let (from, to) = (owner(before, key), owner(after, key));
-    if from.map(|e| e.identity()) == to.map(|e| e.identity()) {
-        return None;
-    }
-    let known = |identity: &Identity, view: &ServiceView| {
+    let is_same = match (from, to) {
+        (Some(from), Some(to)) => from.state_key() == to.state_key(),
+        (None, None) => true,
+        _ => false,
+    };
+    (!is_same).then(|| OwnerChange {
+        from: from.cloned(),
+        to: to.cloned(),
+        cause: cause((before, from), (after, to)),
+    })
+}
+
+/// A view, and the owner by it.
+type Owned<'v> = (&'v ServiceView, Option<&'v Arc<Endpoint>>);
+
+fn cause((before, from): Owned<'_>, (after, to): Owned<'_>) -> OwnerChangeCause {
+    let known = |view: &ServiceView, identity: &Identity| {
         let mut members = view.tiers().iter().flat_map(Tier::members);
         members.find(|e| e.identity() == identity).cloned()
     };
-    let was = to.and_then(|to| known(to.identity(), before));
-    let is = from.and_then(|from| known(from.identity(), after));
-    let cause = match (from, &was) {
-        (Some(from), _) if from.is_foreign() && !is_foreign(to) && to.is_some() => {
-            OwnerChangeCause::Tier
-        }
+    let was = to.and_then(|to| known(before, to.identity()));
+    let is = from.and_then(|from| known(after, from.identity()));
+    match (from, to) {
+        (Some(from), Some(to)) if from.identity() == to.identity() => OwnerChangeCause::Replaced,
+        (Some(from), Some(to)) if from.is_foreign() && !to.is_foreign() => OwnerChangeCause::Tier,
         (Some(_), _) if !is.is_some_and(|is| is.is_usable()) => OwnerChangeCause::Lost,
         (Some(from), _) if from.is_foreign() != is_foreign(to) => OwnerChangeCause::Tier,
-        (_, Some(was)) if !was.is_usable() => OwnerChangeCause::UsableAgain,
+        _ if was.is_some_and(|was| !was.is_usable()) => OwnerChangeCause::UsableAgain,
         _ => OwnerChangeCause::Joined,
-    };
-    Some(OwnerChange {
-        from: from.cloned(),
-        to: to.cloned(),
-        cause,
-    })
+    }
 }
 
 fn is_foreign(endpoint: Option<&Arc<Endpoint>>) -> bool {
@@ -81,22 +93,45 @@ fn is_foreign(endpoint: Option<&Arc<Endpoint>>) -> bool {
 }
 
 /// Follows the owner of one key.
-#[derive(Debug)]
+///
+/// There is no queue: a watch that is asked rarely is told of the last owner at once.
+///
+/// ```
+/// # use discovery_core::{model::NodeName, store::{StateConfig, channel}};
+/// use discovery_core::{hash::HashKey, pick::{OwnerWatch, Picker}};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// # let (writer, reader) = channel(StateConfig::new(NodeName::parse("edge-a").unwrap()));
+/// let picker = Picker::new(reader, "shop/web".parse().unwrap());
+/// let mut watch = OwnerWatch::new(picker, HashKey::of(b"customer-17"));
+/// # drop(writer);
+/// while let Some(change) = watch.changed().await {
+///     println!("{:?}: connections go to {:?}", change.cause, change.to);
+/// }
+/// # }
+/// ```
+#[derive(Clone, Debug)]
 pub struct OwnerWatch {
     picker: Picker,
     key: HashKey,
+    has_told: bool,
+    /// What was looked at last; none while there was no such service.
     seen: Option<Arc<ServiceView>>,
 }
 
 impl OwnerWatch {
-    /// Watches the owner of the key from what the picker sees now on.
-    pub fn new(mut picker: Picker, key: HashKey) -> Self {
-        let seen = picker.view().ok().cloned();
-        Self { picker, key, seen }
+    /// Watches the owner of the key in what the picker sees.
+    pub fn new(picker: Picker, key: HashKey) -> Self {
+        Self {
+            picker,
+            key,
+            has_told: false,
+            seen: None,
+        }
     }
 
-    /// Waits until the key has another owner; none once nothing is published any more. Snapshots in quick succession are
-    /// seen as one. Safe to cancel.
+    /// Waits until the owner is another pod than was told last; the first call tells who it is now, as soon as that is
+    /// known. None once nothing is published any more. Snapshots in quick succession are seen as one. Safe to cancel.
     pub async fn changed(&mut self) -> Option<OwnerChange> {
         loop {
             if let Some(change) = self.look() {
@@ -106,30 +141,39 @@ impl OwnerWatch {
         }
     }
 
-    /// The change since the last look, if there is one.
+    /// The change since the last look, if there is one; the first tells who the owner is.
     pub fn look(&mut self) -> Option<OwnerChange> {
         let now = match self.picker.view() {
-            Ok(view) => view.clone(),
+            Ok(view) => Some(view.clone()),
             // A service that is gone for good gives its keys to nobody; one that is not served now keeps them.
-            Err(PickError::UnknownService { .. }) => {
-                let before = self.seen.take()?;
-                let from = owner(&before, self.key)?.clone();
-                return Some(OwnerChange {
-                    from: Some(from),
-                    to: None,
-                    cause: OwnerChangeCause::Lost,
-                });
-            }
+            Err(PickError::UnknownService { .. }) => None,
             Err(_) => return None,
         };
-        let before = self.seen.replace(now.clone());
-        match before {
-            Some(before) => owner_change(&before, &now, self.key),
-            None => owner(&now, self.key).map(|to| OwnerChange {
-                from: None,
-                to: Some(to.clone()),
-                cause: OwnerChangeCause::Joined,
-            }),
+        let before = std::mem::replace(&mut self.seen, now.clone());
+        let owner_in = |view: &Arc<ServiceView>| owner(view, self.key).cloned();
+        let whole = |cause| OwnerChange {
+            from: before.as_ref().and_then(owner_in),
+            to: now.as_ref().and_then(owner_in),
+            cause,
+        };
+        if !std::mem::replace(&mut self.has_told, true) {
+            return Some(whole(OwnerChangeCause::First));
         }
+        match (&before, &now) {
+            (Some(before), Some(now)) => owner_change(before, now, self.key),
+            (Some(_), None) => {
+                Some(whole(OwnerChangeCause::Lost)).filter(|lost| lost.from.is_some())
+            }
+            (None, Some(_)) => Some(whole(OwnerChangeCause::Joined)).filter(|new| new.to.is_some()),
+            (None, None) => None,
+        }
+    }
+
+    /// The same as a stream.
+    pub fn into_stream(self) -> impl Stream<Item = OwnerChange> + Send {
+        stream::unfold(self, async |mut watch| {
+            let change = watch.changed().await?;
+            Some((change, watch))
+        })
     }
 }

@@ -6,11 +6,12 @@ use super::{
     weighted_random,
 };
 use crate::{
+    clock,
     hash::HashKey,
     model::{ServiceName, WithoutKey},
     store::{Generation, Reader, ServiceView, Snapshot},
 };
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
 /// Picks endpoints of one service. Clone one for each task.
 ///
@@ -80,7 +81,7 @@ impl Picker {
         let random = &mut self.random.0;
         let pick = match self.without_key.unwrap_or(view.balancing().without_key) {
             WithoutKey::LeastRequests => p2c_with(view, random),
-            WithoutKey::Ewma => p2c_ewma(view, Instant::now(), random),
+            WithoutKey::Ewma => p2c_ewma(view, clock::now(), random),
             WithoutKey::RoundRobin => self.turns.pick(view),
             WithoutKey::Random => weighted_random(view, random),
         };

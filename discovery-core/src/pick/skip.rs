@@ -7,7 +7,7 @@
 
 use super::eject;
 use crate::{
-    clock::Tick,
+    clock::{self, Tick},
     hash::{HashKey, RAMP_SALT},
     store::{Endpoint, Flag, Load, RAMP_PENDING, ServiceView},
 };
@@ -36,6 +36,17 @@ impl Skip {
     }
 }
 
+/// Why this process leaves the endpoint out, whatever the key: it is ejected, or a check of it failed.
+pub fn left_out(endpoint: &Endpoint) -> Option<Skip> {
+    let load = endpoint.load();
+    let why = [
+        (Flag::CheckFailed, Skip::CheckFailed),
+        (Flag::Ejected, Skip::Ejected),
+    ];
+    why.into_iter()
+        .find_map(|(flag, skip)| load.has(flag).then_some(skip))
+}
+
 /// How much is forgiven on a walk: more each time that nobody was found.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(super) enum Leniency {
@@ -53,6 +64,15 @@ impl Leniency {
             Self::None => Some(Self::Ramping),
             Self::Ramping => Some(Self::All),
             Self::All => None,
+        }
+    }
+
+    /// Whether that reason, or having none, keeps nobody out.
+    pub(super) fn forgives(self, skip: Option<Skip>) -> bool {
+        match skip {
+            None => true,
+            Some(Skip::Ramping) => self >= Self::Ramping,
+            Some(Skip::Ejected | Skip::CheckFailed) => self >= Self::All,
         }
     }
 
@@ -97,21 +117,32 @@ pub(super) fn skip(
     now: Tick,
 ) -> Option<Skip> {
     let load = endpoint.load();
-    if load.has(Flag::CheckFailed) {
-        return Some(Skip::CheckFailed);
+    if load.has(Flag::Ramping) {
+        // The first pick that sees it begins its slow start, the first after its window ends it.
+        let pending = &load.ramp_from;
+        let _ = pending.compare_exchange(RAMP_PENDING, now.0, Relaxed, Relaxed);
+        if share(view, load, now).is_none() {
+            load.lower(Flag::Ramping);
+        }
     }
-    if load.has(Flag::Ejected) {
-        return Some(Skip::Ejected);
+    skip_as_it_stands(view, endpoint, share_of, now)
+}
+
+/// The same, and nothing is begun or ended by it: for who only looks.
+pub(super) fn skip_as_it_stands(
+    view: &ServiceView,
+    endpoint: &Endpoint,
+    share_of: ShareOf,
+    now: Tick,
+) -> Option<Skip> {
+    let load = endpoint.load();
+    if let Some(skip) = left_out(endpoint) {
+        return Some(skip);
     }
-    let window = view.balancing().slow_start?.window();
     if !load.has(Flag::Ramping) {
         return None;
     }
-    let window = u64::try_from(window.as_millis()).unwrap_or(u64::MAX);
-    let Some(share) = ramp_share(ramped(load, now), window) else {
-        load.lower(Flag::Ramping);
-        return None;
-    };
+    let share = share(view, load, now)?;
     let is_taken = match share_of {
         ShareOf::Key(key) => key.is_within(share, RAMP_SALT, endpoint.hash()),
         ShareOf::Requests(random) => random < share,
@@ -119,15 +150,16 @@ pub(super) fn skip(
     (!is_taken).then_some(Skip::Ramping)
 }
 
-/// For how long the endpoint has ramped; the first pick that sees it begins.
-fn ramped(load: &Load, now: Tick) -> u64 {
-    let begun = load
-        .ramp_from
-        .compare_exchange(RAMP_PENDING, now.0, Relaxed, Relaxed);
-    match begun {
-        Ok(_) => 0,
-        Err(from) => now.since(Tick(from)),
-    }
+/// The share of its keys that an endpoint takes during its slow start; none once it takes all, or where none is asked for.
+fn share(view: &ServiceView, load: &Load, now: Tick) -> Option<u64> {
+    let window = view.balancing().slow_start?.window();
+    let window = u64::try_from(window.as_millis()).unwrap_or(u64::MAX);
+    // Not begun: the pick that is to come begins it.
+    let passed = match load.ramp_from.load(Relaxed) {
+        RAMP_PENDING => 0,
+        from => now.since(Tick(from)),
+    };
+    ramp_share(passed, window)
 }
 
 /// The share of its keys, of 2⁶⁴, that an endpoint takes after so many milliseconds of its window; none once it takes all.
@@ -152,9 +184,9 @@ impl Now {
         Self(Tick::at(now))
     }
 
-    fn get(&mut self) -> Tick {
+    pub(super) fn get(&mut self) -> Tick {
         if *self == Self::UNREAD {
-            *self = Self::at(Instant::now());
+            *self = Self::at(clock::now());
         }
         self.0
     }

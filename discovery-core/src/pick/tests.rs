@@ -149,6 +149,9 @@ fn a_change_of_owner_is_told_with_its_cause() {
         .position(|e| Arc::ptr_eq(e, first))
         .unwrap();
     let mut watch = OwnerWatch::new(picker(), key);
+    let told = watch.look().unwrap();
+    assert_eq!(told.cause, OwnerChangeCause::First);
+    assert_eq!(told.to.unwrap().identity(), first.identity());
     assert!(watch.look().is_none());
     View::of(5).unready(&[at]).state(&mut writer);
     writer.publish().unwrap();
@@ -176,6 +179,7 @@ fn a_change_of_owner_is_told_with_its_cause() {
 async fn a_tier_that_opens_and_closes_is_a_change_of_owner() {
     let (mut writer, reader) = View::of(2).far(2).publish();
     let mut watch = OwnerWatch::new(Picker::new(reader, "web".parse().unwrap()), HashKey(7));
+    watch.changed().await.unwrap();
     View::of(2).far(2).unready(&[0, 1]).state(&mut writer);
     writer.publish().unwrap();
     let out = watch.changed().await.unwrap();

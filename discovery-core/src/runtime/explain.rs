@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Why each endpoint of a service is in or out, and where a key would go: what `zonal explain` and the page show.
 //!
-//! In: a snapshot, a service, perhaps a key. Out: plain data with a JSON form. Pure.
+//! In: a snapshot, a service, perhaps a key. Out: plain data with a JSON form. It only looks: see [`walk`].
 
 use crate::{
+    clock,
     hash::HashKey,
     model::ServiceName,
-    pick::candidates,
+    pick::{Forgiven, PassedOver, Step, left_out, walk},
     store::{Endpoint, ServiceView, Snapshot},
 };
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 /// One service explained.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -34,8 +35,30 @@ pub struct Explanation {
     /// Whether zones are those that slices state, because nodes may not be read.
     #[serde(default)]
     pub is_degraded: bool,
-    /// For a key: the endpoints in the order in which they would be tried, the owner first.
+    /// For a key: the endpoints in the order in which they would be tried, the one that takes it first; at most 64.
     pub order: Option<Vec<String>>,
+    /// For a key: the members that its walk comes by, the owner by membership first; at most 64.
+    #[serde(default)]
+    pub walk: Vec<ExplainedStep>,
+    /// How many more it comes by.
+    #[serde(default)]
+    pub walk_more: usize,
+    /// For a key: what is ignored since nobody else is left. `ramping`: that endpoints are new; `all`: ejections and failed
+    /// checks as well.
+    #[serde(default)]
+    pub forgiven: Option<String>,
+}
+
+/// One step of the walk of a key.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ExplainedStep {
+    /// The pod's name, or its address.
+    pub identity: String,
+    /// The preference level of the endpoint, from 1.
+    pub tier: usize,
+    /// Why it is passed over: `not-ready` and the other reasons why endpoints are out, `ejected`, `check-failed`,
+    /// `ramping`, `over-bound`, `other-tier`. None for who takes the key or would be tried next.
+    pub passed_over: Option<String>,
 }
 
 /// One endpoint explained.
@@ -57,6 +80,9 @@ pub struct ExplainedEndpoint {
     pub share: f64,
     /// What this process has in flight to it.
     pub in_flight: u32,
+    /// Why this process passes it over although it may be picked: `ejected`, `check-failed`.
+    #[serde(default)]
+    pub left_out: Option<String>,
 }
 
 /// Explains a service; none when the snapshot does not know it.
@@ -66,11 +92,9 @@ pub fn explain(
     key: Option<&[u8]>,
 ) -> Option<Explanation> {
     let view = snapshot.service(service)?;
-    let order = key.map(|key| {
-        candidates(view, HashKey::of(key))
-            .map(|endpoint| endpoint.identity().to_string())
-            .collect()
-    });
+    let walk = key.map(|key| walk(view, HashKey::of(key), None, clock::now()));
+    let identity = |endpoint: &Arc<Endpoint>| endpoint.identity().to_string();
+    let steps = walk.iter().flat_map(|walk| &walk.steps);
     Some(Explanation {
         service: service.to_string(),
         policy: view.policy().to_string(),
@@ -82,8 +106,24 @@ pub fn explain(
             .spec()
             .and_then(|spec| Some(spec.scope.as_ref()?.to_string())),
         is_degraded: snapshot.is_degraded(),
-        order,
+        order: (walk.as_ref()).map(|walk| walk.order().take(STEPS_MAX).map(identity).collect()),
+        walk_more: steps.clone().skip(STEPS_MAX).count(),
+        walk: steps.take(STEPS_MAX).map(step).collect(),
+        forgiven: walk
+            .as_ref()
+            .and_then(|walk| walk.forgiven)
+            .map(|forgiven| Forgiven::as_str(forgiven).to_owned()),
     })
+}
+
+fn step(step: &Step) -> ExplainedStep {
+    ExplainedStep {
+        identity: step.endpoint.identity().to_string(),
+        tier: step.tier + 1,
+        passed_over: step
+            .passed_over
+            .map(|why| PassedOver::as_str(why).to_owned()),
+    }
 }
 
 fn endpoints(view: &ServiceView) -> Vec<ExplainedEndpoint> {
@@ -109,6 +149,7 @@ fn endpoints(view: &ServiceView) -> Vec<ExplainedEndpoint> {
         reason: refused.reason.to_string(),
         share: 0.0,
         in_flight: 0,
+        left_out: None,
     }));
     endpoints
 }
@@ -141,5 +182,9 @@ fn member(endpoint: &Endpoint, share: f64) -> ExplainedEndpoint {
         reason: endpoint.reason().to_string(),
         share,
         in_flight: endpoint.load().in_flight(),
+        left_out: left_out(endpoint).map(|why| why.as_str().to_owned()),
     }
 }
+
+/// More than anybody reads; a service may have 65,535.
+const STEPS_MAX: usize = 64;

@@ -18,6 +18,6 @@ pub use self::core::Runtime;
 pub use admin::{admin_routes, admin_write_routes, probe_routes};
 pub use agent_socket::{AgentSocketConfig, AgentSocketError};
 pub use config::{RuntimeConfig, SourceConfig, StartError};
-pub use explain::{ExplainedEndpoint, Explanation, explain};
+pub use explain::{ExplainedEndpoint, ExplainedStep, Explanation, explain};
 pub use kind_report::KindReport;
 pub use status::{Freshness, Readiness, ServiceReport, SourceReport, Status};

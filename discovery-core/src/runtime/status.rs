@@ -101,6 +101,15 @@ pub struct ServiceReport {
     pub listed: usize,
     /// How many endpoints are out, by reason.
     pub out: BTreeMap<String, usize>,
+    /// How many of the usable ones this process has ejected.
+    #[serde(default)]
+    pub ejected: u32,
+    /// Picks so far that ignored ejections and failed checks, since nobody else was left.
+    #[serde(default)]
+    pub panic_picks: u64,
+    /// The share of keys that leaves the own zone although it can serve, 0 to 1.
+    #[serde(default)]
+    pub spilled_share: f64,
 }
 
 impl ServiceReport {
@@ -120,6 +129,9 @@ impl ServiceReport {
             local: view.tiers().first().map_or(0, |tier| tier.members().len()),
             listed: view.listed(),
             out,
+            ejected: view.load().ejected(),
+            panic_picks: view.load().panic_picks(),
+            spilled_share: view.spilled_share(),
         }
     }
 }

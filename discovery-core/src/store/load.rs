@@ -139,8 +139,31 @@ pub struct ServiceLoad {
     pub(crate) usable: AtomicU32,
     /// Those of them that are ejected.
     pub(crate) ejected: AtomicU32,
-    /// Ejections so far.
-    ejections: AtomicU64,
+    /// Ejections so far, by cause.
+    ejections: [AtomicU64; EjectCause::ALL.len()],
+}
+
+/// What an endpoint was ejected for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum EjectCause {
+    /// Errors in a row.
+    ErrorsInRow,
+    /// The share of errors in a window.
+    ErrorShare,
+}
+
+impl EjectCause {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::ErrorsInRow, Self::ErrorShare];
+
+    /// The word for metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ErrorsInRow => "errors-in-row",
+            Self::ErrorShare => "error-share",
+        }
+    }
 }
 
 impl ServiceLoad {
@@ -151,7 +174,15 @@ impl ServiceLoad {
 
     /// Ejections so far.
     pub fn ejections(&self) -> u64 {
-        self.ejections.load(Relaxed)
+        EjectCause::ALL
+            .map(|cause| self.ejections_for(cause))
+            .iter()
+            .sum()
+    }
+
+    /// Ejections for this cause so far.
+    pub fn ejections_for(&self, cause: EjectCause) -> u64 {
+        self.ejections[cause as usize].load(Relaxed)
     }
 
     /// Endpoints that are ejected now.
@@ -168,8 +199,8 @@ impl ServiceLoad {
         self.panics.fetch_add(1, Relaxed);
     }
 
-    pub(crate) fn count_ejection(&self) {
-        self.ejections.fetch_add(1, Relaxed);
+    pub(crate) fn count_ejection(&self, cause: EjectCause) {
+        self.ejections[cause as usize].fetch_add(1, Relaxed);
     }
 
     /// Keeps the count of an endpoint that leaves.

@@ -28,8 +28,8 @@ mod writer;
 
 pub use grace::GraceCounts;
 pub use hold::{Held, HoldReason, HoldRule};
+pub use load::{EjectCause, Load, PickCounts, ServiceLoad};
 pub(crate) use load::{Flag, RAMP_PENDING, WINDOW_SLOTS};
-pub use load::{Load, PickCounts, ServiceLoad};
 #[cfg(feature = "consul")]
 pub(crate) use merge::fits_stars;
 pub use merge::{Choice, MergePolicy, MergeRule, MergeRules, Overruled, ServicePattern};

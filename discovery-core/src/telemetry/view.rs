@@ -4,7 +4,7 @@
 use super::watch;
 use crate::{
     source::{FailureReason, SourceStatus},
-    store::{Kind, Overruled, Reader, Snapshot, Tier},
+    store::{EjectCause, Endpoint, Kind, Overruled, Reader, Snapshot, Tier},
 };
 use prometheus_client::{
     collector::Collector,
@@ -78,6 +78,40 @@ impl ViewCollector {
                 let labels = [("service", service.as_str()), ("outcome", outcome)];
                 ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
             }
+        }
+        Ok(())
+    }
+
+    /// What this process knows by itself of the endpoints of a service, and does for it; each series from 0 on.
+    fn health(encoder: &mut DescriptorEncoder<'_>, snapshot: &Snapshot) -> fmt::Result {
+        let services: Vec<_> = snapshot
+            .services()
+            .map(|view| (view.name().to_string(), view))
+            .collect();
+        let help = "Endpoints ejected for failures that this process has seen, by cause";
+        let mut family =
+            encoder.encode_descriptor("lb_ejections", help, None, MetricType::Counter)?;
+        for ((service, view), cause) in services
+            .iter()
+            .flat_map(|service| EjectCause::ALL.map(|cause| (service, cause)))
+        {
+            let labels = [("service", service.as_str()), ("reason", cause.as_str())];
+            let count = view.load().ejections_for(cause);
+            ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
+        }
+        let help = "Picks that ignored ejections and failed checks, nobody else being left";
+        let mut family =
+            encoder.encode_descriptor("lb_panic_picks", help, None, MetricType::Counter)?;
+        for (service, view) in &services {
+            let count = ConstCounter::new(view.load().panic_picks());
+            count.encode(family.encode_family(&[("service", service.as_str())])?)?;
+        }
+        let help = "Share of the keys that leaves the own zone, which has too little left, 0 to 1";
+        let mut family =
+            encoder.encode_descriptor("lb_spilled_share_ratio", help, None, MetricType::Gauge)?;
+        for (service, view) in &services {
+            let share = ConstGauge::new(view.spilled_share());
+            share.encode(family.encode_family(&[("service", service.as_str())])?)?;
         }
         Ok(())
     }
@@ -170,6 +204,7 @@ impl Collector for ViewCollector {
         let snapshot = self.reader.load();
         Self::view(&mut encoder, &snapshot)?;
         Self::picks(&mut encoder, &snapshot)?;
+        Self::health(&mut encoder, &snapshot)?;
         self.sources(&mut encoder, &snapshot)?;
         watch::encode(&self.sources, &mut encoder)
     }
@@ -183,22 +218,34 @@ fn count(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-/// Endpoints by zone (local, other) and state (ready, out), every pair present.
-fn endpoint_counts(snapshot: &Snapshot) -> [((&'static str, &'static str), i64); 4] {
-    let mut counts = [
-        ("local", "ready"),
-        ("local", "out"),
-        ("other", "ready"),
-        ("other", "out"),
-    ]
-    .map(|key| (key, 0));
+/// Endpoints by zone and state, every pair present.
+fn endpoint_counts(
+    snapshot: &Snapshot,
+) -> impl Iterator<Item = ((&'static str, &'static str), i64)> {
+    let mut counts = [[0; STATES.len()]; ZONES.len()];
     for view in snapshot.services() {
         for endpoint in view.tiers().iter().flat_map(Tier::members) {
-            let other = usize::from(endpoint.is_foreign());
-            counts[other * 2 + usize::from(!endpoint.is_usable())].1 += 1;
+            counts[usize::from(endpoint.is_foreign())][state(endpoint)] += 1;
         }
         let out: usize = view.out().iter().map(|(_, count)| count).sum();
-        counts[3].1 += count(out as u64);
+        counts[1][OUT] += count(out as u64);
     }
-    counts
+    ZONES.into_iter().zip(counts).flat_map(|(zone, counts)| {
+        let states = STATES.into_iter().zip(counts);
+        states.map(move |(state, count)| ((zone, state), count))
+    })
 }
+
+fn state(endpoint: &Endpoint) -> usize {
+    match endpoint.is_usable() {
+        false => OUT,
+        true if endpoint.load().is_ejected() => EJECTED,
+        true => READY,
+    }
+}
+
+const ZONES: [&str; 2] = ["local", "other"];
+const STATES: [&str; 3] = ["ready", "ejected", "out"];
+const READY: usize = 0;
+const EJECTED: usize = 1;
+const OUT: usize = 2;

@@ -69,10 +69,16 @@ impl Caller {
         })
     }
 
-    /// Waits until so many calls are over.
+    /// Waits until so many calls are over, for as long as calls end.
     pub(crate) async fn reached(&self, calls: u64) -> anyhow::Result<()> {
-        let is_so = async || (self.shared.done.load(Relaxed) >= calls).then_some(());
-        Ok(testbed::wait_for("the calls go on", WITHIN, is_so).await?)
+        loop {
+            let before = self.shared.done.load(Relaxed);
+            if before >= calls {
+                return Ok(());
+            }
+            let is_so = async || (self.shared.done.load(Relaxed) > before).then_some(());
+            testbed::wait_for("a call ends", WITHIN, is_so).await?;
+        }
     }
 
     /// Waits until all calls are over.

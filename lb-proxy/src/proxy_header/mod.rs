@@ -102,6 +102,9 @@ pub(crate) fn encode(
 pub(crate) const HEADER_BYTES_MAX: usize = 4_096;
 
 #[cfg(test)]
+mod cases;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;

@@ -14,27 +14,7 @@ pub(super) fn begins(bytes: &[u8]) -> bool {
 }
 
 pub(super) fn parse(bytes: &[u8]) -> Result<Parsed, HeaderError> {
-    let Some((
-        &[
-            _,
-            _,
-            _,
-            _,
-            _,
-            _,
-            _,
-            _,
-            _,
-            _,
-            _,
-            _,
-            command,
-            family,
-            high,
-            low,
-        ],
-        rest,
-    )) = bytes.split_first_chunk::<PREFIX_BYTES>()
+    let Some((&[.., command, family, high, low], rest)) = bytes.split_first_chunk::<PREFIX_BYTES>()
     else {
         return Ok(Parsed::Incomplete);
     };
@@ -51,6 +31,10 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Parsed, HeaderError> {
     let Some(payload) = rest.get(..payload) else {
         return Ok(Parsed::Incomplete);
     };
+    if is_local {
+        // Family, addresses and extensions are to be ignored, whatever they are.
+        return Ok(whole(Origin::Local, length, Vec::new()));
+    }
     let (origin, extensions) = match family {
         0x11 => addresses(payload, v4)?,
         0x21 => addresses(payload, v6)?,
@@ -61,7 +45,6 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Parsed, HeaderError> {
         _ => return Err(HeaderError::Addresses),
     };
     let extensions = passed_on(extensions, &bytes[..length])?;
-    let origin = if is_local { Origin::Local } else { origin };
     Ok(whole(origin, length, extensions))
 }
 

@@ -103,6 +103,16 @@ impl Site {
 
     /// A service with wishes to the proxy.
     pub(crate) fn fronted(&mut self, name: &str, node_port: u16, wish: impl FnOnce(&mut Front)) {
+        self.service_of(name, node_port, |service| wish(&mut service.front));
+    }
+
+    /// A service that is not as services are by default.
+    pub(crate) fn service_of(
+        &mut self,
+        name: &str,
+        node_port: u16,
+        change: impl FnOnce(&mut Service),
+    ) {
         let port = |name: &str, protocol| ServicePort {
             name: name.into(),
             protocol,
@@ -114,7 +124,7 @@ impl Site {
             owns_node_ports: true,
             ..Service::new(name.parse().unwrap())
         };
-        wish(&mut service.front);
+        change(&mut service);
         self.upsert(Object::Service(service));
     }
 
@@ -125,8 +135,13 @@ impl Site {
 
     /// Lists the endpoint on another node.
     pub(crate) fn on_node(&mut self, service: &str, endpoint: &Endpoint, node: &str) {
+        self.in_zone(service, endpoint, node, "mall-1");
+    }
+
+    /// Lists the endpoint on a node of a zone.
+    pub(crate) fn in_zone(&mut self, service: &str, endpoint: &Endpoint, node: &str, zone: &str) {
         let node = NodeName::parse(node).unwrap();
-        let zone = Zone::parse("mall-1").unwrap();
+        let zone = Zone::parse(zone).unwrap();
         self.upsert(Object::Node(Node::new(node.clone(), Some(zone))));
         let conditions = Conditions::from_api(Some(true), None, None);
         self.place(service, &endpoint.name, endpoint.address, conditions, node);

@@ -99,7 +99,7 @@ fn check<'r>(report: &'r Report, id: &str) -> &'r Check {
 }
 
 #[test]
-fn a_report_of_an_agent_in_order_is_the_golden_one() {
+fn b9_a_report_of_an_agent_in_order_is_the_golden_one() {
     let report = agent(|_| {});
     assert_eq!(report.exit(), 0);
     golden::is("doctor-kube.txt", &table(&report));

@@ -3,12 +3,15 @@
 //!
 //! tower's own balancer picks in `poll_ready`, before there is a request, and thus cannot pick by key. This one is always
 //! ready, asks the request for its key, and hands request and address to the inner service. When that fails it goes to
-//! the next candidate of the ring, never to the same endpoint again, while the budget lasts.
+//! the next candidate of the ring, never to the same endpoint again, while the budget lasts. How each try ended is told to
+//! the endpoint's counters, so that one that fails is ejected.
 
+mod blame;
 mod key;
 mod pool;
 mod replay;
 
+pub use blame::{BlameRule, EveryError};
 pub use key::{HeaderKey, RequestKey};
 pub use pool::{Pool, PoolError, Target};
 pub use replay::{ReplayBody, ReplayError};
@@ -102,8 +105,9 @@ impl<E> RetryRule<E> for Always {
 ///
 /// `inner` takes a [`Dispatch`]; a [`Pool`] is one that keeps a service per endpoint. An error of it moves the request to
 /// the next candidate when the [`RetryRule`] and the [`RetryBudget`] allow. A request is cloned once for each candidate
-/// but the last; [`ReplayBody`] makes one with a body cheap to clone. Each try is reported as a success or a failure of
-/// its endpoint.
+/// but the last; [`ReplayBody`] makes one with a body cheap to clone. Each try counts as a success or, where the
+/// [`BlameRule`] says so, as a failure of its endpoint, which [ejects](crate::pick::EjectRule) one that fails. A call that
+/// is dropped before it has ended says nothing of its endpoint: bound the time of `inner`, not that of the balancer.
 ///
 /// ```
 /// # use discovery_core::{model::NodeName, store::{StateConfig, channel}};
@@ -120,11 +124,12 @@ impl<E> RetryRule<E> for Always {
 /// # }
 /// ```
 #[derive(Clone, Debug)]
-pub struct Balance<K, S, P = Always> {
+pub struct Balance<K, S, P = Always, B = EveryError> {
     service: ServiceClient,
     key: K,
     inner: S,
     rule: P,
+    blame: B,
     budget: RetryBudget,
     port: Option<Arc<str>>,
     attempts_max: usize,
@@ -138,6 +143,7 @@ impl<K, S> Balance<K, S> {
             key,
             inner,
             rule: Always,
+            blame: EveryError,
             budget: RetryBudget::default(),
             port: None,
             attempts_max: ATTEMPTS_MAX,
@@ -145,7 +151,7 @@ impl<K, S> Balance<K, S> {
     }
 }
 
-impl<K, S, P> Balance<K, S, P> {
+impl<K, S, P, B> Balance<K, S, P, B> {
     /// Sends to the port of this name instead of the first.
     #[must_use]
     pub fn port(mut self, name: &str) -> Self {
@@ -176,12 +182,28 @@ impl<K, S, P> Balance<K, S, P> {
 
     /// After which errors a request may be sent again; after all unless set.
     #[must_use]
-    pub fn retry_if<N>(self, rule: N) -> Balance<K, S, N> {
+    pub fn retry_if<N>(self, rule: N) -> Balance<K, S, N, B> {
         Balance {
             service: self.service,
             key: self.key,
             inner: self.inner,
             rule,
+            blame: self.blame,
+            budget: self.budget,
+            port: self.port,
+            attempts_max: self.attempts_max,
+        }
+    }
+
+    /// How a try ends for which its endpoint is to blame; every error does unless set.
+    #[must_use]
+    pub fn blame_if<N>(self, blame: N) -> Balance<K, S, P, N> {
+        Balance {
+            service: self.service,
+            key: self.key,
+            inner: self.inner,
+            rule: self.rule,
+            blame,
             budget: self.budget,
             port: self.port,
             attempts_max: self.attempts_max,
@@ -189,7 +211,7 @@ impl<K, S, P> Balance<K, S, P> {
     }
 }
 
-impl<R, K, S, P> tower::Service<R> for Balance<K, S, P>
+impl<R, K, S, P, B> tower::Service<R> for Balance<K, S, P, B>
 where
     R: Clone + Send + 'static,
     K: RequestKey<R>,
@@ -198,6 +220,7 @@ where
     S::Response: Send,
     S::Error: Send,
     P: RetryRule<S::Error> + Clone + Send + 'static,
+    B: BlameRule<S::Response, S::Error> + Clone + Send + 'static,
 {
     type Response = S::Response;
     type Error = BalanceError<S::Error>;
@@ -213,6 +236,7 @@ where
         let tries = Tries {
             inner: self.inner.clone(),
             rule: self.rule.clone(),
+            blame: self.blame.clone(),
             budget: self.budget.clone(),
             port: self.port.clone(),
         };
@@ -221,14 +245,15 @@ where
 }
 
 /// What the tries of one request need.
-struct Tries<S, P> {
+struct Tries<S, P, B> {
     inner: S,
     rule: P,
+    blame: B,
     budget: RetryBudget,
     port: Option<Arc<str>>,
 }
 
-impl<S, P> Tries<S, P> {
+impl<S, P, B> Tries<S, P, B> {
     async fn run<R>(
         mut self,
         mut plan: Plan,
@@ -238,6 +263,7 @@ impl<S, P> Tries<S, P> {
         R: Clone,
         S: tower::Service<Dispatch<R>>,
         P: RetryRule<S::Error>,
+        B: BlameRule<S::Response, S::Error>,
     {
         self.budget.deposit();
         let mut request = Some(request);
@@ -262,13 +288,11 @@ impl<S, P> Tries<S, P> {
                 endpoint: attempt.endpoint().clone(),
                 request: again,
             };
-            match send(&mut self.inner, dispatch).await {
-                Ok(response) => {
-                    attempt.ended(true);
-                    return Ok(response);
-                }
+            let ended = send(&mut self.inner, dispatch).await;
+            plan.ended(attempt, self.blame.is_to_blame(ended.as_ref()));
+            match ended {
+                Ok(response) => return Ok(response),
                 Err(last) => {
-                    attempt.ended(false);
                     if !self.rule.may_retry(&last) {
                         return Err(BalanceError::Failed { attempts, last });
                     }

@@ -5,7 +5,7 @@
 //! key here is that of the caller, or there is none.
 
 use crate::{
-    client::{CallError, Discovery, service_of_host},
+    client::{CallError, Discovery, fault, service_of_host},
     hash::HashKey,
     model::ModelError,
 };
@@ -44,7 +44,7 @@ pub enum ConnectError {
 }
 
 /// Connects to an endpoint of the service that a URI's host names ([`service_of_host`]), and to the next candidate when
-/// that cannot be reached within a second.
+/// that cannot be reached within a second. Whether it could be reached is what counts for or against an endpoint.
 ///
 /// ```no_run
 /// use discovery_core::client::{Discovery, hyper::Connector};
@@ -105,11 +105,11 @@ impl Connector {
             let connected = connecting.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
             match connected.and_then(|stream| stream.set_nodelay(true).map(|()| stream)) {
                 Ok(stream) => {
-                    attempt.ended(true);
+                    plan.ended(attempt, false);
                     return Ok(TokioIo::new(stream));
                 }
                 Err(last) => {
-                    attempt.ended(false);
+                    plan.ended(attempt, !fault::is_our_own(&last));
                     failed = Some(last);
                 }
             }

@@ -9,7 +9,8 @@ mod connector;
 pub use connector::{ConnectError, Connector};
 
 use super::{
-    Balance, BalanceError, Dispatch, ReplayBody, RequestKey, RetryBudget, RetryRule, ServiceClient,
+    Balance, BalanceError, BlameRule, Dispatch, ReplayBody, RequestKey, RetryBudget, RetryRule,
+    ServiceClient, fault,
 };
 use ::hyper::body::{Body, Incoming};
 use bytes::Bytes;
@@ -73,8 +74,25 @@ impl RetryRule<HttpError> for SafeToRepeat {
     }
 }
 
+/// What counts against an endpoint.
+#[derive(Clone, Copy, Debug)]
+struct Blame;
+
+impl<B> BlameRule<Response<B>, HttpError> for Blame {
+    fn is_to_blame(&self, ended: Result<&Response<B>, &HttpError>) -> bool {
+        match ended {
+            Ok(answer) => fault::says_it_cannot_serve(answer.status()),
+            Err(HttpError::Uri(_)) => false,
+            Err(error) => !fault::is_our_own(error),
+        }
+    }
+}
+
 /// An HTTP client of one service. Each request goes to the owner of its key, and on to the next candidates as far as
 /// [`SafeToRepeat`] and the [`RetryBudget`] allow. Clones share connections.
+///
+/// An endpoint that cannot be connected, breaks off, does not answer in time, or answers 502, 503 or 504 has failed, and is
+/// [ejected](crate::pick::EjectRule) for doing so often.
 ///
 /// Bodies up to 64 KiB are kept while they are sent, so that they can be sent again. The host of a URI is not looked at; a
 /// path alone will do.
@@ -95,7 +113,7 @@ impl RetryRule<HttpError> for SafeToRepeat {
 /// # }
 /// ```
 pub struct HttpClient<K, B> {
-    balance: Balance<K, Sender<B>, SafeToRepeat>,
+    balance: Balance<K, Sender<B>, SafeToRepeat, Blame>,
 }
 
 impl<K, B> HttpClient<K, B>
@@ -120,7 +138,9 @@ where
             timeout: TIMEOUT,
         };
         Self {
-            balance: Balance::new(service, key, sender).retry_if(SafeToRepeat),
+            balance: Balance::new(service, key, sender)
+                .retry_if(SafeToRepeat)
+                .blame_if(Blame),
         }
     }
 

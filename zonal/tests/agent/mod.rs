@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! An agent with both faces on a manifest, on ports that are free.
+
+#![allow(dead_code, reason = "each test uses its part")]
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::{TcpListener, TcpStream},
+    process::{Child, ChildStderr, Command, Stdio},
+};
+
+/// A running agent; it is killed when dropped.
+pub(crate) struct Agent {
+    process: Child,
+    log: BufReader<ChildStderr>,
+    logged: String,
+    admin: String,
+    metrics: String,
+    _folder: tempfile::TempDir,
+}
+
+impl Agent {
+    /// Starts one on the manifest, in which PORT is a port that is free.
+    pub(crate) fn start(manifest: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("mall.yaml");
+        let port = free_port().to_string();
+        fs::write(&path, manifest.replace("PORT", &port)).unwrap();
+        let mut process = Command::new(env!("CARGO_BIN_EXE_zonal"))
+            .args([
+                "agent",
+                "--node-name",
+                "edge-a",
+                "--allow-loopback-endpoints",
+            ])
+            .arg("--static")
+            .arg(&path)
+            .args(["--admin-listen", "127.0.0.1:0"])
+            .args(["--metrics-listen", "127.0.0.1:0"])
+            .args(["--dns-listen", &format!("127.0.0.1:{}", free_port())])
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut agent = Self {
+            log: BufReader::new(process.stderr.take().unwrap()),
+            process,
+            logged: String::new(),
+            admin: String::new(),
+            metrics: String::new(),
+            _folder: folder,
+        };
+        let mut is_fronted = !manifest.contains("PORT");
+        while agent.metrics.is_empty() || !is_fronted {
+            let event = agent.event();
+            if let (Some(admin), Some(metrics)) =
+                (event["admin"].as_str(), event["metrics"].as_str())
+            {
+                (agent.admin, agent.metrics) = (admin.to_owned(), metrics.to_owned());
+            }
+            is_fronted |= event["message"] == "Listener changed" && event["state"] == "serving";
+        }
+        agent
+    }
+
+    fn event(&mut self) -> serde_json::Value {
+        let mut line = String::new();
+        let read = self.log.read_line(&mut line).unwrap();
+        assert!(read > 0, "the agent runs: {}", self.logged);
+        self.logged.push_str(&line);
+        serde_json::from_str(&line).unwrap()
+    }
+
+    /// What it exposes.
+    pub(crate) fn metrics(&self) -> String {
+        get(&self.metrics, "/metrics")
+    }
+
+    /// What its admin listener answers.
+    pub(crate) fn get(&self, path: &str) -> String {
+        get(&self.admin, path)
+    }
+
+    /// What the command prints about it, on both streams.
+    pub(crate) fn command(&self, arguments: &[&str]) -> String {
+        let output = Command::new(env!("CARGO_BIN_EXE_zonal"))
+            .args(arguments)
+            .args(["--admin", &self.admin])
+            .output()
+            .unwrap();
+        let streams = [output.stdout, output.stderr];
+        streams
+            .map(|bytes| String::from_utf8(bytes).unwrap())
+            .concat()
+    }
+
+    /// Ends it; all that it logged.
+    pub(crate) fn end(&mut self) -> String {
+        let _ = self.process.kill();
+        self.log.read_to_string(&mut self.logged).unwrap();
+        self.logged.clone()
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn get(address: &str, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+    body.to_owned()
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    listener.local_addr().unwrap().port()
+}
