@@ -2,12 +2,18 @@
 //! The clients: one suite for a while, and how much of it was done.
 
 use rustix::net::{RecvFlags, recv};
-use std::{cell::Cell, io, net::SocketAddr, rc::Rc, time::Duration};
+use std::{
+    cell::Cell,
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    rc::Rc,
+    time::Duration,
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, Interest},
-    net::TcpStream,
+    net::{TcpStream, UdpSocket},
     task::LocalSet,
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
 
 /// Runs the suite and says how much was done in a second, and for how long it was measured.
@@ -38,7 +44,7 @@ pub(crate) async fn run(suite: &str, address: &str) -> anyhow::Result<()> {
 
 fn clients(suite: &str) -> usize {
     match suite {
-        "connections" => 64,
+        "connections" | "udp" => 64,
         "ping-pong" => 100,
         "bulk-16" => 16,
         _ => 1,
@@ -61,6 +67,23 @@ async fn client(suite: &str, address: SocketAddr, done: &Cell<u64>) -> io::Resul
                 stream.write_all(&ping).await?;
                 stream.read_exact(&mut pong).await?;
                 count(1);
+            }
+        }
+        "udp" => {
+            let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).await?;
+            socket.connect(address).await?;
+            let mut pong = [0; 64];
+            loop {
+                // A window of eight; what is not answered within 50 ms is lost.
+                for _ in 0..WINDOW {
+                    socket.send(&[b'e'; 64]).await?;
+                }
+                for _ in 0..WINDOW {
+                    if timeout(LOST_AFTER, socket.recv(&mut pong)).await.is_err() {
+                        break;
+                    }
+                    count(1);
+                }
             }
         }
         _ => {
@@ -91,5 +114,7 @@ async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
+const WINDOW: usize = 8;
+const LOST_AFTER: Duration = Duration::from_millis(50);
 const WARM_UP: Duration = Duration::from_millis(300);
 pub(crate) const MEASURED: Duration = Duration::from_secs(1);

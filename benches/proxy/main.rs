@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The proxy against `HAProxy` and nginx, in one run: new connections, request and answer, bulk.
+//! The proxy against `HAProxy`, nginx and nftables, in one run: new connections, request and answer, bulk, datagrams.
 //!
 //! Three network namespaces, clients ↔ proxy ↔ servers, joined by veth pairs; never loopback, which skips the device path.
 //! The proxy has one thread on core 0; clients and servers share core 1, so that what they can do bounds every figure, also
@@ -7,7 +7,7 @@
 //! measurement; medians. Ours runs with all that it is shipped with, only the rate limit by source is raised above what a
 //! generator with one address needs.
 //!
-//! Needs root, `HAProxy` and nginx with its stream module. Run: `cargo bench -p benches --bench proxy`. Results:
+//! Needs root, `HAProxy`, nginx with its stream module, and nftables; about two minutes. Run: `cargo bench -p benches --bench proxy`. Results:
 //! `benches/results/proxy.jsonl`.
 
 mod figures;

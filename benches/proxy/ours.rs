@@ -19,14 +19,14 @@ pub(crate) async fn run() -> anyhow::Result<()> {
     let name = NodeName::parse("edge-a")?;
     let (mut writer, reader) = channel(StateConfig::new(name.clone()));
     let node = Node::new(name.clone(), Some(Zone::parse("mall-1")?));
-    let port = ServicePort {
-        name: "http".into(),
-        protocol: Protocol::Tcp,
+    let port = |name: &str, protocol| ServicePort {
+        name: name.into(),
+        protocol,
         port: NonZeroU16::MIN,
         node_port: NonZeroU16::new(FRONT_PORT),
     };
     let service = Service {
-        ports: vec![port],
+        ports: vec![port("http", Protocol::Tcp), port("talk", Protocol::Udp)],
         owns_node_ports: true,
         front: discovery_core::model::Front {
             // As the rivals, which go round.
@@ -51,13 +51,13 @@ pub(crate) async fn run() -> anyhow::Result<()> {
             conditions: Conditions::from_api(None, None, None),
             ..SliceEndpoint::new(address.ip())
         };
-        let port = SlicePort {
-            name: "http".into(),
-            protocol: Protocol::Tcp,
+        let port = |name: &str, protocol| SlicePort {
+            name: name.into(),
+            protocol,
             port: NonZeroU16::new(address.port()).unwrap_or(NonZeroU16::MIN),
         };
         objects.push(Object::Slice(Slice {
-            ports: [port].into(),
+            ports: [port("http", Protocol::Tcp), port("talk", Protocol::Udp)].into(),
             endpoints: vec![endpoint],
             ..Slice::new(SliceKey::new("default", &pod)?, "web".parse()?)
         }));

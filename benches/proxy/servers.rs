@@ -6,7 +6,7 @@ use rustix::fs::{MemfdFlags, ftruncate, memfd_create, sendfile};
 use std::{io, sync::Arc};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, Interest},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpStream, UdpSocket},
 };
 
 /// Runs until it is killed.
@@ -16,6 +16,7 @@ pub(crate) async fn run() -> anyhow::Result<()> {
     let file = Arc::new(file);
     let mut last = None;
     for address in backends() {
+        tokio::spawn(echo(UdpSocket::bind(address).await?));
         let (listener, file) = (TcpListener::bind(address).await?, file.clone());
         last = Some(tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -29,6 +30,15 @@ pub(crate) async fn run() -> anyhow::Result<()> {
         last.await?;
     }
     Ok(())
+}
+
+async fn echo(socket: UdpSocket) -> io::Result<()> {
+    let mut buffer = [0; 2_048];
+    loop {
+        let (read, from) = socket.recv_from(&mut buffer).await?;
+        // A client that is gone costs one datagram.
+        let _ = socket.send_to(&buffer[..read], from).await;
+    }
 }
 
 async fn serve(mut stream: TcpStream, file: Arc<rustix::fd::OwnedFd>) -> io::Result<()> {

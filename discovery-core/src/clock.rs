@@ -24,7 +24,7 @@ impl Tick {
     }
 }
 
-/// The time of the runtime: that of the machine, unless a test has paused it. About 25 ns.
+/// The time of the runtime: that of the machine, unless a test has paused it.
 ///
 /// Whoever measures a call and whoever picks for it read the same clock, so that both stand still in such a test.
 pub(crate) fn now() -> Instant {

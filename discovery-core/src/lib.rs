@@ -25,4 +25,5 @@ pub mod pick;
 pub mod runtime;
 pub mod source;
 pub mod store;
+mod sync;
 pub mod telemetry;

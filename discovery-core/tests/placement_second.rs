@@ -122,9 +122,12 @@ fn case(to: &mut String, placement: Placement, members: &[(String, u32)], keys: 
         })
         .collect();
     let table = Table::build(placement, &placed);
-    let hash = |key: &Vec<u8>| match placement {
-        Placement::RingEnvoy => HashKey::of_envoy(key),
-        _ => HashKey::of(key),
+    let hash = |key: &Vec<u8>| {
+        if placement.is_of_envoy() {
+            HashKey::of_envoy(key)
+        } else {
+            HashKey::of(key)
+        }
     };
     let hex = |key: &Vec<u8>| {
         key.iter().fold(String::new(), |mut text, byte| {

@@ -6,14 +6,20 @@
 
 use crate::{
     Config, Index, IndexBuilder, Unnamed,
-    access::Access,
     catalog::Catalog,
-    forward::Forwarder,
+    forward::{Forwarder, LOOP_HELP, UpstreamState},
+    query_log::query_log,
     tcp::{TcpContext, accept_all},
-    udp::{UdpContext, UdpListener, UdpWorker},
+    udp::{UdpContext, UdpListener, UdpWorker, watch_overflows},
 };
 use arc_swap::ArcSwap;
-use discovery_core::{source::SourceStatus, store::Reader, telemetry::DnsMetrics};
+use discovery_core::{
+    model,
+    runtime::{Kept, Sockets},
+    source::SourceStatus,
+    store::Reader,
+    telemetry::DnsMetrics,
+};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::{
     collections::HashSet,
@@ -22,7 +28,7 @@ use std::{
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
-use tokio::{net::TcpListener, sync::Semaphore};
+use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// A socket could not be opened.
@@ -53,6 +59,19 @@ pub struct DnsStatus {
     listen: Arc<[SocketAddr]>,
     domain: Arc<str>,
     index: Arc<ArcSwap<Index>>,
+    forwarder: Forwarder,
+}
+
+/// A server that is asked for names of others.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct UpstreamStatus {
+    /// Where it is.
+    pub address: SocketAddr,
+    /// How it is.
+    pub state: UpstreamState,
+    /// What to do about it, where something is to be done.
+    pub help: Option<&'static str>,
 }
 
 impl DnsStatus {
@@ -64,6 +83,17 @@ impl DnsStatus {
     /// The domain that it answers for, without a final dot.
     pub fn domain(&self) -> &str {
         &self.domain
+    }
+
+    /// The servers that are asked for names of others.
+    pub fn upstreams(&self) -> Vec<UpstreamStatus> {
+        let states = self.forwarder.states().into_iter();
+        let status = |(address, state)| UpstreamStatus {
+            address,
+            state,
+            help: (state == UpstreamState::Loop).then_some(LOOP_HELP),
+        };
+        states.map(status).collect()
     }
 
     /// The answers that are given now.
@@ -101,6 +131,7 @@ pub struct DnsServer {
     followed: Option<(IndexBuilder, Reader)>,
     metrics: Arc<DnsMetrics>,
     sockets: Vec<(UdpListener, TcpListener)>,
+    kept: Vec<Kept>,
     sources: Vec<Arc<SourceStatus>>,
     status: DnsStatus,
 }
@@ -140,13 +171,16 @@ impl DnsServer {
         metrics: Arc<DnsMetrics>,
     ) -> Result<Self, BindError> {
         let mut sockets = Vec::new();
-        let mut listen = Vec::new();
+        let (mut listen, mut kept) = (Vec::new(), Vec::new());
         for address in config.listen_addresses() {
-            let (udp, tcp, bound) = open_pair(*address)?;
+            let (udp, tcp, bound) = open_pair(*address, &config.sockets)?;
+            kept.extend(config.sockets.keep(&udp));
+            kept.extend(config.sockets.keep(&tcp));
             sockets.push((udp, tcp));
             listen.push(bound);
         }
         let status = DnsStatus {
+            forwarder: Forwarder::new(&config, &listen, metrics.clone()),
             listen: listen.into(),
             domain: config.domain_text().into(),
             index: Arc::new(ArcSwap::from_pointee(index)),
@@ -156,6 +190,7 @@ impl DnsServer {
             followed,
             metrics,
             sockets,
+            kept,
             sources: Vec::new(),
             status,
         })
@@ -184,24 +219,31 @@ impl DnsServer {
     pub async fn run(self, shutdown: CancellationToken) {
         let (tasks, stop) = (TaskTracker::new(), shutdown.child_token());
         let _stop_on_drop = stop.clone().drop_guard();
-        let forwarder = Forwarder::new(&self.config);
+        let forwarder = self.status.forwarder.clone();
+        let log = query_log(self.config.query_log, &self.metrics).map(|(told, writing)| {
+            tasks.spawn(writing.write(stop.clone()));
+            told
+        });
         let udp_context = UdpContext {
             index: self.status.index.clone(),
             metrics: self.metrics.clone(),
             forwarder: forwarder.clone(),
+            log: log.clone(),
             tasks: tasks.clone(),
             stop: stop.clone(),
         };
-        let context = Arc::new(TcpContext {
+        let context = Arc::new(TcpContext::new(
+            self.config,
+            self.status.index.clone(),
+            self.metrics,
             forwarder,
-            access: Access::new(&self.config.allow),
-            places: Arc::new(Semaphore::new(self.config.connections_max())),
-            config: self.config,
-            index: self.status.index.clone(),
-            metrics: self.metrics,
-            tasks: tasks.clone(),
-            stop: stop.clone(),
-        });
+            log,
+            tasks.clone(),
+            stop.clone(),
+        ));
+        let watched: Vec<_> = self.sockets.iter().map(|(udp, _)| udp.clone()).collect();
+        let watch = watch_overflows(watched, context.metrics.clone(), stop.clone());
+        tasks.spawn(watch);
         for (udp, tcp) in self.sockets {
             for _ in 0..context.config.workers() {
                 let worker = UdpWorker::new(udp.clone(), &context.config, udp_context.clone());
@@ -209,6 +251,7 @@ impl DnsServer {
             }
             tasks.spawn(accept_all(tcp, context.clone()));
         }
+        context.forwarder.look_for_loops();
         for notice in context.config.notices() {
             tracing::info!(%notice, "DNS setting");
         }
@@ -225,6 +268,7 @@ impl DnsServer {
         }
         tracing::info!(listen = ?self.status.listen, domain = %self.status.domain, "DNS serving");
         stop.cancelled().await;
+        drop(self.kept);
         tasks.close();
         tasks.wait().await;
         tracing::info!("DNS stopped");
@@ -294,8 +338,11 @@ impl Publisher {
     }
 }
 
-/// A UDP and a TCP socket on one address.
-fn open_pair(address: SocketAddr) -> Result<(UdpListener, TcpListener, SocketAddr), BindError> {
+/// A UDP and a TCP socket on one address: those that this process was handed, else new ones.
+fn open_pair(
+    address: SocketAddr,
+    handed: &Sockets,
+) -> Result<(UdpListener, TcpListener, SocketAddr), BindError> {
     let mut attempts = if address.port() == 0 {
         FREE_PORT_ATTEMPTS
     } else {
@@ -310,8 +357,8 @@ fn open_pair(address: SocketAddr) -> Result<(UdpListener, TcpListener, SocketAdd
                 source,
             }
         };
-        let (udp, bound) = open_udp(address).map_err(fail("UDP"))?;
-        match open_tcp(bound).map_err(fail("TCP")) {
+        let (udp, bound) = open_udp(address, handed).map_err(fail("UDP"))?;
+        match open_tcp(bound, handed).map_err(fail("TCP")) {
             Ok(tcp) => return Ok((udp, tcp, bound)),
             // The port that was free for UDP is taken for TCP: try another.
             Err(error) if attempts > 0 && error.is_in_use() => {}
@@ -320,7 +367,12 @@ fn open_pair(address: SocketAddr) -> Result<(UdpListener, TcpListener, SocketAdd
     }
 }
 
-fn open_udp(address: SocketAddr) -> io::Result<(UdpListener, SocketAddr)> {
+fn open_udp(address: SocketAddr, handed: &Sockets) -> io::Result<(UdpListener, SocketAddr)> {
+    if let Some(handed) = handed.take(model::Protocol::Udp, address) {
+        let socket = std::net::UdpSocket::from(handed);
+        socket.set_nonblocking(true)?;
+        return Ok((UdpListener::new(socket)?, address));
+    }
     let socket = Socket::new(
         Domain::for_address(address),
         Type::DGRAM,
@@ -335,7 +387,12 @@ fn open_udp(address: SocketAddr) -> io::Result<(UdpListener, SocketAddr)> {
     Ok((UdpListener::new(socket)?, bound))
 }
 
-fn open_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+fn open_tcp(address: SocketAddr, handed: &Sockets) -> io::Result<TcpListener> {
+    if let Some(handed) = handed.take(model::Protocol::Tcp, address) {
+        let listener = std::net::TcpListener::from(handed);
+        listener.set_nonblocking(true)?;
+        return TcpListener::from_std(listener);
+    }
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM,

@@ -2,23 +2,30 @@
 //! Answers over connections (RFC 7766): accepts within a limit, answers each connection's questions in their order.
 //!
 //! No accept error is final and none makes the loop spin; a client that is slow, silent or greedy costs one place of the
-//! limit for a bounded time, and UDP nothing.
+//! limit for a bounded time, and UDP nothing. One source has a part of the places at most. While all are taken, whoever
+//! has been silent for longest makes room.
 
 use crate::{
-    Config, Index, Responder, Verdict, access::Access, answer::Answered, failures::Failures,
-    forward::Forwarder, tally::Tally,
+    Config, Index, Responder, Verdict,
+    access::Access,
+    answer::Answered,
+    failures::Failures,
+    forward::Forwarder,
+    query_log::Told,
+    sources::{Sources, Visit},
+    tally::Tally,
 };
 use arc_swap::{ArcSwap, Cache};
 use bytes::{Buf, BytesMut};
 use discovery_core::telemetry::{
     DnsDrop, DnsMetrics, DnsPause, DnsQueryType, DnsShed, DnsTransport,
 };
-use std::{io, sync::Arc, time::Duration};
+use std::{io, net::IpAddr, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::{Instant, sleep, timeout, timeout_at},
+    sync::{Notify, OwnedSemaphorePermit, Semaphore},
+    time::{Instant, sleep, sleep_until, timeout, timeout_at},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -29,13 +36,55 @@ pub(crate) struct TcpContext {
     pub(crate) index: Arc<ArcSwap<Index>>,
     pub(crate) metrics: Arc<DnsMetrics>,
     pub(crate) forwarder: Forwarder,
-    pub(crate) access: Access,
-    pub(crate) places: Arc<Semaphore>,
+    log: Option<Told>,
+    access: Access,
+    places: Arc<Semaphore>,
+    sources: Arc<Sources>,
+    /// Tells the connection that has waited for longest that its place is wanted.
+    wanted: Notify,
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
 }
 
 impl TcpContext {
+    pub(crate) fn new(
+        config: Config,
+        index: Arc<ArcSwap<Index>>,
+        metrics: Arc<DnsMetrics>,
+        forwarder: Forwarder,
+        log: Option<Told>,
+        tasks: TaskTracker,
+        stop: CancellationToken,
+    ) -> Self {
+        Self {
+            access: Access::new(&config.allow),
+            places: Arc::new(Semaphore::new(config.connections_max())),
+            sources: Arc::new(Sources::new(config.connections_per_source_max())),
+            wanted: Notify::new(),
+            config,
+            index,
+            metrics,
+            forwarder,
+            log,
+            tasks,
+            stop,
+        }
+    }
+
+    /// How long a client may be silent: half the time once half the places are taken.
+    fn idle_timeout(&self) -> Duration {
+        let is_half_full = self.places.available_permits() * 2 < self.config.connections_max();
+        let longest = self.config.idle_timeout();
+        if is_half_full { longest / 2 } else { longest }
+    }
+
+    /// Waits until the place of a client that has been silent since then is wanted by another.
+    async fn wanted(&self, silent_since: Instant) {
+        sleep_until(silent_since + SILENCE_KEPT).await;
+        // In the order in which they began to wait.
+        self.wanted.notified().await;
+    }
+
     /// Who may be idle for less than `longest` may not take longer over a message or a reply either.
     fn patience(&self, longest: Duration) -> Duration {
         longest.min(self.config.idle_timeout())
@@ -56,15 +105,17 @@ async fn accept_forever(listener: TcpListener, context: Arc<TcpContext>) {
     // A place first: who has to wait, waits in the system's queue and costs no descriptor.
     while let Some(place) = take_place(&context).await {
         match listener.accept().await {
-            Ok((_, client)) if !context.access.allows(client.ip()) => {
-                context
-                    .metrics
-                    .received(DnsTransport::Tcp, DnsQueryType::Unread);
-                context.metrics.dropped(DnsTransport::Tcp, DnsDrop::Denied);
-            }
-            Ok((stream, _)) => {
+            Ok((stream, client)) => {
                 pause = PAUSE_MIN;
-                context.tasks.spawn(serve(stream, context.clone(), place));
+                match admit(&context, client.ip()) {
+                    Ok(visit) => {
+                        let held = (place, visit);
+                        context
+                            .tasks
+                            .spawn(serve(stream, client.ip(), context.clone(), held));
+                    }
+                    Err(reason) => turn_away(&context.metrics, reason),
+                }
             }
             // Out of descriptors or memory, or an error of the network that accept reports early: it passes.
             Err(error) => {
@@ -82,23 +133,51 @@ async fn take_place(context: &TcpContext) -> Option<OwnedSemaphorePermit> {
         return Some(place);
     }
     context.metrics.paused(DnsPause::ConnectionsFull);
-    context.places.clone().acquire_owned().await.ok()
+    loop {
+        context.wanted.notify_one();
+        let place = context.places.clone().acquire_owned();
+        if let Ok(place) = timeout(ASK_FOR_PLACE_EVERY, place).await {
+            return place.ok();
+        }
+    }
 }
 
-async fn serve(stream: TcpStream, context: Arc<TcpContext>, _place: OwnedSemaphorePermit) {
-    if let Err(error) = Connection::new(stream, &context).serve().await {
+/// Whether a client at this address may have a connection more.
+fn admit(context: &TcpContext, client: IpAddr) -> Result<Visit, DnsDrop> {
+    if !context.access.allows(client) {
+        return Err(DnsDrop::Denied);
+    }
+    let visit = context.sources.enter(client);
+    visit.ok_or(DnsDrop::Connections)
+}
+
+/// The connection is closed without a byte, and counts as one message without an answer.
+fn turn_away(metrics: &DnsMetrics, reason: DnsDrop) {
+    metrics.received(DnsTransport::Tcp, DnsQueryType::Unread);
+    metrics.dropped(DnsTransport::Tcp, reason);
+}
+
+async fn serve(
+    stream: TcpStream,
+    client: IpAddr,
+    context: Arc<TcpContext>,
+    _held: (OwnedSemaphorePermit, Visit),
+) {
+    if let Err(error) = Connection::new(stream, client, &context).serve().await {
         tracing::debug!(%error, "DNS connection ended");
     }
 }
 
 struct Connection<'c> {
     stream: TcpStream,
+    client: IpAddr,
     context: &'c TcpContext,
     index: Cache<Arc<ArcSwap<Index>>, Arc<Index>>,
     responder: Responder,
     received: BytesMut,
     reply: Vec<u8>,
     answers: Answers,
+    log: Option<Told>,
     tally: Tally,
 }
 
@@ -110,14 +189,16 @@ struct Answers {
 }
 
 impl<'c> Connection<'c> {
-    fn new(stream: TcpStream, context: &'c TcpContext) -> Self {
+    fn new(stream: TcpStream, client: IpAddr, context: &'c TcpContext) -> Self {
         Self {
             stream,
+            client,
             index: Cache::new(context.index.clone()),
             responder: Responder::new(&context.config),
             received: BytesMut::new(),
             reply: Vec::new(),
             answers: Answers::default(),
+            log: context.log.clone(),
             tally: Tally::new(DnsTransport::Tcp),
             context,
         }
@@ -139,7 +220,8 @@ impl<'c> Connection<'c> {
 
     /// Waits until a whole message is there; false when there will be none.
     async fn receive(&mut self) -> io::Result<bool> {
-        let mut deadline = Instant::now() + self.context.config.idle_timeout();
+        let silent_since = Instant::now();
+        let mut deadline = silent_since + self.context.idle_timeout();
         let mut has_begun = false;
         while next_frame(&self.received).is_none() {
             if !has_begun && !self.received.is_empty() {
@@ -152,6 +234,7 @@ impl<'c> Connection<'c> {
                 biased;
                 () = self.context.stop.cancelled() => return Ok(false),
                 read = timeout_at(deadline, self.stream.read_buf(&mut self.received)) => read,
+                () = self.context.wanted(silent_since), if !has_begun => return Ok(false),
             };
             match read {
                 Ok(Ok(0)) | Err(_) => return Ok(false),
@@ -188,6 +271,7 @@ impl<'c> Connection<'c> {
         match verdict {
             Verdict::Answered(answered) => {
                 self.tally.received(answered.qtype);
+                self.note(message, answered);
                 self.answers.push(&self.reply, answered);
             }
             Verdict::Dropped(reason) => {
@@ -197,7 +281,7 @@ impl<'c> Connection<'c> {
             Verdict::Upstream(upstream) => {
                 self.tally.received(crate::answer::asked_type(message));
                 let (index, forwarder) = (index.clone(), &self.context.forwarder);
-                let Some(_place) = forwarder.place() else {
+                let Some(_place) = forwarder.place(self.client) else {
                     self.tally.shed(DnsShed::UpstreamFull);
                     return true;
                 };
@@ -205,12 +289,21 @@ impl<'c> Connection<'c> {
                 let asked =
                     forwarder.finish(&index, &mut self.responder, message, transport, upstream);
                 match asked.await {
-                    Some(finished) => self.answers.push(&finished.bytes, finished.answered),
+                    Some(finished) => {
+                        self.note(message, finished.answered);
+                        self.answers.push(&finished.bytes, finished.answered);
+                    }
                     None => self.tally.shed(DnsShed::SendFailed),
                 }
             }
         }
         true
+    }
+
+    fn note(&mut self, message: &[u8], answered: Answered) {
+        if let Some(log) = &mut self.log {
+            log.note(self.client, DnsTransport::Tcp, message, answered);
+        }
     }
 
     /// Writes what waits, or gives the client up.
@@ -264,6 +357,10 @@ const KEPT_BYTES: usize = 4 * 1024;
 const MESSAGE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a client may leave its replies unread.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
+/// A client that asked just now is likely to ask again.
+const SILENCE_KEPT: Duration = Duration::from_secs(1);
+/// Places come free by themselves as well, and a client may begin to speak as it is told to go.
+const ASK_FOR_PLACE_EVERY: Duration = Duration::from_millis(250);
 // Descriptors come back within moments or not at all.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(1);

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What can be set about the proxy; every default is one constant with its reason.
 
-use crate::{proxy_header::Network, register::Registration, sources::SourceLimits};
-use discovery_core::model::NodeName;
+use crate::{
+    limits::SourceLimits, proxy_header::Network, register::Registration, udp::HandedSessions,
+};
+use discovery_core::{model::NodeName, runtime::Sockets};
 use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
@@ -52,6 +54,8 @@ pub struct Config {
     pub(crate) drain_timeout: Duration,
     pub(crate) endpoint_drain_timeout: Duration,
     pub(crate) hold: Duration,
+    pub(crate) sockets: Sockets,
+    pub(crate) sessions: HandedSessions,
 }
 
 /// How long and how often an endpoint is tried.
@@ -59,6 +63,8 @@ pub struct Config {
 pub(crate) struct ConnectLimits {
     pub(crate) attempt: Duration,
     pub(crate) total: Duration,
+    /// Of the established connection, on both sides.
+    pub(crate) peer_timeout: Duration,
     pub(crate) attempts_max: u32,
 }
 
@@ -229,6 +235,30 @@ impl Config {
         self
     }
 
+    /// How long a client or an endpoint may leave bytes, or keepalive probes of an idle connection, unacknowledged before it
+    /// counts as lost; by default 5 min, at least 2 s. It also ends who does not read for that long. An idle connection is
+    /// probed after 60 s, or after half of this where that is less.
+    #[must_use]
+    pub fn peer_timeout(mut self, timeout: Duration) -> Self {
+        self.connect.peer_timeout = timeout.max(PEER_TIMEOUT_MIN);
+        self
+    }
+
+    /// The listening sockets of this process: those of our ports are taken out where it was handed them, and ours are listed as
+    /// open. By default nothing was handed.
+    #[must_use]
+    pub fn sockets(mut self, sockets: Sockets) -> Self {
+        self.sockets = sockets;
+        self
+    }
+
+    /// The UDP sessions of the proxy before this one; by default there was none.
+    #[must_use]
+    pub fn sessions(mut self, sessions: HandedSessions) -> Self {
+        self.sessions = sessions;
+        self
+    }
+
     /// How long a connection may be without a byte in either direction; by default 1 h.
     #[must_use]
     pub fn idle_timeout(mut self, timeout: Duration) -> Self {
@@ -279,6 +309,7 @@ impl Default for Config {
             connect: ConnectLimits {
                 attempt: CONNECT_TIMEOUT,
                 total: CONNECT_TOTAL_TIMEOUT,
+                peer_timeout: PEER_TIMEOUT,
                 attempts_max: CONNECT_ATTEMPTS_MAX,
             },
             relay: RelayTimeouts {
@@ -288,6 +319,8 @@ impl Default for Config {
             drain_timeout: DRAIN_TIMEOUT,
             endpoint_drain_timeout: ENDPOINT_DRAIN_TIMEOUT,
             hold: HOLD,
+            sockets: Sockets::default(),
+            sessions: HandedSessions::default(),
         }
     }
 }
@@ -297,6 +330,12 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A client that waits longer mostly has given up itself.
 const CONNECT_TOTAL_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// Longer than a reboot of a switch, and than readers that stop for a while: they look the same.
+const PEER_TIMEOUT: Duration = Duration::from_secs(5 * 60);
+
+/// The kernel probes at most once a second.
+const PEER_TIMEOUT_MIN: Duration = Duration::from_secs(2);
 
 /// Two dead endpoints in a row are common when a node dies; three are an outage that more attempts only prolong.
 const CONNECT_ATTEMPTS_MAX: u32 = 3;

@@ -31,42 +31,33 @@
 //! # }
 //! ```
 
-mod accept;
-mod admission;
 mod backoff;
 mod config;
 mod connection;
-mod dial;
-mod eject;
-mod ephemeral;
-mod header_in;
-mod health_port;
-mod holder;
-mod journal;
-mod limit;
-mod listeners;
-mod lives;
-mod own;
-mod port;
+mod endpoints;
+mod limits;
+mod plan;
+mod ports;
 mod prove;
 mod proxy_header;
-mod reach;
 mod reason;
 mod register;
 mod relay;
 mod sockets;
-mod sources;
 mod status;
-mod supervisor;
 mod udp;
 mod workers;
 
 pub use config::{BusyPort, Config};
-pub use ephemeral::EphemeralPorts;
-pub use listeners::{Contender, Plan, Refusal, Target, plan};
+pub use connection::{ConnectionState, ConnectionStatus};
+pub use plan::{Contender, Plan, Refusal, Target, plan};
+pub use ports::Proxy;
 pub use prove::Proof;
 pub use proxy_header::{Network, NetworkError};
 pub use reason::Reason;
 pub use register::Registration;
+pub use sockets::EphemeralPorts;
 pub use status::{Holder, ListenerState, ListenerStatus, StatusHandle};
-pub use supervisor::Proxy;
+pub use udp::{
+    HandOver, HandedSessions, SessionFacts, SessionFactsError, SessionGiver, UdpSession,
+};

@@ -5,10 +5,10 @@
 //! entry; an entry goes when its port is closed and its last connection has ended.
 
 use crate::{
-    ephemeral::EphemeralPorts,
-    holder::Process,
-    listeners::{Contender, Refusal, Target},
+    connection::{ConnectionStatus, LiveTable},
+    plan::{Contender, Refusal, Target},
     prove::Proof,
+    sockets::{EphemeralPorts, Process},
 };
 use discovery_core::{
     model::{Protocol, ServiceName},
@@ -58,6 +58,8 @@ pub enum ListenerState {
         /// The transport.
         protocol: Protocol,
     },
+    /// Open, and no longer wanted: it closes once nobody is sent here.
+    Leaving,
     /// Closed, and its last connections go on until the deadline.
     Draining,
 }
@@ -74,6 +76,7 @@ impl fmt::Display for ListenerState {
             Self::Conflict { holder } => write!(f, "conflict: held by {holder}"),
             Self::Failed { error } => write!(f, "failed: {error}"),
             Self::Unsupported { protocol } => write!(f, "unsupported: {protocol}"),
+            Self::Leaving => f.write_str("leaving"),
             Self::Draining => f.write_str("draining"),
         }
     }
@@ -155,6 +158,23 @@ impl StatusHandle {
         self.table.borrow().listeners()
     }
 
+    /// The TCP connections that are carried now, each with the service and the port that it came in by, in no order. Copies
+    /// all: some 200 bytes for each.
+    pub fn connections(&self) -> Vec<(ServiceName, NonZeroU16, ConnectionStatus)> {
+        let table = self.table.borrow();
+        let tables: Vec<_> = table
+            .entries
+            .iter()
+            .map(|((target, _), entry)| (target.clone(), entry.live.clone()))
+            .collect();
+        drop(table);
+        let of_listener = |(target, live): (Target, LiveTable)| {
+            let named = move |status| (target.service.clone(), target.port, status);
+            live.list().into_iter().map(named)
+        };
+        tables.into_iter().flat_map(of_listener).collect()
+    }
+
     /// Waits until the statuses satisfy the condition, and gives them; none once the proxy has ended without.
     pub async fn wait_for(
         &self,
@@ -166,6 +186,16 @@ impl StatusHandle {
             .await
             .ok()?;
         Some(table.listeners())
+    }
+
+    /// Waits until the newest snapshot is acted on and no listener is about to open; at once when the proxy has ended.
+    pub async fn opened(&self) {
+        let newest = self.reader.load().generation();
+        let is_open = |table: &Table| {
+            let is_opening = |entry: &Entry| entry.state == ListenerState::Opening;
+            table.is_of(newest) && !table.entries.values().any(is_opening)
+        };
+        let _ = self.table.clone().wait_for(is_open).await;
     }
 
     /// Waits until something is another than at the last call; for ever once the proxy has ended.
@@ -234,6 +264,7 @@ impl Board {
         target: Target,
         state: ListenerState,
         connections: TaskTracker,
+        live: LiveTable,
     ) -> Post {
         let mut number = 0;
         self.0.send_modify(|table| {
@@ -246,6 +277,7 @@ impl Board {
                     proof: Proof::default(),
                     sockets: Vec::new(),
                     connections,
+                    live,
                 },
             );
         });
@@ -265,7 +297,8 @@ impl Board {
                 holder: Holder::Service(by.clone()),
             },
         };
-        self.post(contender.target.clone(), state, TaskTracker::new())
+        let (connections, live) = (TaskTracker::new(), LiveTable::default());
+        self.post(contender.target.clone(), state, connections, live)
     }
 }
 
@@ -335,6 +368,7 @@ struct Entry {
     proof: Proof,
     sockets: Vec<SocketAddr>,
     connections: TaskTracker,
+    live: LiveTable,
 }
 
 impl Table {
@@ -357,8 +391,12 @@ impl Table {
         self.entries.iter().map(status).collect()
     }
 
-    fn is_settled(&self, newest: Generation) -> bool {
+    fn is_of(&self, newest: Generation) -> bool {
         self.planned.is_some_and(|planned| planned >= newest)
+    }
+
+    fn is_settled(&self, newest: Generation) -> bool {
+        self.is_of(newest)
             && self
                 .entries
                 .values()

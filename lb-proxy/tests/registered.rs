@@ -153,6 +153,32 @@ async fn a_host_leaves_consul_before_its_listener_closes_and_resets_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f34_a_service_that_is_deleted_leaves_consul_before_its_listener_closes() {
+    let test = "f34_a_service_that_is_deleted_leaves_consul_before_its_listener_closes";
+    let Some(consul) = Consul::start_or_skip(test).await else {
+        return;
+    };
+    let (endpoint, front) = (Endpoint::echo("pod-0").await, free_port());
+    let mut site = site(&consul, front);
+    site.service("web", front.port());
+    site.endpoint("web", &endpoint);
+    site.publish();
+    becomes(&consul, Some("passing")).await;
+    site.fronted("web", front.port(), |front| front.is_deleting = true);
+    site.publish();
+    let told = Instant::now();
+    becomes(&consul, Some("critical")).await;
+    site.state(&ListenerState::Leaving).await;
+    assert_eq!(greeted(front).await.unwrap(), "pod-0", "it still accepts");
+    becomes(&consul, None).await;
+    assert!(told.elapsed() >= LEAVE_WAIT, "{:?}", told.elapsed());
+    let refused = async || TcpStream::connect(front).await.is_err();
+    within(async { while !refused().await {} }).await;
+    site.stop.cancel();
+    within(site.running).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_agent_that_forgot_everything_is_told_again_within_a_heartbeat() {
     let test = "an_agent_that_forgot_everything_is_told_again_within_a_heartbeat";
     let Some(consul) = Consul::start_or_skip(test).await else {

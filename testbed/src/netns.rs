@@ -5,14 +5,19 @@
 //! closes, so that a killed test leaves nothing behind. Processes in the namespace are the caller's to end before.
 
 use std::{
+    fs::File,
+    io,
     net::Ipv4Addr,
-    os::unix::process::CommandExt as _,
+    os::{fd::AsFd as _, unix::process::CommandExt as _},
     process::{Child, ChildStdin, Command, Output, Stdio},
     sync::{
         OnceLock,
         atomic::{AtomicU32, Ordering},
     },
+    thread,
 };
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::{Error, skip::or_skip};
 
@@ -101,6 +106,30 @@ impl Netns {
     /// [`Error::Command`] when it fails, with what it wrote on its error stream.
     pub fn run(&self, program: &str, args: &[&str]) -> Result<Output, Error> {
         finish(self.command(program).args(args))
+    }
+
+    /// Calls `open` on a thread inside: sockets belong to where they were opened, whoever uses them later.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] when the thread cannot enter.
+    ///
+    /// # Panics
+    ///
+    /// When `open` does.
+    pub fn inside<T: Send>(&self, open: impl FnOnce() -> T + Send) -> Result<T, Error> {
+        let path = format!("/run/netns/{}", self.name);
+        let entering = || format!("entering {path}");
+        let entered = thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                let namespace = File::open(&path)?;
+                let network = Some(LinkNameSpaceType::Network);
+                move_into_link_name_space(namespace.as_fd(), network)?;
+                Ok::<T, io::Error>(open())
+            });
+            thread.join().expect("what was called does not panic")
+        });
+        entered.map_err(Error::io(entering()))
     }
 
     fn make() -> Result<Self, Error> {

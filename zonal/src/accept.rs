@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `zonal accept`: a person says that a mass change which the agent holds back is right.
+//! `zonal accept`: a person says that what the agent holds back is right, a mass change or another cluster.
 
 use crate::{
     admin_client::ask,
@@ -25,8 +25,9 @@ pub(crate) async fn run(args: &AcceptArgs) -> Result<ExitCode, Failure> {
     let answer = ask(args.ask.admin, method, "/api/v1/accept").await?;
     if answer.status == StatusCode::METHOD_NOT_ALLOWED {
         let what = "this agent only lets itself be read";
-        return Err(Failure::new(Code::AgentRefused, what)
-            .help("start it with --admin-write, or wait: a hold ends by itself"));
+        return Err(Failure::new(Code::AgentRefused, what).help(
+            "start it with --admin-write, or wait: the hold of a mass change ends by itself",
+        ));
     }
     let body = answer.body.clone();
     let answer: Answer = answer.json()?;

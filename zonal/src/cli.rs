@@ -1,8 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The command line: every flag, its environment variable and its help.
 
+use crate::dns::Target;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
 
 /// Zone-aware service discovery and load balancing for Kubernetes edge clusters.
 #[derive(Debug, Parser)]
@@ -20,6 +25,10 @@ pub(crate) enum Command {
     Demo(DemoArgs),
     /// Show what an agent serves, how fresh it is, and what is missing.
     Status(StatusArgs),
+    /// List the connections that the proxy of an agent carries now.
+    Connections(ConnectionsArgs),
+    /// Have a host leave: out of Consul first, then its ports, then its connections.
+    Drain(DrainArgs),
     /// Accept a mass change that the agent holds back: what its sources say now is right.
     Accept(AcceptArgs),
     /// Show why each endpoint of a service is in or out, and where a key goes; or explain an error code.
@@ -28,6 +37,8 @@ pub(crate) enum Command {
     Resolve(ResolveArgs),
     /// Check what zonal needs, with the next step for whatever does not hold.
     Doctor(DoctorArgs),
+    /// Have the resolver of this host or cluster know the domain.
+    Dns(DnsArgs),
 }
 
 /// Which cluster, which part of it, and which zone: for whatever watches by itself.
@@ -142,6 +153,61 @@ pub(crate) struct DoctorArgs {
 pub(crate) enum DoctorCommand {
     /// The Kubernetes source: reach, rights, node, zone, slices, and what its selectors cost per hour.
     Kube(Box<DoctorKubeArgs>),
+    /// The way of a name: the responder, the servers of this host, what programs see, the servers for names of others.
+    Dns(DoctorDnsArgs),
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = DOCTOR_EXAMPLES)]
+pub(crate) struct DoctorDnsArgs {
+    #[command(flatten)]
+    pub(crate) ask: AskArgs,
+    /// The responder.
+    #[arg(
+        long,
+        env = "ZONAL_DNS",
+        default_value = "127.0.0.1:8600",
+        value_name = "ADDR"
+    )]
+    pub(crate) server: SocketAddr,
+    /// The domain that it answers for.
+    #[arg(long, default_value = "consul", value_name = "DOMAIN")]
+    pub(crate) domain: String,
+    /// Check again until everything holds, at most this long; exit 75 when it does not.
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) wait: Option<Duration>,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = DNS_EXAMPLES)]
+pub(crate) struct DnsArgs {
+    #[command(subcommand)]
+    pub(crate) command: DnsCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DnsCommand {
+    /// Print the files and commands that send the domain's questions to the responder; nothing is changed.
+    Setup(DnsSetupArgs),
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = DNS_EXAMPLES)]
+pub(crate) struct DnsSetupArgs {
+    /// The resolver.
+    #[arg(long = "for", value_name = "RESOLVER")]
+    pub(crate) target: Target,
+    /// The responder.
+    #[arg(
+        long,
+        env = "ZONAL_DNS",
+        default_value = "127.0.0.1:8600",
+        value_name = "ADDR"
+    )]
+    pub(crate) server: SocketAddr,
+    /// The domain that it answers for.
+    #[arg(long, default_value = "consul", value_name = "DOMAIN")]
+    pub(crate) domain: String,
 }
 
 #[derive(Args, Debug)]
@@ -217,6 +283,55 @@ pub(crate) struct StatusArgs {
 }
 
 #[derive(Args, Debug)]
+#[command(after_help = CONNECTIONS_EXAMPLES)]
+pub(crate) struct ConnectionsArgs {
+    #[command(flatten)]
+    pub(crate) ask: AskArgs,
+    /// Only those of this service (name or namespace/name).
+    #[arg(long, value_name = "SERVICE")]
+    pub(crate) service: Option<String>,
+    /// Only those of this client's address.
+    #[arg(long, value_name = "IP")]
+    pub(crate) client: Option<IpAddr>,
+    /// What comes first.
+    #[arg(long, default_value = "age", value_name = "ORDER")]
+    pub(crate) sort: SortBy,
+    /// How many at most; the agent gives 10,000 and no more.
+    #[arg(long, default_value_t = crate::connections::LIMIT, value_name = "NUMBER")]
+    pub(crate) limit: usize,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(crate) enum SortBy {
+    /// The oldest.
+    Age,
+    /// Those that moved most.
+    Bytes,
+    /// By the client's address.
+    Client,
+    /// By service and port.
+    Service,
+    /// By the endpoint's name.
+    Endpoint,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = DRAIN_EXAMPLES)]
+pub(crate) struct DrainArgs {
+    #[command(flatten)]
+    pub(crate) ask: AskArgs,
+    /// Only show what would have to end.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Begin it and return.
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+    /// How long to wait for its end; exit 75 after that, and the drain goes on.
+    #[arg(long, default_value = "10m", value_name = "TIME", value_parser = duration)]
+    pub(crate) wait: Duration,
+}
+
+#[derive(Args, Debug)]
 #[command(after_help = ACCEPT_EXAMPLES)]
 pub(crate) struct AcceptArgs {
     #[command(flatten)]
@@ -275,6 +390,9 @@ pub(crate) struct ResolveArgs {
     /// Ask over TCP.
     #[arg(long)]
     pub(crate) tcp: bool,
+    /// Ask this host's own resolver, as programs do (getaddrinfo); for addresses alone.
+    #[arg(long, conflicts_with_all = ["tcp", "server"])]
+    pub(crate) system: bool,
     /// Form of the output.
     #[arg(short, long, default_value = "table")]
     pub(crate) output: Output,
@@ -313,7 +431,9 @@ const AGENT_EXAMPLES: &str = "Examples:
   zonal agent --consul 127.0.0.1:8500 --zone mall-1 services of a Consul agent
   zonal agent --config /etc/zonal/zonal.yaml        from a file
 
-SIGTERM or SIGINT drains; a second one ends at once.";
+SIGTERM or SIGINT drains; a second one ends at once. SIGHUP reads the configuration again; one that is not valid is
+refused, and the one before holds. SIGUSR2 has the binary that stands in this one's place take over. Neither fails a
+connection. Sockets of systemd (LISTEN_FDS) are used for the addresses that they have.";
 const DEMO_EXAMPLES: &str = "Examples:
   zonal demo                 run it
   zonal demo kill web-2      in another terminal: only web-2's keys move
@@ -322,12 +442,26 @@ const STATUS_EXAMPLES: &str = "Examples:
   zonal status               one screen; exit 1 when anything is red
   zonal status --problems    with the objects that were refused
   zonal status -o json       for programs";
+const CONNECTIONS_EXAMPLES: &str = "Examples:
+  zonal connections                              the oldest twenty
+  zonal connections --sort bytes --limit 5       who moves most?
+  zonal connections --service shop/web -o json   those of a service, for programs
+
+UDP sessions are not listed.";
+const DRAIN_EXAMPLES: &str = "Examples:
+  zonal drain --dry-run      how many ports and connections are there?
+  zonal drain                leave, and show every step until the agent has ended
+  zonal drain --wait 30s     exit 75 when connections are left by then
+  zonal drain -o json        a line of JSON for every step
+
+The agent must run with --admin-write; SIGTERM does the same.";
 const ACCEPT_EXAMPLES: &str = "Examples:
   zonal accept --dry-run     what is held back, and why
   zonal accept               take it: the namespace was really deleted
   zonal status               red as long as anything is held
 
-The agent must run with --admin-write; without it a hold ends by itself (10 minutes by default).";
+The agent must run with --admin-write; without it the hold of a mass change ends by itself (10 minutes by
+default), and that of another cluster with a restart.";
 const EXPLAIN_EXAMPLES: &str = "Examples:
   zonal explain web                every endpoint IN or OUT, with its reason
   zonal explain shop/web --key ann and where the key goes
@@ -337,12 +471,18 @@ const DOCTOR_EXAMPLES: &str = "Examples:
   zonal doctor kube --wait 60s                 after a start: until everything holds
   zonal doctor kube --direct --node-name edge-a --selector zonal.dev/watch=true --for 60s
                                                without an agent: what would these labels cost?
+  zonal doctor dns                             which hop between a program and the responder fails?
 
 Exit codes: 0 everything holds, 1 something does not, 69 no agent or no API server, 75 not within --wait.";
 const RESOLVE_EXAMPLES: &str = "Examples:
   zonal resolve web.service.consul
   zonal resolve web.service.consul SRV
-  zonal resolve _web._tcp.service.consul SRV --tcp";
+  zonal resolve _web._tcp.service.consul SRV --tcp
+  zonal resolve web.service.consul --system         what programs of this host get";
+const DNS_EXAMPLES: &str = "Examples:
+  zonal dns setup --for systemd-resolved
+  zonal dns setup --for nodelocaldns --domain mall.internal
+  zonal dns setup --for dnsmasq --server 10.0.0.7:8600";
 
 #[cfg(test)]
 mod tests {

@@ -1,16 +1,23 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Binds and runs what serves: DNS, proxy, page, probes. A busy port is an error, or moved on from, as the caller asks.
 
-use crate::failure::{Code, Failure};
+use crate::{
+    connections, drain,
+    failure::{Code, Failure},
+};
 use discovery_core::runtime::{
-    Runtime, admin_routes,
+    Runtime, Sockets, admin_routes,
     http::{HttpServer, Routes},
     probe_routes,
 };
 use dns_sidecar::{BindError, DnsServer};
-use lb_proxy::Proxy;
+use lb_proxy::{HandOver, Proxy, StatusHandle, UdpSession};
 use serde_json::json;
-use std::{io, net::SocketAddr};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// What to do when a port is taken.
@@ -26,6 +33,7 @@ pub(crate) enum OnBusy {
 #[derive(Debug)]
 pub(crate) struct Faces {
     runtime: Runtime,
+    sockets: Sockets,
     tasks: TaskTracker,
     proxies: TaskTracker,
     /// Ends DNS, page and probes.
@@ -34,18 +42,31 @@ pub(crate) struct Faces {
     proxy_stop: CancellationToken,
     /// Ends the proxy's last connections.
     proxy_kill: CancellationToken,
+    /// The proxy's status, and the way to replace it.
+    fronts: Mutex<Vec<(StatusHandle, HandOver)>>,
+    /// That this host leaves.
+    draining: CancellationToken,
 }
 
 impl Faces {
-    pub(crate) fn new(runtime: Runtime) -> Self {
+    /// Nothing yet; the sockets are taken from those that this process was handed.
+    pub(crate) fn new(runtime: Runtime, sockets: Sockets) -> Self {
         Self {
             runtime,
+            sockets,
             tasks: TaskTracker::new(),
             proxies: TaskTracker::new(),
             stop: CancellationToken::new(),
             proxy_stop: CancellationToken::new(),
             proxy_kill: CancellationToken::new(),
+            fronts: Mutex::default(),
+            draining: CancellationToken::new(),
         }
+    }
+
+    /// The sockets that are open.
+    pub(crate) fn sockets(&self) -> &Sockets {
+        &self.sockets
     }
 
     /// Binds and runs the DNS responder; gives the addresses really bound.
@@ -55,7 +76,7 @@ impl Faces {
         on_busy: OnBusy,
     ) -> Result<Vec<SocketAddr>, Failure> {
         let metrics = self.runtime.metrics().dns().clone();
-        let mut config = config;
+        let mut config = config.sockets(self.sockets.clone());
         let mut tries = 0;
         let server = loop {
             match DnsServer::bind(config.clone(), self.runtime.reader(), metrics.clone()) {
@@ -78,22 +99,32 @@ impl Faces {
         };
         let addresses = server.local_addrs().to_vec();
         let listening: Vec<_> = addresses.iter().map(ToString::to_string).collect();
-        self.runtime
-            .add_face("dns", move || json!({ "listening": listening }));
+        let status = server.status();
+        self.runtime.add_face("dns", move || {
+            let upstreams = status.upstreams().into_iter().map(|upstream| {
+                json!({
+                    "address": upstream.address.to_string(),
+                    "state": upstream.state.as_str(),
+                    "help": upstream.help,
+                })
+            });
+            json!({ "listening": listening, "upstreams": upstreams.collect::<Vec<_>>() })
+        });
         let server = server.sources(self.runtime.sources().to_vec());
         self.tasks.spawn(server.run(self.stop.clone()));
         Ok(addresses)
     }
 
     /// Runs the proxy.
-    pub(crate) fn proxy(&self, config: lb_proxy::Config) -> lb_proxy::StatusHandle {
+    pub(crate) fn proxy(&self, config: lb_proxy::Config) -> StatusHandle {
         let proxy = Proxy::new(
-            config,
+            config.sockets(self.sockets.clone()),
             self.runtime.reader(),
             self.runtime.metrics().proxy().clone(),
         );
         let status = proxy.status();
         let shown = status.clone();
+        self.fronts().push((status.clone(), proxy.hand_over()));
         self.runtime.add_face("proxy", move || {
             let listeners = shown.listeners();
             listeners
@@ -125,7 +156,13 @@ impl Faces {
         on_busy: OnBusy,
         more: impl FnOnce(Routes) -> Routes,
     ) -> Result<SocketAddr, Failure> {
-        let routes = more(admin_routes(&self.runtime));
+        let proxies: Vec<_> = self
+            .fronts()
+            .iter()
+            .map(|(status, _)| status.clone())
+            .collect();
+        let routes = connections::route(admin_routes(&self.runtime), proxies.clone());
+        let routes = more(drain::route(routes, self.draining.clone(), proxies));
         self.http(address, on_busy, routes, "--admin-listen")
     }
 
@@ -150,8 +187,8 @@ impl Faces {
         routes: Routes,
         flag: &str,
     ) -> Result<SocketAddr, Failure> {
-        let server =
-            bind_http(address, on_busy).map_err(|error| bind_failure(address, &error, flag))?;
+        let server = bind_http(address, on_busy, &self.sockets)
+            .map_err(|error| bind_failure(address, &error, flag))?;
         let bound = server.address();
         self.tasks.spawn(server.serve(routes, self.stop.clone()));
         Ok(bound)
@@ -160,6 +197,7 @@ impl Faces {
     /// Drains the proxy, then stops the rest; returns when all has ended.
     pub(crate) async fn drain(&self) {
         self.runtime.drain();
+        self.draining.cancel();
         self.proxy_stop.cancel();
         self.proxies.close();
         self.proxies.wait().await;
@@ -169,24 +207,58 @@ impl Faces {
         self.runtime.stop().await;
     }
 
+    /// Waits until the proxy's ports are open.
+    pub(crate) fn opened(&self) -> impl Future<Output = ()> + use<> {
+        let fronts = self.fronts().clone();
+        async move {
+            for (status, _) in fronts {
+                status.opened().await;
+            }
+        }
+    }
+
+    /// Has every socket closed, which whoever takes over has by now, and gives the proxy's UDP sessions. The proxy's connections
+    /// go on; [`Faces::drain`] waits for them.
+    pub(crate) async fn hand_over(&self) -> Vec<UdpSession> {
+        let fronts = self.fronts().clone();
+        let mut sessions = Vec::new();
+        for (_, hand_over) in fronts {
+            sessions.extend(hand_over.take().await);
+        }
+        self.stop.cancel();
+        sessions
+    }
+
+    fn fronts(&self) -> MutexGuard<'_, Vec<(StatusHandle, HandOver)>> {
+        self.fronts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Ends the proxy's last connections now.
     pub(crate) fn kill(&self) {
         self.proxy_kill.cancel();
     }
 }
 
+/// Ends all at once, what was carried too.
+impl Drop for Faces {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        self.proxy_kill.cancel();
+    }
+}
+
 /// Binds the address, or one of the next hundred ports when it may move on.
-fn bind_http(address: SocketAddr, on_busy: OnBusy) -> io::Result<HttpServer> {
+fn bind_http(address: SocketAddr, on_busy: OnBusy, sockets: &Sockets) -> io::Result<HttpServer> {
     let mut address = address;
     for _ in 0..MOVES_MAX {
-        match HttpServer::bind(address) {
+        match HttpServer::bind_among(address, sockets) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && on_busy == OnBusy::MoveOn => {
                 address = next_port(address);
             }
             bound => return bound,
         }
     }
-    HttpServer::bind(address)
+    HttpServer::bind_among(address, sockets)
 }
 
 fn next_port(address: SocketAddr) -> SocketAddr {

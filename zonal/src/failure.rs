@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Every way in which a command fails: a stable code, what happened, where, and what to do next.
 
-use std::{error::Error, process::ExitCode};
+use std::{error::Error, fmt, process::ExitCode};
 
 /// A failure as a person sees it.
 #[derive(Debug)]
@@ -129,6 +129,11 @@ impl Failure {
         Self::new(Code::Internal, format!("{what}: {error}"))
     }
 
+    /// What happened, without the next step.
+    pub(crate) fn what(&self) -> &str {
+        &self.what
+    }
+
     pub(crate) fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
         self
@@ -160,6 +165,12 @@ impl Failure {
         let (id, help) = (self.code.id(), self.help.as_deref());
         let help = help.unwrap_or(self.code.step());
         format!("error[{id}]: {what}\nhelp: {help}\n      (zonal explain {id})\n")
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.code.id(), self.what)
     }
 }
 

@@ -6,8 +6,11 @@ mod admin_client;
 mod agent;
 mod cli;
 mod config;
+mod connections;
 mod demo;
+mod dns;
 mod doctor;
+mod drain;
 mod explain;
 mod faces;
 mod failure;
@@ -20,6 +23,7 @@ mod status;
 
 use clap::Parser;
 use cli::{Cli, Command, DemoCommand};
+use discovery_core::runtime::Sockets;
 use failure::Failure;
 use std::process::ExitCode;
 
@@ -27,12 +31,16 @@ fn main() -> ExitCode {
     // Two TLS providers in one graph would panic at first use; there is one, and it is named.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let cli = Cli::parse();
+    let sockets = match agent::activation() {
+        Ok(sockets) => sockets,
+        Err(failure) => return failure.report(),
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .enable_all()
         .build();
     let outcome = match runtime {
-        Ok(runtime) => runtime.block_on(run(cli)),
+        Ok(runtime) => runtime.block_on(run(cli, sockets)),
         Err(error) => Err(Failure::internal(
             "the async runtime does not start",
             &error,
@@ -44,9 +52,9 @@ fn main() -> ExitCode {
     }
 }
 
-async fn run(cli: Cli) -> Result<ExitCode, Failure> {
+async fn run(cli: Cli, sockets: Sockets) -> Result<ExitCode, Failure> {
     match cli.command {
-        Command::Agent(args) => agent::run(&args).await,
+        Command::Agent(args) => agent::run(&args, sockets).await,
         Command::Demo(args) => match args.command {
             None => demo::run().await,
             Some(DemoCommand::Kill { backend }) => {
@@ -59,10 +67,13 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
             Some(DemoCommand::Heal { what: _ }) => demo::act(&args.admin, "heal", None).await,
         },
         Command::Status(args) => status::run(&args).await,
+        Command::Connections(args) => connections::run(&args).await,
+        Command::Drain(args) => drain::run(&args).await,
         Command::Accept(args) => accept::run(&args).await,
         Command::Explain(args) => explain::run(&args).await,
         Command::Resolve(args) => resolve::run(&args).await,
         Command::Doctor(args) => doctor::run(&args).await,
+        Command::Dns(args) => dns::run(&args),
     }
 }
 

@@ -3,6 +3,7 @@
 
 use crate::{
     cli::{Output, ResolveArgs},
+    doctor,
     failure::{Code, Failure},
 };
 use discovery_core::telemetry::DnsTransport;
@@ -12,6 +13,9 @@ use std::{fmt::Write as _, process::ExitCode, time::Duration};
 
 /// Prints the reply; exit 0 with an answer, 1 without one.
 pub(crate) async fn run(args: &ResolveArgs) -> Result<ExitCode, Failure> {
+    if args.system {
+        return by_the_system(args).await;
+    }
     let transport = if args.tcp {
         DnsTransport::Tcp
     } else {
@@ -27,6 +31,23 @@ pub(crate) async fn run(args: &ResolveArgs) -> Result<ExitCode, Failure> {
         Output::Table => print!("{}", text(&reply)),
     }
     Ok(ExitCode::from(u8::from(reply.answers.is_empty())))
+}
+
+/// What programs of this host get.
+async fn by_the_system(args: &ResolveArgs) -> Result<ExitCode, Failure> {
+    let found = doctor::by_the_system(&args.name).await;
+    let addresses = found.map_err(|why| {
+        Failure::new(
+            Code::ResolverAway,
+            format!("this host's resolver does not find {}: {why}", args.name),
+        )
+        .help("zonal doctor dns   names the hop that fails")
+    })?;
+    match args.output {
+        Output::Json => println!("{}", json!({ "addresses": addresses })),
+        Output::Table => addresses.iter().for_each(|address| println!("{address}")),
+    }
+    Ok(ExitCode::from(u8::from(addresses.is_empty())))
 }
 
 async fn question(args: &ResolveArgs, transport: DnsTransport) -> Result<Reply, Failure> {

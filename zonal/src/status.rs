@@ -44,6 +44,7 @@ fn table(status: &Status, problems: bool) -> String {
             .iter()
             .map(|missing| format!("! not ready: {missing}")),
     );
+    lines.extend(status.sources.iter().filter_map(dropped));
     lines.extend(
         status
             .held
@@ -95,6 +96,15 @@ fn source_line(source: &SourceReport) -> String {
         "SOURCE {name:<8} {state:<8} {heard}{}{overruled}",
         relists(source)
     )
+}
+
+/// What was on disk of a source and is not served.
+fn dropped(source: &SourceReport) -> Option<String> {
+    let (name, why) = (&source.source, source.snapshot_dropped.as_ref()?);
+    Some(format!(
+        "? the snapshot on disk was dropped: what {name} said there is of {}",
+        why.replace('-', " ")
+    ))
 }
 
 fn heard(age_seconds: Option<f64>) -> String {
@@ -269,7 +279,7 @@ mod tests {
         let source = |source: &str, live: bool, age: Option<f64>| {
             serde_json::json!({
                 "source": source, "connected": live, "live": live, "age_seconds": age, "overruled": 1,
-                "observed_seconds": 4000.0, "kinds": [{ "kind": "slices", "state": "live", "relists": { "expired": 2 } }],
+                "snapshot_dropped": (source == "kube").then_some("another-cluster"), "observed_seconds": 4000.0, "kinds": [{ "kind": "slices", "state": "live", "relists": { "expired": 2 } }],
             })
         };
         let service = |name: &str, usable: usize, local: usize, out: serde_json::Value| {

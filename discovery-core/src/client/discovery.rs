@@ -17,6 +17,25 @@ use std::{
 };
 
 /// Discovery for the services of one zone. Clones share one watch.
+///
+/// ```
+/// use discovery_core::client::Discovery;
+/// use std::time::Duration;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = tempfile::tempdir()?;
+/// # let mall = folder.path().join("mall.yaml");
+/// # std::fs::write(&mall, "{apiVersion: v1, kind: Node, metadata: {name: edge-a, labels: {topology.kubernetes.io/zone: mall-1}}}")?;
+/// let discovery = Discovery::builder().node("edge-a").manifest(mall).start().await?;
+/// discovery.ready().await;
+/// let mut web = discovery.service("shop/web".parse()?);
+/// assert_eq!(web.pick_any().unwrap_err().to_string(), "service shop/web is unknown");
+/// // On SIGTERM: nothing new is taken, what is under way may end.
+/// let closed = discovery.close(Duration::from_secs(30)).await;
+/// assert_eq!(closed.unfinished(), 0);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Discovery {
     runtime: Runtime,

@@ -112,29 +112,36 @@ impl KeyedClient {
         let mut plan = plan.map_err(RequestError::Pick)?;
         self.budget.deposit();
         let is_idempotent = request.method().is_idempotent();
-        let (mut left, mut attempts) = (Some(request), 0);
+        let (mut left, mut attempts, mut failed) = (Some(request), 0, None);
         while let Some(attempt) = plan.next() {
             let Some(address) = attempt.endpoint().socket(self.port.as_deref()) else {
                 continue;
             };
+            if failed.is_some() && !self.budget.withdraw() {
+                break;
+            }
             let Some(request) = left.take() else { break };
             left = request.try_clone();
             attempts += 1;
             let request = addressed(request, address)?;
             let last = match self.client.execute(request).await {
                 Ok(answer) => {
-                    plan.ended(attempt, fault::says_it_cannot_serve(answer.status()));
+                    plan.ended(attempt, true, fault::says_it_cannot_serve(answer.status()));
                     return Ok(answer);
                 }
                 Err(last) => last,
             };
-            plan.ended(attempt, is_to_blame(&last));
+            plan.ended(attempt, false, is_to_blame(&last));
             let may_move_on = last.is_connect() || is_idempotent;
-            if !may_move_on || plan.is_last() || left.is_none() || !self.budget.withdraw() {
-                return Err(RequestError::Failed { attempts, last });
+            failed = Some(last);
+            if !may_move_on || left.is_none() {
+                break;
             }
         }
-        Err(RequestError::NoPort)
+        Err(match failed {
+            Some(last) => RequestError::Failed { attempts, last },
+            None => RequestError::NoPort,
+        })
     }
 }
 

@@ -18,6 +18,21 @@ use std::sync::Arc;
 ///
 /// A pick costs what [`Picker::keyed`] does, two counters shared by all calls of the process, two reference counts, and a
 /// look at the clock at its beginning and end.
+///
+/// ```
+/// # use discovery_core::{model::NodeName, store::{StateConfig, channel}};
+/// use discovery_core::{client::ServiceClient, hash::HashKey, pick::Bound};
+///
+/// # let (_writer, reader) = channel(StateConfig::new(NodeName::parse("edge-a").unwrap()));
+/// let mut web = ServiceClient::new(reader, "shop/web".parse().unwrap()).bound(Bound::new(150, Bound::FLOOR));
+/// match web.pick(HashKey::of(b"customer-17")) {
+///     Ok(guard) => {
+///         println!("{} has {} in flight", guard.identity(), guard.load().in_flight());
+///         guard.success();
+///     }
+///     Err(error) => println!("{error}"),
+/// }
+/// ```
 #[derive(Clone, Debug)]
 pub struct ServiceClient {
     pub(super) picker: Picker,

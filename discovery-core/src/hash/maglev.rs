@@ -7,6 +7,7 @@
 
 use super::{
     key::{HashKey, SCORE_SALT, identity_hash, mix},
+    slots::number,
     table::{Member, NOBODY},
 };
 
@@ -20,12 +21,13 @@ pub struct Maglev {
 }
 
 /// One member's way through the table while it is filled.
-struct Turn {
+pub(super) struct Turn {
+    member: u16,
     offset: u64,
     skip: u64,
-    weight: u64,
+    weight: f64,
     next: u64,
-    target: u64,
+    target: f64,
 }
 
 impl Maglev {
@@ -34,14 +36,23 @@ impl Maglev {
 
     /// Builds the table of members in ascending order of the identity bytes, distinct. 128 KiB whatever their number.
     pub fn build(members: &[Member<'_>]) -> Self {
-        let mut turns: Vec<Turn> = members.iter().map(Turn::of).collect();
-        let slots = fill(&mut turns);
-        let has_none = |(_, turn): &(u16, &Turn)| turn.weight > 0 && turn.next == 0;
-        let rest = (0..NOBODY).zip(&turns).filter(has_none);
+        let turns = members.iter().enumerate();
+        let turns = turns.map(|(at, member)| turn(number(at), member)).collect();
+        Self::filled(turns, Self::SLOTS, members.len())
+    }
+
+    /// The table of so many slots, a prime, that `members` members fill in these turns.
+    pub(super) fn filled(mut turns: Vec<Turn>, slots: u64, members: usize) -> Self {
+        let slots = fill(&mut turns, slots);
+        let has_none = |turn: &&Turn| turn.weight > 0.0 && turn.next == 0;
         Self {
             slots: slots.into(),
-            rest: rest.map(|(member, _)| member).collect(),
-            members: members.len(),
+            rest: turns
+                .iter()
+                .filter(has_none)
+                .map(|turn| turn.member)
+                .collect(),
+            members,
         }
     }
 
@@ -58,6 +69,12 @@ impl Maglev {
 
     pub(super) fn rest(&self) -> &[u16] {
         &self.rest
+    }
+
+    /// The steps of a whole walk: once around the table, then those that found no slot in it.
+    #[inline]
+    pub(super) fn steps(&self) -> usize {
+        self.slots.len() + self.rest.len()
     }
 
     pub(super) fn members(&self) -> usize {
@@ -77,46 +94,60 @@ impl Maglev {
 }
 
 impl Turn {
-    fn of(member: &Member<'_>) -> Self {
-        let hash = identity_hash(member.identity);
+    pub(super) fn new(member: u16, offset: u64, skip: u64, weight: f64) -> Self {
         Self {
-            offset: scale(hash, Maglev::SLOTS),
-            skip: scale(mix(hash ^ SCORE_SALT), Maglev::SLOTS - 1) + 1,
-            weight: member.weight.hundredths().into(),
+            member,
+            offset,
+            skip,
+            weight,
             next: 0,
-            target: 0,
+            target: 0.0,
         }
     }
 
     /// The next slot of the member's permutation.
-    fn step(&mut self) -> usize {
-        let slot = (self.offset + self.skip * self.next) % Maglev::SLOTS;
+    fn step(&mut self, slots: u64) -> usize {
+        let slot = (self.offset + self.skip * self.next) % slots;
         self.next += 1;
         slot.try_into().unwrap_or(0)
     }
 }
 
+/// The turn of a member of `maglev/v1`. Its weight is a whole number, and so are all sums of it: they are exact.
+fn turn(number: u16, member: &Member<'_>) -> Turn {
+    let hash = identity_hash(member.identity);
+    Turn::new(
+        number,
+        scale(hash, Maglev::SLOTS),
+        scale(mix(hash ^ SCORE_SALT), Maglev::SLOTS - 1) + 1,
+        member.weight.hundredths().into(),
+    )
+}
+
 /// Members take turns in their order; one of a smaller weight waits out some of them, as in Envoy's table.
-fn fill(turns: &mut [Turn]) -> Vec<u16> {
-    let mut slots = vec![NOBODY; usize::try_from(Maglev::SLOTS).unwrap_or(0)];
-    let heaviest = turns.iter().map(|turn| turn.weight).max().unwrap_or(0);
-    if heaviest == 0 {
-        return slots;
-    }
+fn fill(turns: &mut [Turn], len: u64) -> Vec<u16> {
+    let mut slots = vec![NOBODY; usize::try_from(len).unwrap_or(0)];
+    let heaviest = turns.iter().fold(0.0_f64, |max, turn| max.max(turn.weight));
     let mut free = slots.len();
-    for round in 1.. {
-        for (member, turn) in (0..NOBODY).zip(turns.iter_mut()) {
-            if turn.weight == 0 || round * turn.weight < turn.target {
+    // The heaviest takes a slot in every round.
+    for round in (1..=len).take_while(|_| heaviest > 0.0) {
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "at most as many rounds as slots"
+        )]
+        let round = round as f64;
+        for turn in &mut *turns {
+            if turn.weight <= 0.0 || round * turn.weight < turn.target {
                 continue;
             }
             turn.target += heaviest;
             let slot = loop {
-                let slot = turn.step();
+                let slot = turn.step(len);
                 if slots[slot] == NOBODY {
                     break slot;
                 }
             };
-            slots[slot] = member;
+            slots[slot] = turn.member;
             free -= 1;
             if free == 0 {
                 return slots;

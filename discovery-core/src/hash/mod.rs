@@ -7,6 +7,7 @@
 
 mod circle;
 mod envoy;
+mod envoy_maglev;
 mod key;
 mod maglev;
 mod rendezvous;

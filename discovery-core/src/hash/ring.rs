@@ -190,7 +190,8 @@ impl Ring {
 
     /// The members from the owner of the position on, along the circle, with repeats; one full turn.
     pub fn walk(&self, from: Position) -> impl Iterator<Item = usize> + Clone + '_ {
-        let (before, after) = self.entries().split_at(self.first_at_or_after(from));
+        let at = self.circle.first_at_or_after(from.0);
+        let (before, after) = self.circle.entries().split_at(at);
         let member = |entry: &u64| self.members[usize::from(owner(*entry))];
         let members = after.iter().chain(before).map(member);
         members.filter(|member| *member != NOBODY).map(usize::from)
@@ -236,13 +237,8 @@ impl Ring {
     }
 
     #[inline]
-    pub(super) fn entries(&self) -> &[u64] {
-        self.circle.entries()
-    }
-
-    #[inline]
-    pub(super) fn first_at_or_after(&self, Position(position): Position) -> usize {
-        self.circle.first_at_or_after(position)
+    pub(super) fn circle(&self) -> &Circle {
+        &self.circle
     }
 
     /// Whether both use one circle and one table of members: nothing was built for the later one.
@@ -321,7 +317,7 @@ mod tests {
         }
         let key = HashKey::of(b"user-id:0000000000000001").position();
         assert_eq!(
-            ring.circle.vnode(ring.first_at_or_after(key)).0,
+            ring.circle.vnode(ring.circle.first_at_or_after(key.0)).0,
             0x644b_8d97_1948_dc63
         );
     }
@@ -391,11 +387,11 @@ mod tests {
     #[test]
     fn past_the_last_virtual_node_the_circle_begins_anew() {
         let ring = Ring::build(&["one", "two"]);
-        assert_eq!(ring.first_at_or_after(Position(u64::MAX)), 0);
-        assert_eq!(ring.first_at_or_after(Position(0)), 0);
+        assert_eq!(ring.circle.first_at_or_after(u64::MAX), 0);
+        assert_eq!(ring.circle.first_at_or_after(0), 0);
         let last = ring.len() - 1;
         assert_eq!(
-            ring.first_at_or_after(Position(ring.circle.vnode(last).0)),
+            ring.circle.first_at_or_after(ring.circle.vnode(last).0),
             last
         );
     }

@@ -2,8 +2,10 @@
 //! One interface for every placement: members in, and for a key the members in the order in which to try them.
 
 use super::{
-    Maglev, Placement, Rendezvous, Ring, circle,
+    Maglev, Placement, Rendezvous, Ring,
+    circle::{self, Circle},
     envoy::{EnvoyRing, Sizes},
+    envoy_maglev,
     key::HashKey,
 };
 use crate::model::Weight;
@@ -56,11 +58,12 @@ enum Placed {
     Ring(Ring),
     Envoy(EnvoyRing),
     Maglev(Maglev),
+    EnvoyMaglev(Maglev),
     Rendezvous(Rendezvous),
 }
 
 impl Table {
-    /// Places members given in ascending order of the identity bytes, distinct; for [`Placement::RingEnvoy`] in any order.
+    /// Places members given in ascending order of the identity bytes, distinct; for those of Envoy in any order.
     ///
     /// # Panics
     /// If there are more than [`MEMBERS_MAX`] members.
@@ -70,6 +73,7 @@ impl Table {
             Placement::RendezvousV1 => Placed::Rendezvous(Rendezvous::build(members)),
             Placement::MaglevV1 => Placed::Maglev(Maglev::build(members)),
             Placement::RingEnvoy => Placed::Envoy(EnvoyRing::build(members, Sizes::DEFAULT)),
+            Placement::MaglevEnvoy => Placed::EnvoyMaglev(envoy_maglev::build(members)),
         })
     }
 
@@ -94,6 +98,7 @@ impl Table {
             Placed::Ring(_) => Some(Placement::RingV1),
             Placed::Envoy(_) => Some(Placement::RingEnvoy),
             Placed::Maglev(_) => Some(Placement::MaglevV1),
+            Placed::EnvoyMaglev(_) => Some(Placement::MaglevEnvoy),
             Placed::Rendezvous(_) => Some(Placement::RendezvousV1),
         }
     }
@@ -103,24 +108,64 @@ impl Table {
     /// No allocation. A step of a ring or of Maglev is one read; one of rendezvous looks at every member.
     #[inline]
     pub fn walk(&self, key: HashKey) -> Walk<'_> {
-        let (at, left) = match &self.0 {
-            Placed::Unknown => (0, 0),
-            Placed::Ring(ring) => (ring.first_at_or_after(key.position()), ring.entries().len()),
-            Placed::Envoy(ring) => {
-                let circle = ring.circle();
-                (circle.first_at_or_after(key.0), circle.len())
-            }
-            Placed::Maglev(maglev) => (
-                Maglev::slot(key),
-                maglev.slots().len() + maglev.rest().len(),
-            ),
-            Placed::Rendezvous(scores) => (0, scores.members()),
+        let (at, left) = match self.circle() {
+            Some(circle) => (circle.first_at_or_after(key.0), circle.len()),
+            None => self.start(key),
         };
         Walk {
             table: self,
             key,
             at: narrow(at),
             left: narrow(left),
+        }
+    }
+
+    /// The first slot of the walk of a key: what most picks want to know, and no more.
+    #[inline]
+    pub(crate) fn first(&self, key: HashKey) -> Option<u16> {
+        match self.circle() {
+            Some(circle) => circle.first_owner(key.0),
+            None => self.walk(key).next(),
+        }
+    }
+
+    /// Of a ring.
+    #[inline]
+    fn circle(&self) -> Option<&Circle> {
+        match &self.0 {
+            Placed::Ring(ring) => Some(ring.circle()),
+            Placed::Envoy(ring) => Some(ring.circle()),
+            _ => None,
+        }
+    }
+
+    /// Where a walk of the others begins, and how many steps it has. No part of what every pick is built with.
+    fn start(&self, key: HashKey) -> (usize, usize) {
+        match &self.0 {
+            Placed::Maglev(maglev) => (Maglev::slot(key), maglev.steps()),
+            Placed::EnvoyMaglev(maglev) => (envoy_maglev::slot(key), maglev.steps()),
+            Placed::Rendezvous(scores) => (0, scores.members()),
+            _ => (0, 0),
+        }
+    }
+
+    /// The slot at a place of the others, when so many steps are left after it, and the next place.
+    fn step(&self, key: HashKey, at: u32, left: u32) -> Option<(u16, u32)> {
+        match &self.0 {
+            Placed::Maglev(maglev) | Placed::EnvoyMaglev(maglev) => {
+                // Once around the table, then those that found no slot in it.
+                let rest = maglev.rest();
+                match rest.len().checked_sub(left as usize + 1) {
+                    Some(number) => rest.get(number).map(|slot| (*slot, at)),
+                    None => around(maglev.slots(), at),
+                }
+            }
+            Placed::Rendezvous(scores) => {
+                let last = at.checked_sub(1).and_then(|last| u16::try_from(last).ok());
+                let member = scores.after(key, last)?;
+                Some((member, u32::from(member) + 1))
+            }
+            _ => None,
         }
     }
 
@@ -131,7 +176,7 @@ impl Table {
             Placed::Unknown => Vec::new(),
             Placed::Ring(ring) => ring.members().to_vec(),
             Placed::Envoy(ring) => all(ring.members()),
-            Placed::Maglev(maglev) => all(maglev.members()),
+            Placed::Maglev(maglev) | Placed::EnvoyMaglev(maglev) => all(maglev.members()),
             Placed::Rendezvous(scores) => all(scores.members()),
         }
     }
@@ -168,7 +213,7 @@ impl Table {
             Placed::Unknown => vec![0.0; members],
             Placed::Ring(ring) => ring.shares(members),
             Placed::Envoy(ring) => ring.shares(),
-            Placed::Maglev(maglev) => maglev.shares(),
+            Placed::Maglev(maglev) | Placed::EnvoyMaglev(maglev) => maglev.shares(),
             Placed::Rendezvous(scores) => scores.shares(),
         }
     }
@@ -198,28 +243,15 @@ impl Iterator for Walk<'_> {
     #[inline]
     fn next(&mut self) -> Option<u16> {
         self.left = self.left.checked_sub(1)?;
-        match &self.table.0 {
-            Placed::Unknown => None,
-            Placed::Ring(ring) => self.step(ring.entries()).map(circle::owner),
-            Placed::Envoy(ring) => self.step(ring.circle().entries()).map(circle::owner),
-            Placed::Maglev(maglev) => {
-                // Once around the table, then those that found no slot in it.
-                let rest = maglev.rest();
-                match rest.len().checked_sub(self.left as usize + 1) {
-                    Some(at) => rest.get(at).copied(),
-                    None => self.step(maglev.slots()),
-                }
+        let slot;
+        (slot, self.at) = match self.table.circle() {
+            Some(circle) => {
+                let (entry, next) = around(circle.entries(), self.at)?;
+                (circle::owner(entry), next)
             }
-            Placed::Rendezvous(scores) => {
-                let last = self
-                    .at
-                    .checked_sub(1)
-                    .and_then(|last| u16::try_from(last).ok());
-                let member = scores.after(self.key, last)?;
-                self.at = u32::from(member) + 1;
-                Some(member)
-            }
-        }
+            None => self.table.step(self.key, self.at, self.left)?,
+        };
+        Some(slot)
     }
 }
 
@@ -241,16 +273,22 @@ impl Walk<'_> {
         self.key
     }
 
-    /// What is at the place, and on to the next one, around the end.
     #[inline]
-    fn step<T: Copy>(&mut self, circle: &[T]) -> Option<T> {
-        let found = *circle.get(self.at as usize)?;
-        self.at += 1;
-        if self.at as usize == circle.len() {
-            self.at = 0;
-        }
-        Some(found)
+    pub(crate) fn is_at_end(&self) -> bool {
+        self.left == 0
     }
+}
+
+/// What is at the place, and the next one, around the end.
+#[inline]
+fn around<T: Copy>(circle: &[T], at: u32) -> Option<(T, u32)> {
+    let found = *circle.get(at as usize)?;
+    let next = if at as usize + 1 == circle.len() {
+        0
+    } else {
+        at + 1
+    };
+    Some((found, next))
 }
 
 /// Tables have less than 2³² slots: 65,535 members of at most 8,192 virtual nodes.

@@ -10,7 +10,7 @@
 //! | reqwest | `client::reqwest::KeyedClient` | as for hyper, when the body is no stream |
 //! | a client with a pool of its own | `client::hyper::Connector`, `client::reqwest::Resolver` | to the next endpoint while it connects |
 //!
-//! The endpoints of a call are chosen before its first try, each once: a retry leaves the host that failed. At most three are
+//! No endpoint is tried twice for a call: a retry leaves the host that failed, to the next on the walk. At most three are
 //! tried, and a [`RetryBudget`](crate::client::RetryBudget) of 20 retries for each 100 calls keeps a service that fails whole
 //! from being asked three times as often.
 //!
@@ -33,10 +33,11 @@
 //! };
 //! ```
 //!
-//! - **What it costs**: a pick, two counters, two reference counts and the clock twice, some 100 ns a call; an adapter adds one
-//!   allocation for its future and one for the list of candidates. A process that watches by itself is a watch for the API
+//! - **What it costs**: a pick, two counters, two reference counts and the clock twice a call; an adapter adds one
+//!   allocation for its future and one for the list of those tried. A process that watches by itself is a watch for the API
 //!   server: ten on a node [follow its agent](crate::client::DiscoveryBuilder::agent) instead.
-//! - **Limits**: 65,536 calls under way, 1,024 connections of a pool, 64 KiB of a body kept for a retry; each can be set.
+//! - **Limits**: 65,536 calls under way ([`in_flight_max`](crate::client::DiscoveryBuilder::in_flight_max)), 1,024 connections of a
+//!   pool, 64 KiB of a body kept for a retry.
 //!
 //! **Not** a `Resolver` or `Connector` for keys: their pools know none, and keep a connection to whoever was picked first. Not
 //! an adapter for calls that must not be carried out twice *and* need a retry after a break: nothing can tell whether they were.

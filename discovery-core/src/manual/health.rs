@@ -23,9 +23,9 @@
 //! the last endpoint, not with half of them (`zonal_lb_panic_picks_total`). What the control plane says (gone, terminating,
 //! not ready) is never ignored.
 //!
-//! - **What it buys**: a host that dies while the control plane is away is met by five calls, or those under way at once, not
-//!   by one call in five for as long as it is listed.
-//! - **What it costs**: two or three atomic operations an outcome, and two looks at the clock a call, about 25 ns each.
+//! - **What it buys**: a host that dies while the control plane is away is met by five calls and those under way at
+//!   once: by 11 of some 6,000 of its keys' calls in a run of `examples/tests/calls`, where each of them went there before.
+//! - **What it costs**: two or three atomic operations an outcome, and two looks at the clock a call.
 //!
 //! **Not** for errors that clients cause: report those as no error, or nobody's. Not below five errors in a row where many
 //! calls share a connection: one that breaks fails them all.
@@ -34,7 +34,7 @@
 //! and the same keys at every caller; what it took it keeps, so that caches warm once. Endpoints of the first list count as
 //! warm.
 //!
-//! - **What it costs**: nothing for endpoints that are warm; 25 ns, for the clock, for a pick that comes by a new one.
+//! - **What it costs**: nothing for endpoints that are warm; a look at the clock for a pick that comes by a new one.
 //!
 //! **Not** where a cold endpoint answers as fast as a warm one: it only makes others carry more for longer. Not longer than
 //! the time between two rollouts.

@@ -13,8 +13,8 @@
 //! assert!(shares.iter().all(|share| (share * 100.0 - 1.0).abs() < 0.01));
 //! ```
 //!
-//! - **Moved** when one leaves: its own keys, and some of others: 0.3 % of all at 10 members, 0.6 % at 100 and at 1,000,
-//!   where the ring moves none. That an endpoint is not ready or ejected is a skip and moves its own alone.
+//! - **Moved** when one leaves: its own keys, and some of others: 0.2 % of all at 10 members, 0.5 % at 100, 0.6 % at 1,000,
+//!   where the ring moves none ([the table](super::ring)). That an endpoint is not ready or ejected is a skip and moves its own alone.
 //! - **Build**: 1 to 2 ms for every change of membership, off the path of picks.
 //!
 //! **Not** for caches and shards of which every moved key costs; nor for services that scale by the minute.

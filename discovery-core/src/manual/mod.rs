@@ -6,7 +6,7 @@
 //! | keys (sessions, caches, shards) | `ring/v1`, the default | [`ring`] |
 //! | keys, a zone of up to 64 endpoints, exact shares | `rendezvous/v1` | [`rendezvous`] |
 //! | keys, hundreds of endpoints, the flattest cost | `maglev/v1` | [`maglev`] |
-//! | keys, and callers behind Envoy or gRPC | `ring/envoy` | [`ring_envoy`] |
+//! | keys, and callers behind Envoy or gRPC | `ring/envoy`, `maglev/envoy` | [`ring_envoy`] |
 //! | no keys | `least-requests`, the default | [`without_key`] |
 //! | a Rust service that calls | a guard, or an adapter | [`clients`] |
 //! | endpoints that fail, or are new | ejection, slow start | [`health`] |

@@ -18,6 +18,11 @@
 //! assert_eq!(without.order(HashKey::of(b"customer-17")), expected);
 //! ```
 //!
+//! Of 100,000 keys moved, in brackets those whose owner had stayed (`cargo bench -p benches --bench movement`; gRPC's ring is
+//! Envoy's as long as it has at most 4,096 points):
+//!
+#![doc = include_str!("moved.md")]
+//!
 //! - **Balance**: the fullest endpoint of 10 has 1.06 times the mean, of 100 1.12, of 1,000 1.16.
 //! - **Cost**: one read of an index and one of the circle; 7 KiB an endpoint. A pod that leaves or comes back costs no new
 //!   ring, a new pod a copy of it.

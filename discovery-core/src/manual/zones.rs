@@ -26,7 +26,7 @@
 //! ```
 //!
 //! - **Cost**: none for a pick while the own zone has enough: who is near was decided when the snapshot was made. While keys
-//!   spill, one more mixing of the key, 2 ns. Tables of the other zones are held in memory as well: 7 KiB an endpoint.
+//!   spill, one more mixing of the key. Tables of the other zones are held in memory as well: 7 KiB an endpoint.
 //! - **Shown** by `zonal_lb_spilled_share_ratio` and by `zonal explain --key`, where the own zone is `other-tier`.
 //!
 //! **Not** `prefer` where data must not leave the site: that is what `strict` is for.

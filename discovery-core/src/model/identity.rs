@@ -195,6 +195,16 @@ impl StateKey {
     }
 }
 
+/// `uid/…` or `name/…`, so that the same text is the same owner.
+impl fmt::Display for StateKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Owner::Pod(uid) => write!(f, "uid/{uid}"),
+            Owner::Named(identity) => write!(f, "name/{identity}"),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

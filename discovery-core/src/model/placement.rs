@@ -26,15 +26,18 @@ pub enum Placement {
     MaglevV1,
     /// `ring/envoy`: the ring of Envoy and gRPC with their defaults, over addresses instead of pod names.
     RingEnvoy,
+    /// `maglev/envoy`: the table of Envoy with its default size, over addresses instead of pod names.
+    MaglevEnvoy,
 }
 
 impl Placement {
     /// Every tag.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 5] = [
         Self::RingV1,
         Self::RendezvousV1,
         Self::MaglevV1,
         Self::RingEnvoy,
+        Self::MaglevEnvoy,
     ];
 
     /// The tag as configuration and logs write it.
@@ -44,7 +47,14 @@ impl Placement {
             Self::RendezvousV1 => "rendezvous/v1",
             Self::MaglevV1 => "maglev/v1",
             Self::RingEnvoy => "ring/envoy",
+            Self::MaglevEnvoy => "maglev/envoy",
         }
+    }
+
+    /// Whether it is a peer's: it then places addresses, and keys are hashed as by
+    /// [`HashKey::of_envoy`](crate::hash::HashKey::of_envoy).
+    pub fn is_of_envoy(self) -> bool {
+        matches!(self, Self::RingEnvoy | Self::MaglevEnvoy)
     }
 }
 
@@ -58,10 +68,11 @@ impl FromStr for Placement {
             "rendezvous" | "rendezvous/v1" => Ok(Self::RendezvousV1),
             "maglev" | "maglev/v1" => Ok(Self::MaglevV1),
             "ring/envoy" => Ok(Self::RingEnvoy),
+            "maglev/envoy" => Ok(Self::MaglevEnvoy),
             _ => Err(ModelError::new(
                 "placement",
                 text,
-                "the placements are ring/v1, rendezvous/v1, maglev/v1 and ring/envoy",
+                "the placements are ring/v1, rendezvous/v1, maglev/v1, ring/envoy and maglev/envoy",
             )),
         }
     }

@@ -16,6 +16,19 @@ use std::{sync::Arc, time::Instant};
 /// `next` costs about one step of the ring, more where many members are unusable. Nothing is allocated for a service of
 /// up to 128 endpoints; above that the ninth candidate allocates a bit per member, once. Endpoints that this process
 /// has ejected, whose check failed or that do not take the key yet are left out, unless nobody else is there.
+///
+/// ```
+/// # use discovery_core::{model::NodeName, store::{StateConfig, channel}};
+/// use discovery_core::{hash::HashKey, pick::{Picker, candidates}};
+///
+/// # let (_writer, reader) = channel(StateConfig::new(NodeName::parse("edge-a").unwrap()));
+/// # let mut picker = Picker::new(reader, "shop/web".parse().unwrap());
+/// if let Ok(view) = picker.view() {
+///     let mut replicas = candidates(view, HashKey::of(b"object-17"));
+///     let (leader, followers) = (replicas.next(), replicas.take(2));
+///     println!("{leader:?}, then {:?}", followers.collect::<Vec<_>>());
+/// }
+/// ```
 #[inline]
 pub fn candidates(view: &ServiceView, key: HashKey) -> Candidates<'_> {
     Candidates::new(view, key, Now::UNREAD)
@@ -33,6 +46,7 @@ pub struct Candidates<'v> {
     tier: Option<&'v Tier>,
     walk: Walk<'v>,
     left: u32,
+    begun: Begun,
     tried: Tried,
     now: Now,
     leniency: Leniency,
@@ -50,6 +64,7 @@ impl<'v> Candidates<'v> {
             tier,
             walk: tier.map_or_else(|| Walk::of_nobody(key), |tier| tier.walk(key)),
             left: tier.map_or(0, usable),
+            begun: Begun::None,
             tried: Tried::default(),
             now,
             leniency: Leniency::None,
@@ -58,16 +73,49 @@ impl<'v> Candidates<'v> {
         }
     }
 
+    /// Whether the key belongs nowhere: no member is usable, none has a weight, or the placement is unknown.
+    #[inline]
+    pub(super) fn has_none(&self) -> bool {
+        self.left == 0 || self.walk.is_at_end()
+    }
+
     /// The next one, with its counters.
+    ///
+    /// The first two are found without the list of who was tried, while nothing speaks against them: nearly always.
     #[inline]
     pub(super) fn next_hop(&mut self) -> Option<&'v Hop> {
         let tier = self.tier?;
-        loop {
-            let slot = if self.left > 0 {
-                self.walk.next()
-            } else {
-                None
+        let mut doubted = None;
+        while self.left > 0 && matches!(self.begun, Begun::None | Begun::One(_)) {
+            let Some(slot) = self.walk.next() else { break };
+            let Some(hop) = tier.at_slot(slot) else {
+                continue;
             };
+            let begun = match self.begun {
+                Begun::One(first) if slot == first => continue,
+                Begun::One(first) => Begun::Two(first, slot),
+                _ => Begun::One(slot),
+            };
+            if hop.load().is_flagged() {
+                doubted = Some(slot);
+                break;
+            }
+            self.begun = begun;
+            self.left -= 1;
+            return Some(hop);
+        }
+        self.next_of_many(tier, doubted)
+    }
+
+    /// The next one of those that are not tried yet, `doubted` first.
+    #[inline(never)]
+    fn next_of_many(&mut self, tier: &'v Tier, mut doubted: Option<u16>) -> Option<&'v Hop> {
+        self.list_begun(tier);
+        loop {
+            let slot = doubted.take().or_else(|| {
+                let is_left = self.left > 0;
+                is_left.then(|| self.walk.next()).flatten()
+            });
             let Some(slot) = slot else {
                 self.forgive(tier)?;
                 continue;
@@ -86,6 +134,20 @@ impl<'v> Candidates<'v> {
             }
             self.found = true;
             return Some(hop);
+        }
+    }
+
+    /// Those that came without the list are on it from now on.
+    fn list_begun(&mut self, tier: &Tier) {
+        let (first, second) = match std::mem::replace(&mut self.begun, Begun::Listed) {
+            Begun::None | Begun::Listed => return,
+            Begun::One(first) => (first, None),
+            Begun::Two(first, second) => (first, Some(second)),
+        };
+        self.found = true;
+        self.tried.insert(first, tier.slots());
+        if let Some(second) = second {
+            self.tried.insert(second, tier.slots());
         }
     }
 
@@ -132,6 +194,16 @@ impl<'v> Iterator for Candidates<'v> {
     fn size_hint(&self) -> (usize, Option<usize>) {
         (0, self.tier.map(Tier::usable))
     }
+}
+
+/// Who came so far without the list of who was tried, by slot.
+#[derive(Clone, Copy, Debug)]
+enum Begun {
+    None,
+    One(u16),
+    Two(u16, u16),
+    /// They are on the list.
+    Listed,
 }
 
 /// The slots that the walk has passed on: a bit for each while there are at most 128, else a list of the first 8, and then

@@ -11,7 +11,7 @@ use crate::{
     store::{EjectCause, Endpoint, Flag, Load, ServiceLoad},
 };
 use std::{
-    sync::atomic::{AtomicU32, Ordering::Relaxed},
+    sync::atomic::Ordering::Relaxed,
     time::{Duration, Instant},
 };
 
@@ -112,7 +112,24 @@ impl EjectRule {
 
 /// Takes in how a request to the endpoint ended; without a rule only the latency is learnt.
 ///
-/// Two or three uncontended atomic operations, no lock.
+/// Two or three uncontended atomic operations; a lock only while an endpoint is about to be ejected. For who holds an
+/// endpoint and no pick of it, as a probe does; a [`Pick`](super::Pick) and a client's [`Guard`](crate::client::Guard) are told themselves.
+///
+/// ```
+/// # use discovery_core::{model::NodeName, store::{StateConfig, channel}};
+/// use discovery_core::pick::{EjectRule, Outcome, Picker, report};
+/// use std::time::{Duration, Instant};
+///
+/// # let (_writer, reader) = channel(StateConfig::new(NodeName::parse("edge-a").unwrap()));
+/// # let mut picker = Picker::new(reader, "shop/web".parse().unwrap());
+/// let rule = EjectRule::default();
+/// if let Ok(view) = picker.view() {
+///     for endpoint in view.usable() {
+///         let outcome = Outcome { is_error: false, latency: Duration::from_millis(3) };
+///         assert_eq!(report(endpoint, outcome, Instant::now(), Some(&rule)), None);
+///     }
+/// }
+/// ```
 pub fn report(
     endpoint: &Endpoint,
     outcome: Outcome,
@@ -129,7 +146,7 @@ pub fn report(
     latency::observe(&load.latency, now, outcome.latency.max(penalty));
     let rule = rule?;
     if load.has(Flag::Ejected) {
-        return judge_trial(load, endpoint.service_load(), outcome, now, rule);
+        return judge_trial(load, outcome, now, rule);
     }
     let seen = window::count(&load.window, now, rule.window, outcome.is_error);
     if !outcome.is_error {
@@ -161,32 +178,11 @@ fn eject(
     rule: &EjectRule,
     cause: EjectCause,
 ) -> bool {
-    let max = rule.ejected_max(service.usable.load(Relaxed));
-    let take = |ejected: u32| (ejected < max).then_some(ejected + 1);
-    if service
-        .ejected
-        .fetch_update(Relaxed, Relaxed, take)
-        .is_err()
-    {
-        return false;
-    }
-    set_back(load, now, rule);
-    if !load.raise(Flag::Ejected) {
-        // Another report was faster.
-        give_back(&service.ejected);
-        return false;
-    }
-    service.count_ejection(cause);
-    true
+    let max = |usable| rule.ejected_max(usable);
+    service.eject(load, cause, max, || set_back(load, now, rule))
 }
 
-fn judge_trial(
-    load: &Load,
-    service: &ServiceLoad,
-    outcome: Outcome,
-    now: Tick,
-    rule: &EjectRule,
-) -> Option<Verdict> {
+fn judge_trial(load: &Load, outcome: Outcome, now: Tick, rule: &EjectRule) -> Option<Verdict> {
     // Whatever was under way when it was ejected says nothing new.
     if !load.lower(Flag::Trying) {
         return None;
@@ -197,10 +193,7 @@ fn judge_trial(
     }
     load.errors_in_row.store(0, Relaxed);
     window::clear(&load.window);
-    load.lower(Flag::Ejected).then(|| {
-        give_back(&service.ejected);
-        Verdict::Restored
-    })
+    load.lower(Flag::Ejected).then_some(Verdict::Restored)
 }
 
 fn set_back(load: &Load, now: Tick, rule: &EjectRule) {
@@ -209,10 +202,6 @@ fn set_back(load: &Load, now: Tick, rule: &EjectRule) {
         .0
         .saturating_add(rule.backoff(before, fastrand::u32(..)));
     load.ejected_until.store(until, Relaxed);
-}
-
-fn give_back(ejected: &AtomicU32) {
-    let _ = ejected.fetch_update(Relaxed, Relaxed, |count| count.checked_sub(1));
 }
 
 /// Whether this pick may be the one that tries an ejected endpoint again.

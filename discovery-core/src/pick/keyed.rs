@@ -95,8 +95,7 @@ pub fn keyed(view: &ServiceView, key: HashKey, bound: Option<Bound>) -> Option<P
 /// The first on the walk, when nothing speaks against it: nearly always.
 #[inline]
 fn plain_owner(view: &ServiceView, key: HashKey) -> Option<&Hop> {
-    let tier = view.tier_of(key)?;
-    let owner = tier.at_slot(tier.walk(key).next()?)?;
+    let owner = view.tier_of(key)?.owner(key)?;
     (!owner.load().is_flagged()).then_some(owner)
 }
 

@@ -5,11 +5,8 @@
 //! In: answers and the time. Out: microseconds. It serves picks without a key only, so that floating point is allowed: no
 //! two callers have to agree. One word: microseconds in the upper half, the tick of the last answer in the lower.
 
-use crate::clock::Tick;
-use std::{
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
-    time::Duration,
-};
+use crate::{clock::Tick, sync::AtomicU64};
+use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 
 /// Takes an answer in.
 pub(super) fn observe(word: &AtomicU64, now: Tick, latency: Duration) {

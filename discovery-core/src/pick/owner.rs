@@ -50,6 +50,26 @@ pub enum OwnerChangeCause {
 }
 
 /// What a new view changes for the owner of a key; none when the same pod keeps it, also under a new address.
+///
+/// O(n) where the owner changed, two steps of the walk otherwise: to look through many keys after each change.
+///
+/// ```
+/// # use discovery_core::{model::NodeName, store::{StateConfig, channel}};
+/// use discovery_core::{hash::HashKey, pick::{Picker, owner_change}};
+///
+/// # let (_writer, reader) = channel(StateConfig::new(NodeName::parse("edge-a").unwrap()));
+/// # let mut picker = Picker::new(reader, "shop/web".parse().unwrap());
+/// let sessions = ["ann", "bob"];
+/// if let Ok(before) = picker.view().cloned() {
+///     // ... and once there is a newer one:
+///     let now = picker.view().unwrap();
+///     for session in sessions {
+///         if let Some(change) = owner_change(&before, now, HashKey::of(session.as_bytes())) {
+///             println!("{session} moves to {:?}: {:?}", change.to, change.cause);
+///         }
+///     }
+/// }
+/// ```
 pub fn owner_change(
     before: &ServiceView,
     after: &ServiceView,

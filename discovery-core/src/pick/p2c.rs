@@ -14,6 +14,17 @@ use std::time::Instant;
 /// Picks of two random usable endpoints the one that has less in flight for its weight; none when no endpoint is usable.
 ///
 /// Constant time, about 10 ns. Where most members are left out it scans from a random place: O(n).
+///
+/// ```
+/// # use discovery_core::{model::NodeName, store::{StateConfig, channel}};
+/// use discovery_core::pick::{Picker, p2c};
+///
+/// # let (_writer, reader) = channel(StateConfig::new(NodeName::parse("edge-a").unwrap()));
+/// # let mut picker = Picker::new(reader, "shop/web".parse().unwrap());
+/// if let Ok(view) = picker.view() {
+///     assert_eq!(p2c(view).is_none(), view.usable().next().is_none());
+/// }
+/// ```
 #[inline]
 pub fn p2c(view: &ServiceView) -> Option<Pick<'_>> {
     p2c_with(view, &mut fastrand::Rng::new())

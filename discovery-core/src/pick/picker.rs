@@ -17,6 +17,19 @@ use std::sync::Arc;
 ///
 /// A pick compares the snapshot with the one of the pick before and looks the service up by name only when it is another;
 /// so it costs no lookup, no lock and no allocation.
+///
+/// ```
+/// # use discovery_core::{model::NodeName, store::{StateConfig, channel}};
+/// use discovery_core::{hash::HashKey, pick::{PickError, Picker}};
+///
+/// # let (_writer, reader) = channel(StateConfig::new(NodeName::parse("edge-a").unwrap()));
+/// let mut picker = Picker::new(reader, "shop/web".parse().unwrap());
+/// match picker.keyed(HashKey::of(b"customer-17")) {
+///     // In flight until it is dropped.
+///     Ok(pick) => println!("{} at {:?}", pick.identity(), pick.socket(Some("http"))),
+///     Err(error) => assert!(matches!(error, PickError::NotServing { .. }), "nothing was read yet"),
+/// }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Picker {
     reader: Reader,
@@ -95,10 +108,11 @@ impl Picker {
     #[inline]
     pub fn candidates(&mut self, key: HashKey) -> Result<Candidates<'_>, PickError> {
         let view = newest(&mut self.reader, &self.service, &mut self.seen)?;
-        if view.serving_tier().is_none() || view.unknown_placement().is_some() {
+        let candidates = candidates(view, key);
+        if candidates.has_none() {
             return Err(none_eligible(view, true));
         }
-        Ok(candidates(view, key))
+        Ok(candidates)
     }
 
     /// Waits for a snapshot that this handle has not seen; none once nothing is published any more. Safe to cancel.

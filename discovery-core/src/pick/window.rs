@@ -4,11 +4,8 @@
 //! A window, and no moving average: with little traffic an average of errors stays high for ever (linkerd2-proxy changed
 //! over for that). Each word is a quarter of the window: the upper 12 bits tell which, then errors, then answers.
 
-use crate::{clock::Tick, store::WINDOW_SLOTS};
-use std::{
-    sync::atomic::{AtomicU32, Ordering::Relaxed},
-    time::Duration,
-};
+use crate::{clock::Tick, store::WINDOW_SLOTS, sync::AtomicU32};
+use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 
 /// Errors and answers that a window holds.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]

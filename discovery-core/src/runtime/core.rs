@@ -257,9 +257,13 @@ impl Runtime {
         context.status(&self.shared.reader.load())
     }
 
-    /// Lets go of everything that is held back (see [`Held`](crate::store::Held)): the sources are right.
+    /// Lets go of everything that is held back (see [`Held`](crate::store::Held)): the sources are right, also one that is
+    /// answered by another cluster.
     pub fn accept(&self) {
         self.shared.accepted.notify_one();
+        for source in &self.shared.sources {
+            source.accept();
+        }
     }
 
     /// Begins to drain: not ready from now on, everything else goes on.

@@ -4,13 +4,16 @@
 //! Bounded: a header deadline, a cap on connections, no request bodies beyond 64 KiB. An accept error pauses the loop and
 //! never ends it. Not for the data path.
 
+use super::{Kept, Sockets};
+use crate::model::Protocol;
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::{
-    collections::HashMap, convert::Infallible, fmt, io, net::SocketAddr, sync::Arc, time::Duration,
+    collections::HashMap, convert::Infallible, fmt, io, net::SocketAddr, os::fd::OwnedFd,
+    sync::Arc, time::Duration,
 };
 use tokio::{
     net::{TcpListener, TcpSocket},
@@ -148,6 +151,7 @@ pub fn respond(
 pub struct HttpServer {
     listener: TcpListener,
     address: SocketAddr,
+    _kept: Kept,
 }
 
 impl HttpServer {
@@ -156,16 +160,23 @@ impl HttpServer {
     /// # Panics
     /// Outside a tokio runtime.
     pub fn bind(address: SocketAddr) -> io::Result<Self> {
-        let socket = if address.is_ipv4() {
-            TcpSocket::new_v4()
-        } else {
-            TcpSocket::new_v6()
+        Self::bind_among(address, &Sockets::default())
+    }
+
+    /// Takes the socket of the address from those that were handed to this process, or binds it; lists it as open either way.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn bind_among(address: SocketAddr, sockets: &Sockets) -> io::Result<Self> {
+        let listener = match sockets.take(Protocol::Tcp, address) {
+            Some(handed) => adopt(handed),
+            None => listen(address),
         }?;
-        socket.set_reuseaddr(true)?;
-        socket.bind(address)?;
-        let listener = socket.listen(BACKLOG)?;
-        let address = listener.local_addr()?;
-        Ok(Self { listener, address })
+        Ok(Self {
+            address: listener.local_addr()?,
+            _kept: sockets.keep(&listener)?,
+            listener,
+        })
     }
 
     /// The address really bound.
@@ -204,6 +215,23 @@ impl HttpServer {
         connections.close();
         let _ = tokio::time::timeout(STOP_DEADLINE, connections.wait()).await;
     }
+}
+
+fn adopt(handed: OwnedFd) -> io::Result<TcpListener> {
+    let listener = std::net::TcpListener::from(handed);
+    listener.set_nonblocking(true)?;
+    TcpListener::from_std(listener)
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()
+    } else {
+        TcpSocket::new_v6()
+    }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 async fn serve_connection(

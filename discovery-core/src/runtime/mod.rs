@@ -12,6 +12,7 @@ mod persister;
 mod prepared;
 mod publisher;
 mod restore;
+mod sockets;
 mod status;
 
 pub use self::core::Runtime;
@@ -20,4 +21,5 @@ pub use agent_socket::{AgentSocketConfig, AgentSocketError};
 pub use config::{RuntimeConfig, SourceConfig, StartError};
 pub use explain::{ExplainedEndpoint, ExplainedStep, Explanation, explain};
 pub use kind_report::KindReport;
+pub use sockets::{Kept, Sockets};
 pub use status::{Freshness, Readiness, ServiceReport, SourceReport, Status};

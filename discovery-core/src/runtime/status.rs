@@ -158,6 +158,9 @@ pub struct SourceReport {
     /// What tells its cluster from others: the UID of the service `default/kubernetes`; none where that is not read.
     #[serde(default)]
     pub cluster_uid: Option<String>,
+    /// The UID of another cluster that answers at present; what ours said last is kept. None while ours does.
+    #[serde(default)]
+    pub other_cluster: Option<String>,
     /// Why what the last run kept on disk of it was dropped: `another-cluster`; none when it was not.
     #[serde(default)]
     pub snapshot_dropped: Option<String>,
@@ -186,6 +189,7 @@ impl SourceReport {
             observed_seconds: source.observed().as_secs_f64(),
             slice_api: source.slice_api().map(|api| api.to_string()),
             cluster_uid: source.cluster_uid(),
+            other_cluster: source.other_cluster(),
             snapshot_dropped: source.is_disowned().then(|| "another-cluster".to_owned()),
             selector: selection.selector.map(|selector| selector.to_string()),
             namespaces: selection.namespaces,

@@ -44,7 +44,7 @@ pub use permissions::{Permissions, Right, Verdict};
 pub use reason::FailureReason;
 pub use selector::{Selection, Selector, SelectorError};
 pub use slice_api::{SliceApi, UnknownSliceApi};
-pub use status::{SourceStatus, WatchState};
+pub use status::{SecondWatch, SourceStatus, WatchState};
 
 use crate::store::Update;
 

@@ -18,6 +18,7 @@ use std::{
     },
     time::{Duration, Instant},
 };
+use tokio::sync::Notify;
 
 /// How far the watch of one kind is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -74,6 +75,32 @@ impl fmt::Display for WatchState {
     }
 }
 
+/// What became of a second watch beside one that was overdue.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(u8)]
+pub enum SecondWatch {
+    /// It was the quicker one, or the first ended meanwhile: it is the one that is followed.
+    TookOver,
+    /// The first had something to say after all.
+    NotNeeded,
+    /// It was refused, or the server was not reached.
+    Failed,
+}
+
+impl SecondWatch {
+    /// All outcomes.
+    pub const ALL: [Self; 3] = [Self::TookOver, Self::NotNeeded, Self::Failed];
+
+    /// The word for metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::TookOver => "took-over",
+            Self::NotNeeded => "not-needed",
+            Self::Failed => "failed",
+        }
+    }
+}
+
 /// The figures of one source, shared by whoever asks. Fixed size: about 2 KiB.
 pub struct SourceStatus {
     source: SourceId,
@@ -85,6 +112,9 @@ pub struct SourceStatus {
     selection: OnceLock<Selection>,
     cluster_uid: ArcSwapOption<String>,
     is_disowned: AtomicBool,
+    other_cluster: ArcSwapOption<String>,
+    /// A person says that what answers is ours.
+    accepted: Notify,
 }
 
 /// The figures of one kind.
@@ -101,6 +131,7 @@ struct KindStatus {
     version: AtomicU64,
     lists: AtomicU64,
     watches: AtomicU64,
+    second_watches: [AtomicU64; SecondWatch::ALL.len()],
     objects: AtomicU64,
     bytes_wire: AtomicU64,
     bytes: AtomicU64,
@@ -125,6 +156,8 @@ impl SourceStatus {
             selection: OnceLock::new(),
             cluster_uid: ArcSwapOption::empty(),
             is_disowned: AtomicBool::new(false),
+            other_cluster: ArcSwapOption::empty(),
+            accepted: Notify::new(),
         }
     }
 
@@ -215,6 +248,16 @@ impl SourceStatus {
         self.is_disowned.load(Relaxed)
     }
 
+    /// The UID of the other cluster that answers at present; nothing of it is stated. None while ours does.
+    pub fn other_cluster(&self) -> Option<String> {
+        self.other_cluster.load().as_deref().cloned()
+    }
+
+    /// A person says that the other cluster that answers is ours from now on; nothing happens when there is none.
+    pub fn accept(&self) {
+        self.accepted.notify_waiters();
+    }
+
     /// The API that endpoints are read from; none before it was chosen. Keep it, and hand it to the next run: see
     /// [`KubeConfig::known_api`](super::KubeConfig::known_api).
     pub fn slice_api(&self) -> Option<SliceApi> {
@@ -245,6 +288,11 @@ impl SourceStatus {
     /// Watches of this kind that were begun.
     pub fn watches(&self, kind: Kind) -> u64 {
         self.kind(kind).watches.load(Relaxed)
+    }
+
+    /// Of [`SourceStatus::watches`], those that were begun beside an overdue one, by what became of them.
+    pub fn second_watches(&self, kind: Kind, outcome: SecondWatch) -> u64 {
+        self.kind(kind).second_watches[outcome as usize].load(Relaxed)
     }
 
     /// Bytes of bodies that came over the wire for this kind, as they were compressed.
@@ -309,6 +357,14 @@ impl SourceStatus {
         self.cluster_uid.store(Some(Arc::new(uid.to_owned())));
     }
 
+    pub(super) fn set_other_cluster(&self, uid: Option<String>) {
+        self.other_cluster.store(uid.map(Arc::new));
+    }
+
+    pub(super) async fn accepted(&self) {
+        self.accepted.notified().await;
+    }
+
     /// What came from disk is of another cluster: nothing is restored any more, and nothing was heard before this run.
     pub(super) fn disowned(&self) {
         if !self.is_restored.swap(false, Relaxed) {
@@ -362,6 +418,10 @@ impl SourceStatus {
 
     pub(super) fn watch_begun(&self, kind: Kind) {
         self.kind(kind).watches.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn second_watch(&self, kind: Kind, outcome: SecondWatch) {
+        self.kind(kind).second_watches[outcome as usize].fetch_add(1, Relaxed);
     }
 
     pub(super) fn add_bytes(&self, kind: Kind, wire: usize, decoded: usize) {

@@ -4,13 +4,14 @@
 //! A wiped or restored API server says in good order that everything is gone, and a zone label that is lost would empty a
 //! whole node. Neither is believed at once: a list that takes most of its kind away is held back, and so is the loss of
 //! our own zone, until the source has said it twice, a time has passed, or a person accepts it. What a watch says of a
-//! single object is deliberate and never held. Pure: no I/O, no clock; time comes in by [`Holds::tick`].
+//! single object is deliberate and never held. Where another cluster answers nothing is lost, because nothing of it is
+//! stated: that is held, too, for as long as it takes, and told like the rest. Pure: no I/O, no clock; time comes in by [`Holds::tick`].
 
 use super::{Kind, ObjectKey, SourceId};
 use crate::model::Node;
 use serde::{Deserialize, Serialize};
 use std::{
-    collections::{BTreeMap, HashSet, btree_map::Entry},
+    collections::{BTreeMap, BTreeSet, HashSet, btree_map::Entry},
     fmt,
     time::{Duration, Instant},
 };
@@ -46,6 +47,8 @@ pub enum HoldReason {
     VersionWentBack,
     /// The label that named our zone, or our node, is gone.
     ZoneLost,
+    /// Another cluster answers.
+    AnotherCluster,
 }
 
 impl HoldReason {
@@ -56,6 +59,7 @@ impl HoldReason {
             Self::MassRemoval => "mass-removal",
             Self::VersionWentBack => "version-went-back",
             Self::ZoneLost => "zone-lost",
+            Self::AnotherCluster => "another-cluster",
         }
     }
 }
@@ -82,6 +86,11 @@ impl fmt::Display for Held {
             HoldReason::ZoneLost => {
                 write!(f, "{source} no longer tells our zone; the last one is kept")
             }
+            HoldReason::AnotherCluster => write!(
+                f,
+                "another cluster answers {source}; what ours said last, {} objects, is kept",
+                self.objects
+            ),
             HoldReason::Emptied => write!(
                 f,
                 "{source} says that all {} {kind} are gone; they are kept",
@@ -138,6 +147,10 @@ pub(super) struct Holds {
     rule: HoldRule,
     lists: BTreeMap<(SourceId, Kind), HeldList>,
     zone: Option<HeldZone>,
+    /// The sources that another cluster answers, and how many objects of ours are in force.
+    clusters: BTreeMap<SourceId, usize>,
+    /// The first lists of a cluster that a person has accepted: nothing of ours need be in them.
+    accepted: BTreeSet<(SourceId, Kind)>,
 }
 
 #[derive(Debug)]
@@ -163,12 +176,17 @@ impl Holds {
             rule,
             lists: BTreeMap::new(),
             zone: None,
+            clusters: BTreeMap::new(),
+            accepted: BTreeSet::new(),
         }
     }
 
     /// Takes the loss of a complete list; what comes back is gone for good, the rest is held.
     pub(super) fn judge(&mut self, source: SourceId, kind: Kind, loss: Loss) -> Vec<ObjectKey> {
         let before = self.lists.remove(&(source, kind));
+        if self.accepted.remove(&(source, kind)) {
+            return loss.gone;
+        }
         let Some(reason) = loss.reason().filter(|_| self.holds_lists_of(source, kind)) else {
             return loss.gone;
         };
@@ -220,6 +238,16 @@ impl Holds {
         }
     }
 
+    /// Tells that another cluster answers, while so many objects of ours are in force.
+    pub(super) fn hold_cluster(&mut self, source: SourceId, objects: usize) {
+        self.clusters.insert(source, objects);
+    }
+
+    /// Ours answers again.
+    pub(super) fn release_cluster(&mut self, source: SourceId) {
+        self.clusters.remove(&source);
+    }
+
     pub(super) fn release_zone(&mut self) {
         self.zone = None;
     }
@@ -262,6 +290,9 @@ impl Holds {
     /// A person accepts what the sources say; the objects that are gone now.
     pub(super) fn accept(&mut self) -> Vec<(SourceId, ObjectKey)> {
         self.zone = None;
+        for source in std::mem::take(&mut self.clusters).into_keys() {
+            self.accepted.extend(Kind::ALL.map(|kind| (source, kind)));
+        }
         let lists = std::mem::take(&mut self.lists).into_iter();
         let keys = |((source, _), held): ((SourceId, Kind), HeldList)| {
             held.keys.into_iter().map(move |key| (source, key))
@@ -285,7 +316,14 @@ impl Holds {
             objects: 1,
             left: 0,
         });
-        lists.chain(zone).collect()
+        let clusters = self.clusters.iter().map(|(&source, &objects)| Held {
+            source,
+            kind: Kind::Services,
+            reason: HoldReason::AnotherCluster,
+            objects,
+            left: 0,
+        });
+        lists.chain(zone).chain(clusters).collect()
     }
 }
 
@@ -442,6 +480,23 @@ mod tests {
         assert_eq!(holds.report()[0].objects, 1);
         holds.forget(KUBE, &key("b"));
         assert_eq!(holds.report(), []);
+    }
+
+    #[test]
+    fn the_first_lists_of_a_cluster_that_was_accepted_are_believed() {
+        let mut holds = holds();
+        holds.hold_cluster(KUBE, 3);
+        assert_eq!(holds.report()[0].reason, HoldReason::AnotherCluster);
+        assert_eq!(holds.accept(), []);
+        assert_eq!(holds.report(), []);
+        let all = || loss(&["a", "b"], 2);
+        assert_eq!(holds.judge(KUBE, Kind::Slices, all()).len(), 2);
+        assert_eq!(holds.judge(KUBE, Kind::Slices, all()), [], "once");
+        let mut came_back = self::holds();
+        came_back.hold_cluster(KUBE, 3);
+        came_back.release_cluster(KUBE);
+        came_back.accept();
+        assert_eq!(came_back.judge(KUBE, Kind::Slices, all()), []);
     }
 
     #[test]

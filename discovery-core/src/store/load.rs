@@ -2,10 +2,12 @@
 //! What one process counts and knows by itself about endpoints and services: in flight, latency, ejected, ramping.
 //!
 //! It lives outside the snapshot and is shared by its generations, so that no rebuild loses it. All of it is local: it
-//! decides whom to skip, never where a key belongs. No lock; each word is right by itself, and no two have to agree.
+//! decides whom to skip, never where a key belongs. Each word is right by itself, and no two have to agree; only whoever is
+//! about to be ejected is looked at together with the others, under a lock that no pick takes.
 
 use super::Endpoint;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use crate::sync::{AtomicU32, AtomicU64, Mutex};
+use std::sync::{Arc, PoisonError, atomic::Ordering::Relaxed};
 
 /// What one process counts about one endpoint, on a cache line of its own.
 ///
@@ -135,10 +137,9 @@ pub struct ServiceLoad {
     none: AtomicU64,
     /// Picks that ignored soft reasons, since nobody else was left.
     panics: AtomicU64,
-    /// Usable endpoints of the serving tier.
-    pub(crate) usable: AtomicU32,
-    /// Those of them that are ejected.
-    pub(crate) ejected: AtomicU32,
+    /// The usable endpoints of the serving tier. The lock guards that no more of them are ejected than may be: it is held
+    /// for a look at each when one is to be ejected, and when a generation is published; never by a pick or over an await.
+    usable: Mutex<Box<[Arc<Load>]>>,
     /// Ejections so far, by cause.
     ejections: [AtomicU64; EjectCause::ALL.len()],
 }
@@ -187,7 +188,31 @@ impl ServiceLoad {
 
     /// Endpoints that are ejected now.
     pub fn ejected(&self) -> u32 {
-        self.ejected.load(Relaxed)
+        let usable = self.usable.lock().unwrap_or_else(PoisonError::into_inner);
+        ejected_of(&usable)
+    }
+
+    /// Ejects the endpoint unless it is already, or too many of those that are usable are; `max` says for their number how
+    /// many may be, and `before` is done just before picks skip it. O(usable).
+    ///
+    /// They are counted where they are: a count of their own would have to agree with the flags whatever is published, ejected
+    /// and restored meanwhile.
+    pub(crate) fn eject(
+        &self,
+        load: &Load,
+        cause: EjectCause,
+        max: impl FnOnce(u32) -> u32,
+        before: impl FnOnce(),
+    ) -> bool {
+        let usable = self.usable.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = u32::try_from(usable.len()).unwrap_or(u32::MAX);
+        if load.is_ejected() || ejected_of(&usable) >= max(count) {
+            return false;
+        }
+        before();
+        load.raise(Flag::Ejected);
+        self.ejections[cause as usize].fetch_add(1, Relaxed);
+        true
     }
 
     /// Counts a pick that found nobody.
@@ -197,10 +222,6 @@ impl ServiceLoad {
 
     pub(crate) fn panicked(&self) {
         self.panics.fetch_add(1, Relaxed);
-    }
-
-    pub(crate) fn count_ejection(&self, cause: EjectCause) {
-        self.ejections[cause as usize].fetch_add(1, Relaxed);
     }
 
     /// Keeps the count of an endpoint that leaves.
@@ -215,11 +236,11 @@ impl ServiceLoad {
 
     /// Takes over who may be picked now, against which the cap of ejections is measured.
     pub(super) fn published<'e>(&self, usable: impl Iterator<Item = &'e Endpoint>) {
-        let (count, ejected) = usable.fold((0, 0), |(count, ejected), endpoint| {
-            (count + 1, ejected + u32::from(endpoint.load.is_ejected()))
-        });
-        self.usable.store(count, Relaxed);
-        self.ejected.store(ejected, Relaxed);
+        let next: Box<[_]> = usable.map(|endpoint| endpoint.load.clone()).collect();
+        let mut usable = self.usable.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut *usable, next);
+        drop(usable);
+        drop(before);
     }
 
     /// What is counted beside the endpoints that are there.
@@ -230,6 +251,11 @@ impl ServiceLoad {
             none: self.none.load(Relaxed),
         }
     }
+}
+
+fn ejected_of(usable: &[Arc<Load>]) -> u32 {
+    let ejected = usable.iter().filter(|load| load.is_ejected());
+    u32::try_from(ejected.count()).unwrap_or(u32::MAX)
 }
 
 /// How many picks ended how, since the process began.

@@ -2,7 +2,7 @@
 //! The readers' end: one atomic load, no lock, no allocation.
 
 use super::{Generation, Snapshot};
-use arc_swap::{ArcSwap, Cache};
+use crate::sync::{ArcSwap, Cache};
 use std::sync::Arc;
 use tokio::sync::watch;
 

@@ -133,6 +133,12 @@ impl Tier {
         self.table.walk(key)
     }
 
+    /// The owner of the key, where it is usable.
+    #[inline]
+    pub(crate) fn owner(&self, key: HashKey) -> Option<&Hop> {
+        self.at_slot(self.table.first(key)?)
+    }
+
     /// The usable member at a slot.
     #[inline]
     pub(crate) fn at_slot(&self, slot: u16) -> Option<&Hop> {
@@ -168,10 +174,10 @@ fn place(placement: Placement, members: &[Arc<Endpoint>], before: Option<&Tier>)
     if let Some(before) = before.filter(same) {
         return before.table.clone();
     }
-    // Peers of `ring/envoy` place addresses.
-    let texts: Vec<String> = match placement {
-        Placement::RingEnvoy => members.iter().map(|e| address_text(e)).collect(),
-        _ => Vec::new(),
+    let texts: Vec<String> = if placement.is_of_envoy() {
+        members.iter().map(|e| address_text(e)).collect()
+    } else {
+        Vec::new()
     };
     let placed: Vec<Member<'_>> = (members.iter().enumerate())
         .map(|(at, endpoint)| Member {

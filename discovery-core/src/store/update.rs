@@ -206,6 +206,11 @@ pub enum Update {
     /// The source has found itself in another cluster than the one that the snapshot on disk is of: what came from there in
     /// its name is another's.
     Foreign(SourceId),
+    /// Another cluster answers the source than the one that it has stated: it states nothing of that one, and what it said
+    /// last stays in force, until `Ours` or until a person accepts the other.
+    Another(SourceId),
+    /// The cluster that the source has stated answers again.
+    Ours(SourceId),
     /// The full list of the kind is complete.
     Synced(SourceId, Kind),
     /// An object was refused.

@@ -5,7 +5,7 @@ use super::{
     Change, Generation, GraceCounts, Object, Reader, Snapshot, SourceId, State, StateConfig,
     Stated, Update,
 };
-use arc_swap::ArcSwap;
+use crate::sync::ArcSwap;
 use std::{sync::Arc, time::Instant};
 use tokio::sync::watch;
 

@@ -125,6 +125,8 @@ labels! {
         Denied => "denied",
         /// From a network that asks more than it may.
         Rate => "rate",
+        /// From a source that has as many connections as it may.
+        Connections => "connections",
     }
 }
 
@@ -137,6 +139,24 @@ labels! {
         SendFailed => "send-failed",
         /// As many questions as may be are open at other servers.
         UpstreamFull => "upstream-full",
+    }
+}
+
+labels! {
+    /// What became of a question to another server.
+    DnsUpstream, "outcome", {
+        /// It replied: with an answer, or that there is no such name.
+        Answered => "answered",
+        /// It replied that it does not know or may not say.
+        Refused => "refused",
+        /// It did not reply in time, or could not be reached.
+        Silent => "silent",
+        /// What came was no reply to the question; it was waited on.
+        Unwanted => "unwanted",
+        /// It was not asked: another client's question was the same.
+        Joined => "joined",
+        /// It was not asked: its last reply still holds.
+        Kept => "kept",
     }
 }
 
@@ -201,6 +221,8 @@ pub struct DnsTotals {
     pub truncated: u64,
     /// Delivered answers from a snapshot that no live source has confirmed.
     pub stale: u64,
+    /// Datagrams that the system dropped before they were received; none of the requests.
+    pub overflowed: u64,
 }
 
 /// The counters of the DNS responder.
@@ -213,7 +235,10 @@ pub struct DnsMetrics {
     shed: Grid<{ DnsTransport::COUNT }, { DnsShed::COUNT }>,
     truncated: Counter,
     stale: Counter,
+    overflowed: Counter,
+    untold: Counter,
     pauses: [Counter; DnsPause::COUNT],
+    upstream: [Counter; DnsUpstream::COUNT],
     duration: Histogram,
 }
 
@@ -230,6 +255,14 @@ impl DnsMetrics {
             "dns_stale_answers",
             "DNS answers from a snapshot on disk that no live source has confirmed",
         );
+        let overflowed = counter(
+            "dns_overflows",
+            "DNS datagrams that the system dropped since a socket's receive buffer was full",
+        );
+        let untold = counter(
+            "dns_log_dropped",
+            "DNS questions that the log should have told and had no room for",
+        );
         let duration = Histogram::new(DURATION_SECONDS);
         registry.register(
             "dns_request_duration_seconds",
@@ -243,7 +276,10 @@ impl DnsMetrics {
             shed: Grid::register::<DnsTransport, DnsShed>(registry, SHED),
             truncated,
             stale,
-            pauses: register_pauses(registry),
+            overflowed,
+            untold,
+            pauses: register_row::<DnsPause, _>(registry, PAUSES),
+            upstream: register_row::<DnsUpstream, _>(registry, UPSTREAM),
             duration,
         }
     }
@@ -301,9 +337,29 @@ impl DnsMetrics {
         self.stale.inc_by(count);
     }
 
+    /// Counts datagrams that the system dropped before they were received.
+    pub fn overflowed(&self, count: u64) {
+        self.overflowed.inc_by(count);
+    }
+
+    /// Counts a question for which the log had no room.
+    pub fn untold(&self) {
+        self.untold.inc();
+    }
+
     /// Counts a pause of the accept loop.
     pub fn paused(&self, reason: DnsPause) {
         self.pauses[reason as usize].inc();
+    }
+
+    /// Counts what became of a question to another server.
+    pub fn upstream(&self, outcome: DnsUpstream) {
+        self.upstream[outcome as usize].inc();
+    }
+
+    /// The questions to other servers that ended so.
+    pub fn upstream_count(&self, outcome: DnsUpstream) -> u64 {
+        self.upstream[outcome as usize].get()
     }
 
     /// Notes how long an answer took. Takes a short lock: for samples, not for each answer.
@@ -330,6 +386,7 @@ impl DnsMetrics {
             shed: self.shed.sum(),
             truncated: self.truncated.get(),
             stale: self.stale.get(),
+            overflowed: self.overflowed.get(),
         }
     }
 }
@@ -375,17 +432,15 @@ impl<const ROWS: usize, const COLUMNS: usize> Grid<ROWS, COLUMNS> {
     }
 }
 
-fn register_pauses(registry: &mut Registry) -> [Counter; DnsPause::COUNT] {
+/// One counter per label value.
+fn register_row<L: Label, const COUNT: usize>(
+    registry: &mut Registry,
+    (name, help): (&str, &str),
+) -> [Counter; COUNT] {
     let family = Family::<[(&str, &str); 1], Counter>::default();
-    let pauses = array::from_fn(|reason| {
-        family.get_or_create_owned(&[(DnsPause::KEY, DnsPause::ALL[reason].word())])
-    });
-    registry.register(
-        "dns_accept_pauses",
-        "Times at which no DNS connection was accepted for a while",
-        family,
-    );
-    pauses
+    let row = array::from_fn(|at| family.get_or_create_owned(&[(L::KEY, L::ALL[at].word())]));
+    registry.register(name, help, family);
+    row
 }
 
 // The names without the prefix `zonal_` of the registry and the suffix `_total` of its exposition.
@@ -393,6 +448,14 @@ const REQUESTS: (&str, &str) = ("dns_requests", "DNS messages received");
 const RESPONSES: (&str, &str) = ("dns_responses", "DNS answers delivered");
 const DROPPED: (&str, &str) = ("dns_dropped", "DNS messages left unanswered by rule");
 const SHED: (&str, &str) = ("dns_shed", "DNS answers that could not be delivered");
+const PAUSES: (&str, &str) = (
+    "dns_accept_pauses",
+    "Times at which no DNS connection was accepted for a while",
+);
+const UPSTREAM: (&str, &str) = (
+    "dns_upstream",
+    "Questions to other DNS servers by what became of them",
+);
 
 /// From 10 µs, an answer from memory on a busy core, to 1 s, after which clients have asked again.
 const DURATION_SECONDS: [f64; 8] = [0.000_01, 0.000_05, 0.000_2, 0.001, 0.005, 0.02, 0.1, 1.0];

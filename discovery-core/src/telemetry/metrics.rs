@@ -8,10 +8,14 @@ use crate::{
 };
 use prometheus_client::{
     encoding::text::encode,
-    metrics::{counter::Counter, family::Family, histogram::Histogram},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::Registry,
 };
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 /// All metrics of a process.
 pub struct Metrics {
@@ -23,6 +27,9 @@ pub struct Metrics {
     panics: Counter,
     saves: Outcomes,
     left: Outcomes,
+    /// Without labels, and without a series before there was a configuration.
+    reload_successful: Family<[(&'static str, &'static str); 0], Gauge>,
+    reloaded_at: Family<[(&'static str, &'static str); 0], Gauge>,
 }
 
 type Outcomes = Family<[(&'static str, &'static str); 1], Counter>;
@@ -31,8 +38,7 @@ impl Metrics {
     /// Makes all metrics; those about the view are read from `reader` and `sources` at each scrape.
     pub fn new(reader: Reader, sources: Vec<Arc<SourceStatus>>) -> Self {
         let mut registry = Registry::with_prefix("zonal");
-        let build =
-            Family::<[(&str, &str); 1], prometheus_client::metrics::gauge::Gauge>::default();
+        let build = Family::<[(&str, &str); 1], Gauge>::default();
         build
             .get_or_create(&[("version", env!("CARGO_PKG_VERSION"))])
             .set(1);
@@ -59,6 +65,18 @@ impl Metrics {
             "Snapshots written to disk, or not; alarm on failed",
             saves.clone(),
         );
+        let reload_successful = Family::<_, Gauge>::default();
+        registry.register(
+            "config_last_reload_successful",
+            "Whether the configuration that was read last came into force; alarm on 0",
+            reload_successful.clone(),
+        );
+        let reloaded_at = Family::<_, Gauge>::default();
+        registry.register(
+            "config_last_reload_success_timestamp_seconds",
+            "When the configuration in force was read",
+            reloaded_at.clone(),
+        );
         let left = outcomes(&["moved", "gone", "over-limit"]);
         registry.register(
             "view_left_endpoints",
@@ -78,7 +96,22 @@ impl Metrics {
             panics,
             saves,
             left,
+            reload_successful,
+            reloaded_at,
         }
+    }
+
+    /// Tells that a configuration came into force, and when it was read.
+    pub fn config_loaded(&self, at: SystemTime) {
+        let seconds = at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        self.reload_successful.get_or_create(&[]).set(1);
+        let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
+        self.reloaded_at.get_or_create(&[]).set(seconds);
+    }
+
+    /// Tells that a configuration was refused; the one before holds.
+    pub fn config_refused(&self) {
+        self.reload_successful.get_or_create(&[]).set(0);
     }
 
     /// The counters of the agent's socket.

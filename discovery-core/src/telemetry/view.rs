@@ -153,6 +153,14 @@ impl ViewCollector {
             let foreign = i64::from(source.is_disowned());
             ConstGauge::new(foreign).encode(family.encode_family(&label(source))?)?;
         }
+        let help =
+            "Whether another cluster answers the source, so that what ours said last is kept";
+        let mut family =
+            encoder.encode_descriptor("source_other_cluster", help, None, MetricType::Gauge)?;
+        for source in &self.sources {
+            let other = i64::from(source.other_cluster().is_some());
+            ConstGauge::new(other).encode(family.encode_family(&label(source))?)?;
+        }
         self.source_counters(encoder)
     }
 

@@ -2,7 +2,7 @@
 //! How the watches of the sources stand, what they cost and why lists were read again, read at each scrape.
 
 use crate::{
-    source::{FailureReason, SourceStatus, WatchState},
+    source::{FailureReason, SecondWatch, SourceStatus, WatchState},
     store::Kind,
 };
 use prometheus_client::{
@@ -19,6 +19,7 @@ pub(super) fn encode(
     states(sources, encoder)?;
     ages(sources, encoder)?;
     bytes(sources, encoder)?;
+    second_watches(sources, encoder)?;
     by_reason(
         sources,
         encoder,
@@ -82,6 +83,29 @@ fn bytes(sources: &[Arc<SourceStatus>], encoder: &mut DescriptorEncoder<'_>) -> 
                 ("layer", layer),
             ];
             ConstCounter::new(bytes).encode(family.encode_family(&labels)?)?;
+        }
+    }
+    Ok(())
+}
+
+fn second_watches(
+    sources: &[Arc<SourceStatus>],
+    encoder: &mut DescriptorEncoder<'_>,
+) -> fmt::Result {
+    let help = "Watches that were begun beside an overdue one, by kind and outcome";
+    let mut family =
+        encoder.encode_descriptor("second_watches", help, None, MetricType::Counter)?;
+    for (source, kind) in kinds(sources) {
+        for outcome in SecondWatch::ALL {
+            let count = source.second_watches(kind, outcome);
+            if count > 0 {
+                let labels = [
+                    ("source", source.source().as_str()),
+                    ("kind", kind.as_str()),
+                    ("outcome", outcome.as_str()),
+                ];
+                ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
+            }
         }
     }
     Ok(())

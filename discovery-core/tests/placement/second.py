@@ -109,25 +109,38 @@ def rendezvous(members, key):
 
 
 def maglev(members):
-    slots, free = [None] * SLOTS, SLOTS
     turns = []
-    for identity, weight in members:
+    for number, (identity, weight) in enumerate(members):
         seed = xxh3(identity.encode())
-        offset, skip = (seed * SLOTS) >> 64, ((mix(seed ^ SCORE_SALT) * (SLOTS - 1)) >> 64) + 1
-        turns.append([offset, skip, weight, 0, 0])
-    heaviest = max([weight for _, weight in members] + [0])
+        turns.append([number, (seed * SLOTS) >> 64, ((mix(seed ^ SCORE_SALT) * (SLOTS - 1)) >> 64) + 1, weight])
+    return filled(turns)
+
+
+def envoy_maglev(members):
+    total = float(sum(weight for _, weight in members))
+    turns = []
+    for identity, number, weight in sorted((identity, number, weight) for number, (identity, weight) in enumerate(members)):
+        offset, skip = (xxhash.xxh64_intdigest(identity.encode(), seed) for seed in (0, 1))
+        turns.append([number, offset % SLOTS, skip % (SLOTS - 1) + 1, weight / total])
+    return filled(turns)
+
+
+def filled(turns):
+    slots, free = [None] * SLOTS, SLOTS
+    turns = [turn + [0, 0] for turn in turns]
+    heaviest = max([turn[3] for turn in turns] + [0])
     turn = 0
     while heaviest and free:
         turn += 1
-        for number, state in enumerate(turns):
-            offset, skip, weight, n, target = state
+        for state in turns:
+            number, offset, skip, weight, n, target = state
             if not weight or turn * weight < target:
                 continue
-            state[4] += heaviest
+            state[5] += heaviest
             while slots[(offset + skip * n) % SLOTS] is not None:
                 n += 1
             slots[(offset + skip * n) % SLOTS] = number
-            state[3] = n + 1
+            state[4] = n + 1
             free -= 1
             if not free:
                 break
@@ -138,13 +151,14 @@ def order(case):
     members = case["members"]
     count = sum(1 for _, weight in members if weight)
     placement = case["placement"]
-    table = {"ring/v1": ring, "ring/envoy": envoy, "maglev/v1": maglev}.get(placement, lambda _: None)(members)
+    tables = {"ring/v1": ring, "ring/envoy": envoy, "maglev/v1": maglev, "maglev/envoy": envoy_maglev}
+    table = tables.get(placement, lambda _: None)(members)
     for text in case["keys"]:
-        key = xxhash.xxh64_intdigest(bytes.fromhex(text)) if placement == "ring/envoy" else xxh3(bytes.fromhex(text))
+        key = xxhash.xxh64_intdigest(bytes.fromhex(text)) if placement.endswith("/envoy") else xxh3(bytes.fromhex(text))
         if placement == "rendezvous/v1":
             yield rendezvous(members, key)
-        elif placement == "maglev/v1":
-            start = (key * SLOTS) >> 64
+        elif placement.startswith("maglev/"):
+            start = (key * SLOTS) >> 64 if placement == "maglev/v1" else key % SLOTS
             yield list(dict.fromkeys(table[start:] + table[:start]))
         else:
             yield around(table, key, count)

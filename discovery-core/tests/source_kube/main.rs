@@ -4,6 +4,7 @@
 //! Time is paused and moved on by a task that lets all I/O settle before each step, so that minutes of backoff take
 //! milliseconds and no test sleeps.
 
+mod another_cluster;
 mod apis;
 mod certificates;
 mod contract;
@@ -15,5 +16,7 @@ mod life;
 mod restart;
 mod scene;
 mod scopes;
+mod second_watch;
 mod server;
+mod service_account;
 mod wire;

@@ -213,7 +213,7 @@ pub(crate) fn kind_of(update: &Update) -> Kind {
         Update::Remove(_, key) | Update::Absent(_, key) | Update::Kept(_, key) => key.kind(),
         Update::Reject(_, problem) => problem.kind,
         // It is found out from services.
-        Update::Foreign(_) => Kind::Services,
+        Update::Foreign(_) | Update::Another(_) | Update::Ours(_) => Kind::Services,
     }
 }
 
@@ -224,6 +224,8 @@ pub(crate) fn words(update: &Update) -> String {
         Update::WentBack(..) => "went back".into(),
         Update::Denied(..) => "denied".into(),
         Update::Foreign(_) => "foreign".into(),
+        Update::Another(_) => "another cluster".into(),
+        Update::Ours(_) => "our cluster".into(),
         Update::Synced(..) => "synced".into(),
         Update::Upsert(_, Object::Slice(slice)) => {
             let addresses: Vec<_> = slice

@@ -33,7 +33,7 @@ use tokio_rustls::TlsAcceptor;
 #[derive(Clone, Debug)]
 pub(crate) struct Asked {
     /// `endpointslices` (in whichever version), `endpoints`, `services`, `nodes`, `own-node` for nodes by name, or
-    /// `group` and `groups` for the discovery documents.
+    /// `group` and `groups` for the discovery documents, `cluster` for the service that tells the cluster.
     pub(crate) what: &'static str,
     pub(crate) is_watch: bool,
     /// How often this was asked before.
@@ -275,6 +275,7 @@ fn answer(
         "nodes" => "nodes",
         "discovery.k8s.io" => "group",
         "apis" => "groups",
+        "kubernetes" => "cluster",
         _ => panic!("unexpected path {path}"),
     };
     let is_watch = uri.contains("watch=true");
@@ -294,6 +295,7 @@ fn answer(
     };
     let answer = script(&asked).unwrap_or_else(|| match what {
         "group" => Answer::ok([Piece::Text(group(&["v1", "v1beta1"]))]),
+        "cluster" => Answer::status(404, "services \"kubernetes\" not found"),
         _ if is_watch => Answer::events(&[]),
         _ => Answer::list("1", &[]),
     });

@@ -130,7 +130,9 @@ impl Asker<'_> {
         } else {
             counted
         };
-        for number in self.responder.order.draw(count, counted) {
+        // One more than has room, so that it is noticed: a draw costs what it draws, not what there is.
+        let drawn = counted.min(reply.writer.room() / A_BYTES + 1);
+        for number in self.responder.order.draw(count, drawn) {
             let record = match number.checked_sub(fours) {
                 None => v4.get(number * A_BYTES..(number + 1) * A_BYTES),
                 Some(number) => v6.get(number * AAAA_BYTES..(number + 1) * AAAA_BYTES),

@@ -153,6 +153,9 @@ impl Responder {
         if header.is_response() {
             return Verdict::Dropped(DnsDrop::Response);
         }
+        if transport == DnsTransport::Udp && bytes.len() > UDP_REQUEST_BYTES_MAX {
+            return judge::refuse_unread(out, header, DnsRcode::FormErr);
+        }
         let is_compat = index.config.profile.is_compat();
         let request = match judge::read(header, bytes, is_compat) {
             Ok(request) => request,
@@ -370,5 +373,7 @@ const NO_REACHABLE_AUTHORITY: u16 = 22;
 const STALE_ANSWER: u16 = 3;
 /// RFC 1035 4.2.1: what every client takes.
 const UDP_BYTES_MIN: u16 = 512;
+/// A name has 255 bytes and EDNS 512: what is longer carries something else.
+const UDP_REQUEST_BYTES_MAX: usize = 1280;
 /// RFC 1035 4.2.2: what two length octets can say.
 const TCP_BYTES_MAX: usize = 65_535;

@@ -13,7 +13,8 @@ pub use profile::Profile;
 pub use query::PreparedQuery;
 pub(crate) use ttl::ServiceTtls;
 
-use crate::{Network, wire::WireName};
+use crate::{Network, QueryLog, wire::WireName};
+use discovery_core::runtime::Sockets;
 use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -103,13 +104,16 @@ pub struct Config {
     pub(crate) stale_after: Duration,
     pub(crate) allow: Vec<Network>,
     pub(crate) rate_per_second: u32,
+    pub(crate) query_log: QueryLog,
     notices: Vec<String>,
     max_udp_payload: Option<u16>,
     udp_workers: NonZeroUsize,
     tcp_connections_max: NonZeroUsize,
+    tcp_connections_per_source_max: NonZeroUsize,
     tcp_idle_timeout: Duration,
     plain_namespaces: Vec<String>,
     name_server_addresses: Vec<IpAddr>,
+    pub(crate) sockets: Sockets,
 }
 
 /// What the SOA record says beside its names.
@@ -129,6 +133,7 @@ pub(crate) struct Forward {
     pub(crate) timeout: Duration,
     pub(crate) strategy: Strategy,
     pub(crate) open_max: usize,
+    pub(crate) cache_bytes: usize,
 }
 
 impl Config {
@@ -218,6 +223,14 @@ impl Config {
         self
     }
 
+    /// The listening sockets of this process: those of our addresses are taken out where it was handed them, and ours are listed
+    /// as open. By default nothing was handed.
+    #[must_use]
+    pub fn sockets(mut self, sockets: Sockets) -> Self {
+        self.sockets = sockets;
+        self
+    }
+
     /// The networks whose hosts are answered; default this host and private networks. Others get no byte.
     #[must_use]
     pub fn allow(mut self, networks: Vec<Network>) -> Self {
@@ -234,11 +247,26 @@ impl Config {
         self
     }
 
+    /// Which questions are told in the log; default none. At most about a thousand wait to be written, others are counted.
+    #[must_use]
+    pub fn query_log(mut self, which: QueryLog) -> Self {
+        self.query_log = which;
+        self
+    }
+
     /// How long a source may be out of reach before answers say that they are old (RFC 8914, code 3); default 60 s. They are
     /// given all the same.
     #[must_use]
     pub fn stale_after(mut self, duration: Duration) -> Self {
         self.stale_after = duration;
+        self
+    }
+
+    /// Keeps replies of other servers for as long as they allow, at most an hour, and a "no" a minute at most; in so many bytes
+    /// of memory, default 0: none is kept. A thousand replies take about 500 kB.
+    #[must_use]
+    pub fn forward_cache_bytes(mut self, bytes: usize) -> Self {
+        self.forward.cache_bytes = bytes;
         self
     }
 
@@ -270,7 +298,8 @@ impl Config {
         self
     }
 
-    /// How many TCP connections are open at once, over all listeners; default 256. More wait in the system's queue.
+    /// How many TCP connections are open at once, over all listeners; default 256. More wait in the system's queue, and
+    /// whoever has been silent for longest, and for a second at least, makes room.
     ///
     /// An idle connection holds a descriptor and 4 KiB; a busy one up to 200 KiB.
     #[must_use]
@@ -279,7 +308,16 @@ impl Config {
         self
     }
 
-    /// How long a TCP connection may wait for the client's next message; default 10 s (RFC 7766 6.2.3: seconds).
+    /// How many of them one source has at most: an IPv4 address, or a /64 of IPv6; default 32. More are closed and counted.
+    /// This host has no such limit.
+    #[must_use]
+    pub fn tcp_connections_per_source_max(mut self, connections: NonZeroUsize) -> Self {
+        self.tcp_connections_per_source_max = connections;
+        self
+    }
+
+    /// How long a TCP connection may wait for the client's next message; default 10 s (RFC 7766 6.2.3: seconds), and half of
+    /// it once half of the connections are taken.
     ///
     /// A message that has begun must be complete, and a reply taken, within that time and 5 s at most.
     #[must_use]
@@ -356,6 +394,10 @@ impl Config {
         self.tcp_connections_max.get()
     }
 
+    pub(crate) fn connections_per_source_max(&self) -> usize {
+        self.tcp_connections_per_source_max.get()
+    }
+
     pub(crate) fn idle_timeout(&self) -> Duration {
         self.tcp_idle_timeout
     }
@@ -403,6 +445,7 @@ impl Default for Config {
                 timeout: Duration::from_secs(2), // Consul's recursor_timeout
                 strategy: Strategy::default(),
                 open_max: FORWARDED_OPEN_MAX,
+                cache_bytes: 0, // what is asked of others is theirs to keep
             },
             queries: Vec::new(),
             zone_aliases: Vec::new(),
@@ -412,13 +455,16 @@ impl Default for Config {
             stale_after: STALE_AFTER,
             allow: Vec::new(),
             rate_per_second: RATE_PER_SECOND,
+            query_log: QueryLog::Off,
             notices: Vec::new(),
             max_udp_payload: None,
             udp_workers: cores.min(UDP_WORKERS),
             tcp_connections_max: TCP_CONNECTIONS_MAX,
+            tcp_connections_per_source_max: TCP_CONNECTIONS_PER_SOURCE_MAX,
             tcp_idle_timeout: TCP_IDLE_TIMEOUT,
             plain_namespaces: vec!["default".to_owned()],
             name_server_addresses: Vec::new(),
+            sockets: Sockets::default(),
         }
     }
 }
@@ -459,6 +505,8 @@ const FORWARDED_OPEN_MAX: usize = 1_000;
 const UDP_WORKERS: NonZeroUsize = NonZeroUsize::new(2).unwrap();
 /// Well below the 1,024 descriptors that a process may open by default.
 const TCP_CONNECTIONS_MAX: NonZeroUsize = NonZeroUsize::new(256).unwrap();
+/// A resolver that forwards for a site opens a few at a time.
+const TCP_CONNECTIONS_PER_SOURCE_MAX: NonZeroUsize = NonZeroUsize::new(32).unwrap();
 /// Long enough to reuse a connection, short enough that lost clients hold few.
 const TCP_IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! One question to one upstream server, and its reply.
 //!
-//! Unpredictable to others (RFC 5452): a fresh socket, a port that the system chooses, an id from the system's randomness
-//! by way of the worker's generator, and the reply taken only from the asked address with the same id and question. Wrong
-//! replies are passed over; the socket stays open for the right one.
+//! Unpredictable to others (RFC 5452): a fresh socket, a port that the system chooses, an id from the system's randomness,
+//! and the reply taken only from the asked address with the same id and question. Wrong replies are passed over and
+//! counted; the socket stays open for the right one. Memory for a reply is taken when one is there.
 
-use crate::wire::HEADER_BYTES;
+use super::question::{as_reply_to, question_end};
+use crate::wire::{HEADER_BYTES, Header};
+use rustix::rand::{GetRandomFlags, getrandom};
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -15,8 +17,13 @@ use tokio::{
     net::{TcpStream, UdpSocket},
 };
 
-/// Asks over UDP; the reply has the id of the request. Waits for ever: the caller limits it.
-pub(super) async fn ask_udp(server: SocketAddr, request: &[u8]) -> io::Result<Vec<u8>> {
+/// Asks over UDP; the reply is to the request. `unwanted` is called for each datagram that is no reply to it. Waits for
+/// ever: the caller limits it.
+pub(super) async fn ask_udp(
+    server: SocketAddr,
+    request: &[u8],
+    unwanted: impl Fn(),
+) -> io::Result<Vec<u8>> {
     let any: IpAddr = match server {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
@@ -24,14 +31,21 @@ pub(super) async fn ask_udp(server: SocketAddr, request: &[u8]) -> io::Result<Ve
     let socket = UdpSocket::bind((any, 0)).await?;
     // Connected: the system passes on what comes from this address alone.
     socket.connect(server).await?;
-    let sent = with_new_id(request);
+    let sent = with_new_id(request)?;
     socket.send(&sent).await?;
-    let mut received = vec![0; REPLY_BYTES_MAX];
     loop {
-        let length = socket.recv(&mut received).await?;
-        let reply = received.get(..length).unwrap_or_default();
-        if answers(&sent, reply) {
-            return Ok(with_id_of(request, reply));
+        socket.readable().await?;
+        let mut received = vec![0; REPLY_BYTES_MAX];
+        match socket.try_recv(&mut received) {
+            Ok(length) => {
+                let reply = received.get(..length).unwrap_or_default();
+                if answers(&sent, reply) {
+                    return Ok(as_reply_to(request, reply));
+                }
+                unwanted();
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
         }
     }
 }
@@ -40,7 +54,7 @@ pub(super) async fn ask_udp(server: SocketAddr, request: &[u8]) -> io::Result<Ve
 pub(super) async fn ask_tcp(server: SocketAddr, request: &[u8]) -> io::Result<Vec<u8>> {
     let mut stream = TcpStream::connect(server).await?;
     stream.set_nodelay(true)?;
-    let sent = with_new_id(request);
+    let sent = with_new_id(request)?;
     let length = u16::try_from(sent.len()).map_err(io::Error::other)?;
     stream
         .write_all(&[&length.to_be_bytes()[..], &sent].concat())
@@ -48,7 +62,7 @@ pub(super) async fn ask_tcp(server: SocketAddr, request: &[u8]) -> io::Result<Ve
     let mut reply = vec![0; stream.read_u16().await?.into()];
     stream.read_exact(&mut reply).await?;
     if answers(&sent, &reply) {
-        Ok(with_id_of(request, &reply))
+        Ok(as_reply_to(request, &reply))
     } else {
         Err(io::Error::new(
             io::ErrorKind::InvalidData,
@@ -57,16 +71,25 @@ pub(super) async fn ask_tcp(server: SocketAddr, request: &[u8]) -> io::Result<Ve
     }
 }
 
-fn with_new_id(request: &[u8]) -> Vec<u8> {
-    let mut sent = request.to_vec();
-    sent[..2].copy_from_slice(&fastrand::u16(..).to_be_bytes());
-    sent
+/// Asks over UDP, and again over TCP when the reply was cut (RFC 7766 5).
+pub(super) async fn ask_whole(
+    server: SocketAddr,
+    request: &[u8],
+    unwanted: impl Fn(),
+) -> io::Result<Vec<u8>> {
+    let reply = ask_udp(server, request, unwanted).await?;
+    if Header::read(&reply).is_some_and(Header::is_truncated) {
+        return ask_tcp(server, request).await;
+    }
+    Ok(reply)
 }
 
-fn with_id_of(request: &[u8], reply: &[u8]) -> Vec<u8> {
-    let mut reply = reply.to_vec();
-    reply[..2].copy_from_slice(&request[..2]);
-    reply
+fn with_new_id(request: &[u8]) -> io::Result<Vec<u8>> {
+    let mut sent = request.to_vec();
+    if let Some(id) = sent.get_mut(..2) {
+        getrandom(id, GetRandomFlags::empty())?;
+    }
+    Ok(sent)
 }
 
 /// Whether it is the reply to this request: a response with its id and its question, case included.
@@ -79,20 +102,8 @@ fn answers(sent: &[u8], reply: &[u8]) -> bool {
         && question == reply.get(HEADER_BYTES..question_end(sent))
 }
 
-/// Where the question of a request that was read before ends.
-fn question_end(request: &[u8]) -> usize {
-    let mut at = HEADER_BYTES;
-    while let Some(length) = request.get(at) {
-        if *length == 0 {
-            return at + 5;
-        }
-        at += 1 + usize::from(*length);
-    }
-    request.len()
-}
-
-/// What a datagram can hold.
-const REPLY_BYTES_MAX: usize = 65_535;
+/// What EDNS lets a server send; more than any path carries.
+const REPLY_BYTES_MAX: usize = 8 * 1024;
 
 #[cfg(test)]
 mod tests {
@@ -119,9 +130,8 @@ mod tests {
     }
 
     #[test]
-    fn the_client_sees_its_own_id() {
-        let sent = with_new_id(REQUEST);
+    fn only_the_id_is_changed() {
+        let sent = with_new_id(REQUEST).unwrap();
         assert_eq!(sent[2..], REQUEST[2..]);
-        assert_eq!(with_id_of(REQUEST, &reply())[..2], [0x12, 0x34]);
     }
 }

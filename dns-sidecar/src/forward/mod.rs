@@ -3,13 +3,29 @@
 //!
 //! Off unless `recursors` are set. An opaque relay, no resolver: the question goes as it came, but for its id, over a socket
 //! of its own with a port that the system chooses; the first reply from the asked address with that id and question counts.
-//! NOERROR and NXDOMAIN are final, any other code makes the next server be asked. Nothing is cached. What is open is
-//! bounded, and what is beyond the bound is dropped and counted.
+//! NOERROR and NXDOMAIN are final, any other code makes the next server be asked. A server that does not reply is out for a
+//! while; one that sends our questions back to us is not asked. The same question of many clients is asked once. What is
+//! open is bounded, and what is beyond the bound is dropped and counted. Nothing is kept unless memory is given for it.
+//!
+//! | | |
+//! | --- | --- |
+//! | `upstreams` | who is asked, in which order, for how long |
+//! | `exchange` | one question to one server |
+//! | `joined` | questions that are open |
+//! | `cache` | replies that are kept |
+//! | `loops` | questions of our own that come back |
 
+mod cache;
 mod exchange;
+mod joined;
+mod loops;
+mod question;
 mod relay;
+mod upstreams;
 
 pub(crate) use relay::Forwarder;
+pub(crate) use upstreams::LOOP_HELP;
+pub use upstreams::UpstreamState;
 
 use crate::wire::{UpstreamRecord, WireName};
 

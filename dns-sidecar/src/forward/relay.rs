@@ -1,30 +1,57 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Asks upstream servers one after another, in the order of the configuration, and makes the client's reply of what they
-//! say. No more than a bound are open at once.
+//! Asks upstream servers, and makes the client's reply of what they say. No more than a bound are open at once, in all and
+//! for each client; what is open is asked once.
 
 use super::{
-    Resolved,
-    exchange::{ask_tcp, ask_udp},
+    Resolved, UpstreamState,
+    cache::Cache,
+    exchange::{ask_tcp, ask_udp, ask_whole},
+    joined::{Join, Open},
+    loops::{CHECK_PATIENCE, Marks},
+    question::{Key, as_reply_to},
+    upstreams::{Try, Upstreams},
 };
 use crate::{
     Config, Index, Responder, Verdict,
     answer::{Answered, HostNames, Upstream, asked_type},
-    config::{Forward, Strategy},
+    sources::{Sources, Visit},
     wire::{Header, WireName, read_answers, rtype},
 };
-use discovery_core::telemetry::{DnsRcode, DnsTransport};
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use discovery_core::telemetry::{DnsMetrics, DnsRcode, DnsTransport, DnsUpstream};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::{Instant, timeout_at},
+    time::{Instant, timeout},
 };
 
-/// Asks for names of others. Clones share the bound.
+/// Asks for names of others. Clones share everything.
 #[derive(Clone, Debug)]
-pub(crate) struct Forwarder {
-    forward: Arc<Forward>,
+pub(crate) struct Forwarder(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
     is_compat: bool,
+    metrics: Arc<DnsMetrics>,
     places: Arc<Semaphore>,
+    clients: Arc<Sources>,
+    open: Arc<Open>,
+    cache: Cache,
+    marks: Marks,
+    /// Guards who is asked: taken before and after a question, never over an await.
+    upstreams: Mutex<Upstreams>,
+    /// Guards when a loop was last looked for.
+    suspected: Mutex<Option<Instant>>,
+}
+
+/// A place among the questions that may be open.
+#[derive(Debug)]
+pub(crate) struct Place {
+    _place: OwnedSemaphorePermit,
+    _client: Visit,
 }
 
 /// A finished reply.
@@ -34,18 +61,54 @@ pub(crate) struct Forwarded {
     pub(crate) answered: Answered,
 }
 
+/// What a server said.
+enum Said {
+    /// The client's reply.
+    Final(Vec<u8>),
+    /// That it does not know: another may.
+    Refused,
+    /// Nothing.
+    Silent,
+}
+
 impl Forwarder {
-    pub(crate) fn new(config: &Config) -> Self {
-        Self {
-            forward: Arc::new(config.forward.clone()),
+    /// `own` are the addresses that are listened on.
+    pub(crate) fn new(config: &Config, own: &[SocketAddr], metrics: Arc<DnsMetrics>) -> Self {
+        let forward = &config.forward;
+        let upstreams = Upstreams::new(&forward.servers, own, forward.strategy, forward.timeout);
+        Self(Arc::new(Shared {
             is_compat: config.profile.is_compat(),
-            places: Arc::new(Semaphore::new(config.forward.open_max)),
-        }
+            metrics,
+            places: Arc::new(Semaphore::new(forward.open_max)),
+            clients: Arc::new(Sources::new(OPEN_PER_CLIENT_MAX)),
+            open: Arc::default(),
+            cache: Cache::new(forward.cache_bytes),
+            marks: Marks::new(forward.servers.len()),
+            upstreams: Mutex::new(upstreams),
+            suspected: Mutex::default(),
+        }))
     }
 
-    /// A place among those that may be open; none when all are taken.
-    pub(crate) fn place(&self) -> Option<OwnedSemaphorePermit> {
-        self.places.clone().try_acquire_owned().ok()
+    /// A place among those that may be open; none when all are taken, or this client has as many as it may.
+    pub(crate) fn place(&self, client: IpAddr) -> Option<Place> {
+        let place = self.0.places.clone().try_acquire_owned().ok()?;
+        Some(Place {
+            _place: place,
+            _client: self.0.clients.enter(client)?,
+        })
+    }
+
+    /// Each server with its state.
+    pub(crate) fn states(&self) -> Vec<(SocketAddr, UpstreamState)> {
+        self.upstreams().states()
+    }
+
+    /// Sends each server a question of ours, to see at the start whether it comes back.
+    pub(crate) fn look_for_loops(&self) {
+        let asked = self.upstreams().asked();
+        for (server, address) in asked {
+            tokio::spawn(self.clone().check_loop(server, address));
+        }
     }
 
     /// Asks, and makes the reply to the request.
@@ -58,10 +121,19 @@ impl Forwarder {
         upstream: Upstream,
     ) -> Option<Forwarded> {
         match upstream {
-            Upstream::Relay => match self.ask(request, transport).await {
-                Some(reply) => Some(relayed(request, reply)),
-                None => Some(failed(index, request, self.is_compat)),
-            },
+            Upstream::Relay => {
+                let reply = match self.0.marks.server_of(request) {
+                    Some(server) => {
+                        self.upstreams().looped(server, Instant::now());
+                        None
+                    }
+                    None => self.ask(request, transport).await,
+                };
+                Some(match reply {
+                    Some(reply) => relayed(request, reply),
+                    None => failed(index, request, self.0.is_compat),
+                })
+            }
             Upstream::Resolve(names) => {
                 let resolved = self.resolve(names, transport).await;
                 let mut bytes = Vec::new();
@@ -77,56 +149,154 @@ impl Forwarder {
     async fn resolve(&self, HostNames(names): HostNames, transport: DnsTransport) -> Resolved {
         let mut resolved = Resolved::default();
         for (name, qtype) in names {
-            let reply = self.ask(&question(&name, qtype), transport).await;
+            let reply = self
+                .ask_servers(&question(&name, qtype), transport, true)
+                .await;
             let records = reply.and_then(|reply| read_answers(&reply));
             resolved.0.push((name, records.unwrap_or_default()));
         }
         resolved
     }
 
-    /// The first good reply; none when no server gave one in time.
+    /// The reply that is kept, that another already waits for, or that a server gives.
     async fn ask(&self, request: &[u8], transport: DnsTransport) -> Option<Vec<u8>> {
+        let key = Key::of(request, transport);
+        if let Some(reply) = self.0.cache.get(&key, Instant::now()) {
+            self.0.metrics.upstream(DnsUpstream::Kept);
+            return Some(as_reply_to(request, &reply));
+        }
+        match self.0.open.join(key.clone()) {
+            Join::First(lead) => {
+                let reply = self.ask_servers(request, transport, false).await?;
+                self.0.cache.put(&key, &reply, Instant::now());
+                lead.tell(&reply);
+                Some(reply)
+            }
+            Join::Behind(behind) => {
+                self.0.metrics.upstream(DnsUpstream::Joined);
+                self.suspect();
+                let reply = behind.reply().await?;
+                Some(as_reply_to(request, &reply))
+            }
+            Join::Full => None,
+        }
+    }
+
+    /// The first good reply; none when no server gave one in time.
+    async fn ask_servers(
+        &self,
+        request: &[u8],
+        transport: DnsTransport,
+        is_whole: bool,
+    ) -> Option<Vec<u8>> {
+        self.check_ended_loops();
         let deadline = Instant::now() + PATIENCE;
-        let count = self.forward.servers.len();
-        let first = match self.forward.strategy {
-            Strategy::Sequential => 0,
-            Strategy::Random => fastrand::usize(..count.max(1)),
-        };
-        let servers = self.forward.servers.iter().cycle().skip(first).take(count);
-        let tries = u32::try_from(count).unwrap_or(u32::MAX);
-        for server in servers {
-            let until = deadline.min(
-                Instant::now()
-                    + self
-                        .forward
-                        .timeout
-                        .min(PATIENCE / tries.max(1))
-                        .max(TRY_MIN),
-            );
-            if let Some(reply) = ask_one(*server, request, transport, until).await {
-                return Some(reply);
+        for round in 0..ROUNDS {
+            let plan = self.upstreams().plan(Instant::now(), round);
+            for probe in plan.probes {
+                tokio::spawn(self.clone().probe(probe, request.to_vec()));
+            }
+            let mut is_any_silent = false;
+            for mut attempt in plan.tries {
+                attempt.patience = attempt
+                    .patience
+                    .min(deadline.duration_since(Instant::now()));
+                if attempt.patience.is_zero() {
+                    return None;
+                }
+                match self.try_one(attempt, request, transport, is_whole).await {
+                    Said::Final(reply) => return Some(reply),
+                    Said::Refused => {}
+                    Said::Silent => is_any_silent = true,
+                }
+            }
+            if !is_any_silent {
+                return None;
             }
         }
         None
     }
-}
 
-/// The reply of one server, when it is final.
-async fn ask_one(
-    server: SocketAddr,
-    request: &[u8],
-    transport: DnsTransport,
-    until: Instant,
-) -> Option<Vec<u8>> {
-    let exchange = async {
-        match transport {
-            DnsTransport::Udp => ask_udp(server, request).await,
-            DnsTransport::Tcp => ask_tcp(server, request).await,
+    async fn try_one(
+        &self,
+        attempt: Try,
+        request: &[u8],
+        transport: DnsTransport,
+        is_whole: bool,
+    ) -> Said {
+        let (asked, server) = (Instant::now(), attempt.address);
+        let unwanted = || self.0.metrics.upstream(DnsUpstream::Unwanted);
+        let exchange = async {
+            match transport {
+                DnsTransport::Udp if is_whole => ask_whole(server, request, unwanted).await,
+                DnsTransport::Udp => ask_udp(server, request, unwanted).await,
+                DnsTransport::Tcp => ask_tcp(server, request).await,
+            }
+        };
+        let Ok(Ok(reply)) = timeout(attempt.patience, exchange).await else {
+            self.0.metrics.upstream(DnsUpstream::Silent);
+            let now = Instant::now();
+            self.upstreams().failed(attempt.server, asked, now);
+            return Said::Silent;
+        };
+        self.upstreams().replied(attempt.server, asked.elapsed());
+        let rcode = Header::read(&reply).map(Header::rcode);
+        if matches!(rcode, Some(NO_ERROR | NX_DOMAIN)) {
+            self.0.metrics.upstream(DnsUpstream::Answered);
+            Said::Final(reply)
+        } else {
+            self.0.metrics.upstream(DnsUpstream::Refused);
+            Said::Refused
         }
-    };
-    let reply = timeout_at(until, exchange).await.ok()?.ok()?;
-    let is_final = matches!(Header::read(&reply)?.rcode(), NO_ERROR | NX_DOMAIN);
-    is_final.then_some(reply)
+    }
+
+    /// Asks a server that was out, for nobody.
+    async fn probe(self, attempt: Try, request: Vec<u8>) {
+        self.try_one(attempt, &request, DnsTransport::Udp, false)
+            .await;
+    }
+
+    /// The same question while it is open may be that question itself, coming back.
+    fn suspect(&self) {
+        let now = Instant::now();
+        let mut suspected = self
+            .0
+            .suspected
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if suspected.is_none_or(|before| now - before >= SUSPECT_EVERY) {
+            *suspected = Some(now);
+            drop(suspected);
+            self.look_for_loops();
+        }
+    }
+
+    fn check_ended_loops(&self) {
+        let due = self.upstreams().loops_to_check(Instant::now());
+        for (server, address) in due {
+            tokio::spawn(self.clone().check_loop(server, address));
+        }
+    }
+
+    /// Sends a server a question that we would know again. A reply says that it did not come back.
+    async fn check_loop(self, server: usize, address: SocketAddr) {
+        let Some(name) = self.0.marks.question(server) else {
+            return;
+        };
+        let request = question(&name, rtype::TXT);
+        let asked = timeout(CHECK_PATIENCE, ask_udp(address, &request, || {}));
+        let reply = asked.await;
+        let rcode = reply.ok().and_then(Result::ok);
+        let rcode = rcode.and_then(|reply| Header::read(&reply).map(Header::rcode));
+        if matches!(rcode, Some(NO_ERROR | NX_DOMAIN)) {
+            self.upstreams().loop_ended(server);
+        }
+    }
+
+    fn upstreams(&self) -> MutexGuard<'_, Upstreams> {
+        let upstreams = &self.0.upstreams;
+        upstreams.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// The reply as it came, with the word that we ask others, and without that of an authority.
@@ -178,9 +348,13 @@ fn question(name: &WireName, qtype: u16) -> Vec<u8> {
     request
 }
 
+/// A resolver that forwards for many from another host has a hundred at a time.
+const OPEN_PER_CLIENT_MAX: usize = 100;
 const NO_ERROR: u16 = 0;
 const NX_DOMAIN: u16 = 3;
-/// Below the 5 s after which clients ask again.
-const PATIENCE: Duration = Duration::from_secs(4);
-/// However many servers share the time.
-const TRY_MIN: Duration = Duration::from_millis(200);
+/// With what comes before and after it below 4 s; clients ask again after 5 s.
+const PATIENCE: Duration = Duration::from_millis(3_500);
+/// Everybody is asked a second time when nobody replied.
+const ROUNDS: u32 = 2;
+/// Questions that are asked twice are many; one in a second is looked at for a loop.
+const SUSPECT_EVERY: Duration = Duration::from_secs(1);

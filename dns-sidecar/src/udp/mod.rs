@@ -5,7 +5,10 @@
 //! a question of ours, and sheds an answer that the system does not take at once. Replies leave from the address that was
 //! asked, which clients check. No error ends the loop.
 
+mod overflow;
 mod send;
+
+pub(crate) use overflow::watch_overflows;
 
 use crate::{
     Config, Index, Responder, Verdict,
@@ -13,6 +16,7 @@ use crate::{
     answer::{Answered, Upstream},
     failures::Failures,
     forward::Forwarder,
+    query_log::Told,
     rate::{Limiter, Rate},
     tally::Tally,
     wire::cut_to_question,
@@ -25,6 +29,7 @@ use std::{
     array,
     io::{self, ErrorKind, IoSliceMut},
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    os::fd::{AsFd, BorrowedFd},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -53,12 +58,20 @@ impl UdpListener {
     }
 }
 
+impl AsFd for UdpListener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
 /// What every worker of a server shares.
 #[derive(Clone, Debug)]
 pub(crate) struct UdpContext {
     pub(crate) index: Arc<ArcSwap<Index>>,
     pub(crate) metrics: Arc<DnsMetrics>,
     pub(crate) forwarder: Forwarder,
+    /// None when no question is told.
+    pub(crate) log: Option<Told>,
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
 }
@@ -78,6 +91,8 @@ pub(crate) struct UdpWorker {
     /// None where only this host asks.
     limiter: Option<Limiter>,
     started: Instant,
+    /// When this batch was received, in milliseconds from the start on.
+    now_milliseconds: u32,
     tally: Tally,
     /// Batches until the next one that is timed.
     until_sample: u32,
@@ -103,6 +118,7 @@ impl UdpWorker {
                 Limiter::new(rate, rate.saturating_mul(2), fastrand::u64(..))
             }),
             started: Instant::now(),
+            now_milliseconds: 0,
             tally: Tally::new(DnsTransport::Udp),
             until_sample: 0,
         }
@@ -150,6 +166,11 @@ impl UdpWorker {
         let count = self.receive(&mut received, &mut metas);
         if let Ok(count) = count {
             let started = self.sample();
+            if self.limiter.is_some() {
+                // Wraps after 49 days, as the limiter expects.
+                let elapsed = self.started.elapsed().as_millis() & u128::from(u32::MAX);
+                self.now_milliseconds = u32::try_from(elapsed).unwrap_or(0);
+            }
             // One load for all: replies of a batch are of one generation.
             let index = self.index.load().clone();
             for (slot, meta) in received.chunks(SLOT_BYTES).zip(&metas).take(count) {
@@ -204,6 +225,9 @@ impl UdpWorker {
                     Rate::Over => return self.tally.dropped(DnsDrop::Rate),
                 }
                 self.tally.received(answered.qtype);
+                if let Some(log) = &mut self.context.log {
+                    log.note(meta.addr.ip(), DnsTransport::Udp, datagram, answered);
+                }
                 let reply = Reply::new(meta, answered);
                 if self.outgoing.push(&self.reply, reply) {
                     self.outgoing.flush(&self.listener, &mut self.tally);
@@ -224,10 +248,10 @@ impl UdpWorker {
         upstream: Upstream,
     ) {
         self.tally.received(crate::answer::asked_type(datagram));
-        let Some(place) = self.context.forwarder.place() else {
+        let Some(place) = self.context.forwarder.place(meta.addr.ip()) else {
             return self.tally.shed(DnsShed::UpstreamFull);
         };
-        let (listener, context, index) =
+        let (listener, mut context, index) =
             (self.listener.clone(), self.context.clone(), index.clone());
         let (request, meta) = (datagram.to_vec(), *meta);
         let mut responder = Responder::new(&self.config).on(&self.config, listener.bound);
@@ -247,6 +271,14 @@ impl UdpWorker {
             let mut tally = Tally::new(DnsTransport::Udp);
             match finished {
                 Some(finished) => {
+                    if let Some(log) = &mut context.log {
+                        log.note(
+                            meta.addr.ip(),
+                            DnsTransport::Udp,
+                            &request,
+                            finished.answered,
+                        );
+                    }
                     let reply = Reply::new(&meta, finished.answered);
                     let mut outgoing = Outgoing::default();
                     outgoing.push(&finished.bytes, reply);
@@ -269,10 +301,7 @@ impl UdpWorker {
         } else {
             2
         };
-        // Wraps after 49 days, as the limiter expects.
-        let elapsed = self.started.elapsed().as_millis() & u128::from(u32::MAX);
-        let milliseconds = u32::try_from(elapsed).unwrap_or(0);
-        limiter.take(source, cost, milliseconds)
+        limiter.take(source, cost, self.now_milliseconds)
     }
 
     fn sample(&mut self) -> Option<Instant> {
@@ -297,8 +326,9 @@ fn may_be_answered(source: SocketAddr) -> bool {
 
 /// Datagrams received with one system call: what quinn-udp takes at most.
 const BATCH: usize = quinn_udp::BATCH_SIZE;
-/// What the system joins at most. Pages that are never written cost no memory.
-const SLOT_BYTES: usize = 64 * 1024;
+/// What the system joins at most, and two lines of the cache more: at a stride of 64 KiB the datagrams of a batch would push
+/// each other out of it. Pages that are never written cost no memory.
+const SLOT_BYTES: usize = 64 * 1024 + 128;
 /// About 1 ms of work before other tasks get their turn.
 const BATCHES_MAX: usize = 8;
 /// Reading the clock and the histogram's lock cost as much as an answer.

@@ -15,7 +15,7 @@ pub(crate) use reply::{
     write_header_only,
 };
 pub(crate) use request::{ClientSubnet, Edns, Header, Request};
-pub(crate) use upstream::{UpstreamRecord, read_answers};
+pub(crate) use upstream::{UpstreamRecord, read_answers, ttl_places};
 
 /// Types of records that this responder knows.
 pub(crate) mod rtype {

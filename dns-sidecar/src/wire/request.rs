@@ -41,6 +41,12 @@ impl Header {
         self.counts[1]
     }
 
+    /// How many records the message claims to hold.
+    pub(crate) fn records(self) -> u32 {
+        let [_, records @ ..] = self.counts;
+        records.into_iter().map(u32::from).sum()
+    }
+
     /// The response code of a reply.
     pub(crate) fn rcode(self) -> u16 {
         self.flags & 0xf
@@ -214,8 +220,12 @@ fn skip_name(cursor: &mut Cursor<'_>) -> Option<bool> {
     }
 }
 
-/// Takes the option that we know from among those of EDNS; none when one is not as long as it says (RFC 6891 6.1.2).
+/// Takes the option that we know from among those of EDNS; none when one is not as long as it says (RFC 6891 6.1.2), or all
+/// together are longer than any client's.
 fn read_options<'m>(rdata: &'m [u8], edns: &mut Edns<'m>) -> Option<()> {
+    if rdata.len() > OPTIONS_BYTES_MAX {
+        return None;
+    }
     let mut cursor = Cursor {
         message: rdata,
         at: 0,
@@ -230,6 +240,8 @@ fn read_options<'m>(rdata: &'m [u8], edns: &mut Edns<'m>) -> Option<()> {
     Some(())
 }
 
+/// A cookie has 40 bytes, and RFC 8467 pads to 128.
+const OPTIONS_BYTES_MAX: usize = 512;
 /// RFC 7871 6.
 pub(super) const CLIENT_SUBNET: u16 = 8;
 

@@ -54,6 +54,51 @@ pub(crate) fn read_answers(message: &[u8]) -> Option<Vec<UpstreamRecord>> {
     Some(records)
 }
 
+/// A record's TTL in a message.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct TtlPlace {
+    /// Where its four octets begin.
+    pub(crate) at: usize,
+    /// What they say.
+    pub(crate) seconds: u32,
+    /// The type of the record.
+    pub(crate) rtype: u16,
+    /// Where the record's data ends.
+    pub(crate) data_end: usize,
+}
+
+/// The TTLs of all records but OPT, whose is none; nothing when the message is malformed.
+pub(crate) fn ttl_places(message: &[u8]) -> Option<Vec<TtlPlace>> {
+    let header = Header::read(message)?;
+    let mut cursor = Cursor {
+        message,
+        at: HEADER_BYTES,
+    };
+    for _ in 0..header.questions() {
+        read_name(&mut cursor)?;
+        cursor.take(4)?;
+    }
+    let mut places = Vec::new();
+    for _ in 0..header.records() {
+        read_name(&mut cursor)?;
+        let rtype = cursor.u16()?;
+        cursor.u16()?;
+        let at = cursor.at;
+        let seconds = u32::from(cursor.u16()?) << 16 | u32::from(cursor.u16()?);
+        let length = cursor.u16()?;
+        cursor.take(length.into())?;
+        if rtype != rtype::OPT {
+            places.push(TtlPlace {
+                at,
+                seconds,
+                rtype,
+                data_end: cursor.at,
+            });
+        }
+    }
+    Some(places)
+}
+
 /// The name at the cursor, which moves behind it.
 fn read_name(cursor: &mut Cursor<'_>) -> Option<WireName> {
     let mut labels = Vec::new();

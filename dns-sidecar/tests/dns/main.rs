@@ -4,11 +4,17 @@
 mod answers;
 mod asker;
 mod choices;
+mod connections;
 mod forwarding;
 mod kube_names;
 mod mall;
+mod network;
+mod oracle;
 mod packet;
 mod properties;
+mod reactions;
 mod requests;
 mod requirements;
+mod resolvers;
+mod running;
 mod server;

@@ -2,133 +2,26 @@
 //! The server through real sockets.
 
 use crate::{
-    mall::{HTTP, Mall},
-    packet::{A, SRV, decode, query, query_edns, words},
+    mall::HTTP,
+    packet::{A, decode, query, query_edns, words},
     requests::cases,
+    running::{
+        PATIENCE, Running, exchange, framed, numbered, read_frame, read_to_end, receive, until,
+    },
 };
-use discovery_core::telemetry::{DnsMetrics, DnsPause, DnsRcode, DnsTransport};
+use discovery_core::telemetry::{DnsRcode, DnsTransport};
 use dns_sidecar::{
-    Config, DnsServer, DnsStatus,
+    Config, DnsServer,
     client::{AskError, ask},
 };
 use hickory_proto::op::ResponseCode;
 use quinn_udp::{Transmit, UdpSockRef, UdpSocketState};
-use std::{net::SocketAddr, num::NonZeroUsize, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpStream, UdpSocket},
-    task::JoinHandle,
     time::timeout,
 };
-use tokio_util::sync::CancellationToken;
-
-struct Running {
-    mall: Mall,
-    address: SocketAddr,
-    metrics: Arc<DnsMetrics>,
-    status: DnsStatus,
-    shutdown: CancellationToken,
-    task: JoinHandle<()>,
-}
-
-impl Running {
-    fn start(listen: &str, change: impl FnOnce(Config) -> Config) -> Self {
-        let mall = Mall::crowded();
-        let metrics = Arc::new(DnsMetrics::default());
-        let config = change(
-            Config::default()
-                .listen(vec![listen.parse().unwrap()])
-                .unwrap(),
-        );
-        let server = DnsServer::bind(config, mall.reader.clone(), metrics.clone()).unwrap();
-        let (address, status) = (server.local_addrs()[0], server.status());
-        let shutdown = CancellationToken::new();
-        let task = tokio::spawn(server.run(shutdown.clone()));
-        Self {
-            mall,
-            address,
-            metrics,
-            status,
-            shutdown,
-            task,
-        }
-    }
-
-    async fn udp(&self) -> UdpSocket {
-        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        socket.connect(self.address).await.unwrap();
-        socket
-    }
-
-    async fn tcp(&self) -> TcpStream {
-        TcpStream::connect(self.address).await.unwrap()
-    }
-
-    async fn stop(self) {
-        self.shutdown.cancel();
-        timeout(PATIENCE, self.task)
-            .await
-            .expect("it stops")
-            .unwrap();
-    }
-}
-
-async fn exchange(socket: &UdpSocket, request: &[u8]) -> Vec<u8> {
-    socket.send(request).await.unwrap();
-    receive(socket).await
-}
-
-async fn receive(socket: &UdpSocket) -> Vec<u8> {
-    let mut reply = vec![0; 65_535];
-    let length = timeout(PATIENCE, socket.recv(&mut reply))
-        .await
-        .expect("a reply")
-        .unwrap();
-    reply.truncate(length);
-    reply
-}
-
-fn framed(request: &[u8]) -> Vec<u8> {
-    let length = u16::try_from(request.len()).unwrap();
-    [&length.to_be_bytes()[..], request].concat()
-}
-
-async fn read_frame(stream: &mut TcpStream) -> Vec<u8> {
-    let length = timeout(PATIENCE, stream.read_u16())
-        .await
-        .expect("a reply")
-        .unwrap();
-    let mut reply = vec![0; length.into()];
-    stream.read_exact(&mut reply).await.unwrap();
-    reply
-}
-
-/// Reads until the server closes; what it sent.
-async fn read_to_end(stream: &mut TcpStream) -> Vec<u8> {
-    let mut rest = Vec::new();
-    timeout(PATIENCE, stream.read_to_end(&mut rest))
-        .await
-        .expect("it closes")
-        .unwrap();
-    rest
-}
-
-fn numbered(id: u16, request: &[u8]) -> Vec<u8> {
-    [&id.to_be_bytes()[..], &request[2..]].concat()
-}
-
-async fn until(condition: impl Fn() -> bool) {
-    let met = async {
-        while !condition() {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    };
-    timeout(PATIENCE, met)
-        .await
-        .expect("the condition is met in time");
-}
-
-const PATIENCE: Duration = Duration::from_secs(10);
 
 #[tokio::test]
 async fn questions_are_answered_over_udp_with_their_id_and_case() {
@@ -182,151 +75,6 @@ async fn b3_every_odd_request_meets_its_reaction_over_udp_and_the_counts_agree()
         (totals.requests, totals.dropped, totals.shed),
         (answered + dropped, dropped, 0)
     );
-    server.stop().await;
-}
-
-#[tokio::test]
-async fn a_cut_answer_is_whole_over_tcp() {
-    let server = Running::start("127.0.0.1:0", |config| config);
-    let cut = decode(&exchange(&server.udp().await, &query("many-shop.service.consul", SRV)).await);
-    assert!(cut.metadata.truncation);
-    let mut stream = server.tcp().await;
-    stream
-        .write_all(&framed(&query("many-shop.service.consul", SRV)))
-        .await
-        .unwrap();
-    let whole = decode(&read_frame(&mut stream).await);
-    assert_eq!(
-        (whole.metadata.truncation, whole.answers.len()),
-        (false, 40)
-    );
-    stream
-        .write_all(&framed(&query("crowd-shop.service.consul", A)))
-        .await
-        .unwrap();
-    assert_eq!(decode(&read_frame(&mut stream).await).answers.len(), 1_500);
-    assert_eq!(server.metrics.totals().truncated, 1);
-    server.stop().await;
-}
-
-#[tokio::test]
-async fn questions_of_a_connection_are_answered_in_their_order() {
-    let server = Running::start("127.0.0.1:0", |config| config);
-    let mut stream = server.tcp().await;
-    let names = [
-        "web.service.consul",
-        "nosuch.consul",
-        "crowd-shop.service.consul",
-    ];
-    let questions: Vec<u8> = (0..1_000_u16)
-        .flat_map(|id| framed(&numbered(id, &query(names[usize::from(id) % 2], A))))
-        .collect();
-    let (mut reader, mut writer) = stream.split();
-    let write = async { writer.write_all(&questions).await.unwrap() };
-    let read = async {
-        for id in 0..1_000 {
-            let length = reader.read_u16().await.unwrap();
-            let mut reply = vec![0; length.into()];
-            reader.read_exact(&mut reply).await.unwrap();
-            assert_eq!(decode(&reply).metadata.id, id);
-        }
-    };
-    timeout(PATIENCE, async { tokio::join!(write, read) })
-        .await
-        .unwrap();
-    server.stop().await;
-}
-
-#[tokio::test]
-async fn a_question_may_come_byte_by_byte_and_before_the_client_closes() {
-    let server = Running::start("127.0.0.1:0", |config| config);
-    let mut stream = server.tcp().await;
-    stream.set_nodelay(true).unwrap();
-    for byte in framed(&query("web.service.consul", A)) {
-        stream.write_all(&[byte]).await.unwrap();
-        tokio::task::yield_now().await;
-    }
-    assert_eq!(decode(&read_frame(&mut stream).await).answers.len(), 3);
-    stream
-        .write_all(&framed(&query("web.service.consul", A)))
-        .await
-        .unwrap();
-    stream.shutdown().await.unwrap();
-    let rest = read_to_end(&mut stream).await;
-    assert_eq!(
-        decode(&rest[2..]).answers.len(),
-        3,
-        "a half-closed client still gets its answer"
-    );
-    server.stop().await;
-}
-
-#[tokio::test]
-async fn broken_framing_ends_a_connection_and_a_response_on_it_does_not() {
-    let server = Running::start("127.0.0.1:0", |config| config);
-    for broken in [
-        &[0, 0][..],
-        &[0, 3, 1, 2, 3],
-        &[0, 11, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
-    ] {
-        let mut stream = server.tcp().await;
-        stream
-            .write_all(&[&framed(&query("web.service.consul", A)), broken].concat())
-            .await
-            .unwrap();
-        let all = read_to_end(&mut stream).await;
-        assert_eq!(
-            decode(&all[2..]).answers.len(),
-            3,
-            "what came before is answered"
-        );
-    }
-    let mut stream = server.tcp().await;
-    let mut response = query("web.service.consul", A);
-    response[2] |= 0x80;
-    stream.write_all(&framed(&response)).await.unwrap();
-    stream
-        .write_all(&framed(&numbered(9, &query("web.service.consul", A))))
-        .await
-        .unwrap();
-    assert_eq!(decode(&read_frame(&mut stream).await).metadata.id, 9);
-    let totals = server.metrics.totals();
-    assert_eq!(
-        (totals.requests, totals.responses, totals.dropped),
-        (8, 4, 4)
-    );
-    server.stop().await;
-}
-
-#[tokio::test]
-async fn a_silent_or_slow_connection_is_closed() {
-    let idle = Duration::from_millis(50);
-    let server = Running::start("127.0.0.1:0", |config| config.tcp_idle_timeout(idle));
-    let mut silent = server.tcp().await;
-    assert!(read_to_end(&mut silent).await.is_empty());
-    let mut slow = server.tcp().await;
-    slow.write_all(&[0]).await.unwrap();
-    assert!(read_to_end(&mut slow).await.is_empty());
-    server.stop().await;
-}
-
-#[tokio::test]
-async fn connections_beyond_the_limit_wait_for_a_place() {
-    let server = Running::start("127.0.0.1:0", |config| {
-        config.tcp_connections_max(NonZeroUsize::new(2).unwrap())
-    });
-    let (first, second) = (server.tcp().await, server.tcp().await);
-    until(|| server.metrics.pauses(DnsPause::ConnectionsFull) == 1).await;
-    let mut third = server.tcp().await;
-    third
-        .write_all(&framed(&query("web.service.consul", A)))
-        .await
-        .unwrap();
-    let udp = decode(&exchange(&server.udp().await, &query("web.service.consul", A)).await);
-    assert_eq!(udp.answers.len(), 3, "UDP does not mind");
-    drop(first);
-    assert_eq!(decode(&read_frame(&mut third).await).answers.len(), 3);
-    drop(second);
     server.stop().await;
 }
 
@@ -484,27 +232,6 @@ async fn datagrams_that_the_system_joined_are_answered_one_by_one() {
     }
     assert_eq!(ids, [0, 1, 2, 3, 4]);
     assert_eq!(server.metrics.totals().requests, 5);
-    server.stop().await;
-}
-
-#[tokio::test]
-async fn a_client_that_does_not_read_is_given_up_and_the_counts_agree() {
-    let idle = Duration::from_millis(100);
-    let server = Running::start("127.0.0.1:0", |config| config.tcp_idle_timeout(idle));
-    let mut stream = server.tcp().await;
-    let question = framed(&query("crowd-shop.service.consul", SRV));
-    // Each reply has 64 KiB: soon more than the system holds.
-    let sent = timeout(PATIENCE, async {
-        while stream.write_all(&question).await.is_ok() {}
-    })
-    .await;
-    sent.expect("the server closes");
-    let metrics = &server.metrics;
-    let is_settled = || {
-        let totals = metrics.totals();
-        totals.shed > 0 && totals.requests == totals.responses + totals.shed
-    };
-    until(is_settled).await;
     server.stop().await;
 }
 

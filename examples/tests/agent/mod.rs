@@ -84,6 +84,24 @@ impl Agent {
         self.admin
     }
 
+    /// The processor time that it has taken so far, its own and the kernel's for it.
+    pub(crate) fn cpu_time(&self) -> anyhow::Result<Duration> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.id()))?;
+        // proc_pid_stat(5): the name in parentheses may hold anything; utime and stime are fields 14 and 15.
+        let (_, fields) = stat.rsplit_once(')').context("a name in parentheses")?;
+        let times = fields.split_whitespace().skip(11).take(2);
+        let ticks: u64 = times.map(str::parse::<u64>).sum::<Result<_, _>>()?;
+        Ok(Duration::from_millis(ticks * 10)) // USER_HZ is 100 wherever Rust runs
+    }
+
+    /// The value of a series among its metrics; none while it has not occurred.
+    pub(crate) async fn metric(&self, series: &str) -> anyhow::Result<Option<f64>> {
+        let page = self.get(self.metrics, "/metrics").await?;
+        let mut lines = page.lines();
+        let value = lines.find_map(|line| line.strip_prefix(series)?.trim().parse().ok());
+        Ok(value)
+    }
+
     pub(crate) async fn is_ready(&self) -> anyhow::Result<bool> {
         Ok(self
             .get(self.metrics, "/readyz")

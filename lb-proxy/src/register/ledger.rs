@@ -51,9 +51,11 @@ pub(super) enum Step {
 }
 
 /// The instances of this host by id; as many as there are listeners.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Ledger {
     entries: BTreeMap<String, Entry>,
+    /// Between critical and gone.
+    leave_wait: Duration,
 }
 
 #[derive(Debug)]
@@ -61,6 +63,8 @@ struct Entry {
     instance: ConsulInstance,
     registered_at: Option<Instant>,
     reported: Option<ConsulHealth>,
+    /// Since when it is critical.
+    critical_since: Option<Instant>,
     /// Whether the last call failed; the next failure is no news, and waits for the next beat.
     has_failed: bool,
 }
@@ -133,6 +137,13 @@ fn instance(
 }
 
 impl Ledger {
+    pub(super) fn new(leave_wait: Duration) -> Self {
+        Self {
+            entries: BTreeMap::new(),
+            leave_wait,
+        }
+    }
+
     /// What has to be told now; at a beat also what was told before.
     pub(super) fn steps(&self, now: Instant, standings: Vec<Standing>, is_beat: bool) -> Vec<Step> {
         let mut steps = Vec::new();
@@ -175,18 +186,40 @@ impl Ledger {
             }
         }
         for id in gone {
-            if let Some(Entry {
-                instance,
-                registered_at: Some(_),
-                has_failed,
-                ..
-            }) = self.entries.get(&id)
-                && (is_beat || !has_failed)
-            {
-                steps.push(Step::Deregister(instance.clone()));
-            }
+            steps.extend(self.leave(now, &id, is_beat));
         }
         steps
+    }
+
+    /// The next step of an instance whose listener is gone or leaves: critical first, so that nobody is sent here any more, and
+    /// taken away after the wait.
+    fn leave(&self, now: Instant, id: &str, is_beat: bool) -> Option<Step> {
+        let entry = self.entries.get(id)?;
+        if entry.registered_at.is_none() || entry.has_failed && !is_beat {
+            return None;
+        }
+        let instance = entry.instance.clone();
+        match entry.critical_since {
+            None => Some(Step::Report {
+                instance,
+                health: ConsulHealth::Critical,
+                note: "this port leaves".into(),
+            }),
+            Some(since) if now.saturating_duration_since(since) >= self.leave_wait => {
+                Some(Step::Deregister(instance))
+            }
+            Some(_) => None,
+        }
+    }
+
+    /// When the next instance that is not among those that stand is to be taken away.
+    pub(super) fn due(&self, standings: &[Standing]) -> Option<Instant> {
+        let stands = |id: &String| standings.iter().any(|standing| standing.instance.id == *id);
+        let leaving = self.entries.iter().filter(|(id, entry)| {
+            entry.registered_at.is_some() && !entry.has_failed && !stands(id)
+        });
+        let since = leaving.filter_map(|(_, entry)| entry.critical_since);
+        since.min().map(|since| since + self.leave_wait)
     }
 
     /// Takes in how a step went.
@@ -200,6 +233,7 @@ impl Ledger {
             instance: step.instance().clone(),
             registered_at: None,
             reported: None,
+            critical_since: None,
             has_failed: false,
         });
         entry.has_failed = outcome.is_err();
@@ -208,10 +242,16 @@ impl Ledger {
                 entry.instance = instance;
                 entry.registered_at = Some(now);
             }
-            (Step::Report { health, .. }, Ok(())) => entry.reported = Some(health),
+            (Step::Report { health, .. }, Ok(())) => {
+                entry.reported = Some(health);
+                let is_critical = health == ConsulHealth::Critical;
+                let since = entry.critical_since.unwrap_or(now);
+                entry.critical_since = is_critical.then_some(since);
+            }
             (Step::Report { .. }, Err(error)) if error.is_forgotten() => {
                 // At once, not at the next beat: until then nobody is sent here.
                 (entry.registered_at, entry.reported, entry.has_failed) = (None, None, false);
+                entry.critical_since = None;
             }
             _ => {}
         }

@@ -19,11 +19,12 @@ use discovery_core::{
     store::Reader,
 };
 use std::{
+    future::pending,
     net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -91,12 +92,19 @@ impl Registration {
         self
     }
 
-    /// How long connections are still accepted between the word that this host leaves and the end of its instances; by
-    /// default 10 s, in which DNS answers that name it run out.
+    /// How long connections are still accepted between the word that this host leaves, or one of its ports, and the end of the
+    /// instances; by default 10 s, in which DNS answers that name it run out.
     #[must_use]
     pub fn leave_wait(mut self, wait: Duration) -> Self {
         self.leave_wait = wait;
         self
+    }
+}
+
+impl Registration {
+    /// How long a port that is no longer wanted goes on: so long that its instance is gone by then.
+    pub(crate) fn close_wait(&self) -> Duration {
+        self.leave_wait + CALLS
     }
 }
 
@@ -113,15 +121,17 @@ pub(crate) struct Registrar {
 impl Registrar {
     /// Registers until told to leave; then every instance turns critical, and after the wait it is gone. Returns after that.
     pub(crate) async fn run(mut self, leave: CancellationToken) {
-        let mut ledger = Ledger::default();
+        let mut ledger = Ledger::new(self.registration.leave_wait);
         let mut beat = interval(self.registration.ttl / HEARTBEATS);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut due = None;
         loop {
             let is_beat = tokio::select! {
                 biased;
                 () = leave.cancelled() => break,
                 _ = beat.tick() => true,
                 () = self.status.changed() => false,
+                () = until(due) => false,
             };
             let standings = self.standings().await;
             // A step may lead to the next: registered, then reported to pass.
@@ -133,6 +143,7 @@ impl Registrar {
                 self.perform(&mut ledger, steps).await;
                 steps = ledger.steps(Instant::now(), standings.clone(), false);
             }
+            due = ledger.due(&standings);
         }
         self.leave(ledger).await;
     }
@@ -183,10 +194,13 @@ impl Registrar {
         };
         let is_alive = self.are_alive().await;
         let listeners = self.status.listeners();
-        // One that drains is gone for new clients, and another may have its port already.
+        // One that drains is gone for new clients, and another may have its port already; one that leaves soon will be.
+        let stays = |state: &ListenerState| {
+            !matches!(state, ListenerState::Draining | ListenerState::Leaving)
+        };
         listeners
             .iter()
-            .filter(|listener| listener.state != ListenerState::Draining)
+            .filter(|listener| stays(&listener.state))
             .map(|listener| {
                 Standing::of(listener, is_alive, &self.node, address, &self.registration)
             })
@@ -213,6 +227,16 @@ impl Registrar {
         true
     }
 }
+
+async fn until(due: Option<Instant>) {
+    match due {
+        Some(due) => sleep_until(due.into()).await,
+        None => pending().await,
+    }
+}
+
+/// Two calls to the agent of this host.
+const CALLS: Duration = Duration::from_secs(1);
 
 /// Three heartbeats may be lost before an instance is.
 const HEARTBEATS: u32 = 3;

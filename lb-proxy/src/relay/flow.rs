@@ -17,6 +17,7 @@ use std::{
     cell::RefCell,
     mem,
     task::{Context, Poll},
+    time::Duration,
 };
 use tokio::{net::TcpStream, time::Instant};
 
@@ -32,8 +33,6 @@ pub(super) enum Event {
 /// The two directions of one connection.
 #[derive(Debug)]
 pub(super) struct Flow<'c> {
-    client: &'c TcpStream,
-    upstream: &'c TcpStream,
     relay: &'c Relay<'c>,
     up: Direction<Lent>,
     down: Direction<Lent>,
@@ -46,15 +45,8 @@ pub(super) struct Flow<'c> {
 }
 
 impl<'c> Flow<'c> {
-    pub(super) fn new(
-        client: &'c TcpStream,
-        upstream: &'c TcpStream,
-        relay: &'c Relay<'c>,
-        lead: &mut Bytes,
-    ) -> Self {
+    pub(super) fn new(relay: &'c Relay<'c>, lead: &mut Bytes) -> Self {
         Self {
-            client,
-            upstream,
             relay,
             up: Direction::beginning_with(mem::take(lead)),
             down: Direction::default(),
@@ -101,13 +93,18 @@ impl<'c> Flow<'c> {
         (self.last_activity.elapsed() >= timeout).then_some(reason)
     }
 
-    /// Whether a failure of the side's socket would go unnoticed, because it is not being read.
+    /// What is relayed.
+    pub(super) fn relay(&self) -> &'c Relay<'c> {
+        self.relay
+    }
+
+    /// The side's socket, when a failure of it would go unnoticed, because it is not being read.
     ///
     /// An endpoint whose bytes the client is slow to take may fail meanwhile: what it sent is delivered first.
-    pub(super) fn must_watch(&self, side: Side) -> bool {
+    pub(super) fn watched(&self, side: Side) -> Option<&'c TcpStream> {
         match side {
-            Side::Client => self.up.is_not_reading(),
-            Side::Upstream => self.down_is_done,
+            Side::Client => self.up.is_not_reading().then_some(self.relay.client),
+            Side::Upstream => self.down_is_done.then_some(self.relay.upstream),
         }
     }
 
@@ -134,14 +131,17 @@ impl<'c> Flow<'c> {
         if self.up_is_done {
             return None;
         }
-        match self
-            .up
-            .poll(cx, self.client, self.upstream, buffer, self.relay.pipes)
-        {
+        let Relay {
+            client,
+            upstream,
+            pipes,
+            ..
+        } = *self.relay;
+        match self.up.poll(cx, client, upstream, buffer, pipes) {
             Poll::Pending => return None,
             Poll::Ready(Ok(())) => {
                 self.client_finished_first |= !self.down_is_done;
-                if let Err(error) = self.upstream.finish() {
+                if let Err(error) = upstream.finish() {
                     self.upstream_failed = Some(Side::Upstream.failed(&error));
                 }
             }
@@ -154,6 +154,7 @@ impl<'c> Flow<'c> {
             }
         }
         self.up_is_done = true;
+        self.relay.live.finished(ByteDirection::Up);
         self.last_activity = Instant::now();
         self.down_is_done
             .then(|| self.upstream_failed.unwrap_or(Reason::Ok))
@@ -163,15 +164,18 @@ impl<'c> Flow<'c> {
         if self.down_is_done {
             return None;
         }
-        match self
-            .down
-            .poll(cx, self.upstream, self.client, buffer, self.relay.pipes)
-        {
+        let Relay {
+            client,
+            upstream,
+            pipes,
+            ..
+        } = *self.relay;
+        match self.down.poll(cx, upstream, client, buffer, pipes) {
             Poll::Pending => return None,
             // All that it sent is delivered; a FIN now would make the client take it for whole.
             Poll::Ready(Ok(())) if self.upstream_failed.is_some() => return self.upstream_failed,
             Poll::Ready(Ok(())) => {
-                if let Err(error) = self.client.finish() {
+                if let Err(error) = client.finish() {
                     return Some(Side::Client.failed(&error));
                 }
             }
@@ -179,6 +183,7 @@ impl<'c> Flow<'c> {
             Poll::Ready(Err(Broken::Sink(error))) => return Some(Side::Client.failed(&error)),
         }
         self.down_is_done = true;
+        self.relay.live.finished(ByteDirection::Down);
         self.last_activity = Instant::now();
         self.up_is_done.then_some(Reason::Ok)
     }
@@ -192,6 +197,7 @@ impl<'c> Flow<'c> {
             self.relay.counted.moved(ByteDirection::Down, down);
         }
         if up + down > 0 {
+            self.relay.live.moved(up, down);
             self.last_activity = Instant::now();
         }
     }
@@ -201,11 +207,13 @@ impl<'c> Flow<'c> {
     }
 
     /// How long it may be silent, and what it ends as then.
-    fn silence(&self) -> (std::time::Duration, Reason) {
+    fn silence(&self) -> (Duration, Reason) {
         if self.up_is_done || self.down_is_done {
             (self.relay.timeouts.half_close, Reason::HalfCloseTimeout)
         } else {
-            (self.relay.timeouts.idle, Reason::Idle)
+            let asked = self.relay.idle_seconds;
+            let asked = asked.map(|seconds| Duration::from_secs(seconds.get().into()));
+            (asked.unwrap_or(self.relay.timeouts.idle), Reason::Idle)
         }
     }
 

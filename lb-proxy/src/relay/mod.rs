@@ -15,6 +15,7 @@ pub(crate) use pipe::Pipes;
 use self::flow::{Event, Flow};
 use crate::{
     config::RelayTimeouts,
+    connection::Live,
     reason::{Reason, Side},
     sockets::sent,
 };
@@ -23,17 +24,23 @@ use discovery_core::telemetry::{ConnectionMetrics, ProxyPhase};
 use std::{
     future::{pending, poll_fn},
     io,
+    num::NonZeroU32,
     pin::pin,
 };
 use tokio::{io::Interest, net::TcpStream, time::sleep_until};
-use tokio_util::sync::CancellationToken;
 
-/// How to relay one connection.
+/// What it takes to relay one connection: its two sockets, and what it shares with others.
 #[derive(Debug)]
 pub(crate) struct Relay<'c> {
+    pub(crate) client: &'c TcpStream,
+    pub(crate) upstream: &'c TcpStream,
     pub(crate) timeouts: &'c RelayTimeouts,
+    /// Instead of the idle timeout among those, where the service says so.
+    pub(crate) idle_seconds: Option<NonZeroU32>,
     pub(crate) counted: &'c ConnectionMetrics,
     pub(crate) pipes: &'c Pipes,
+    /// Where what moves is told of, and what says when it has to end with its endpoint, and why.
+    pub(crate) live: &'c Live,
 }
 
 /// How a relayed connection ended.
@@ -53,24 +60,16 @@ pub(crate) struct Ended {
 }
 
 impl Relay<'_> {
-    /// Relays to the end, and says how it was and how both sockets have to be closed.
+    /// Relays to the end, and says how it was and how both sockets have to be closed. The endpoint is sent `lead` first.
     ///
-    /// The endpoint is sent `lead` first. `cut` ends it, for the reason that `why` gives then.
-    pub(crate) async fn run(
-        &self,
-        client: &TcpStream,
-        upstream: &TcpStream,
-        lead: &mut Bytes,
-        cut: &CancellationToken,
-        why: impl Fn() -> Reason,
-    ) -> Ended {
-        let mut flow = Flow::new(client, upstream, self, lead);
-        let reason = drive(&mut flow, client, upstream, cut).await;
-        let reason = reason.unwrap_or_else(why);
-        let ended = flow.ended(reason);
-        match reason {
-            Reason::UpstreamReset | Reason::UpstreamLost => Box::pin(sent(client)).await,
-            Reason::ClientReset | Reason::ClientLost => Box::pin(sent(upstream)).await,
+    /// Its future is most of what an idle connection costs: what it needs it borrows, once.
+    pub(crate) async fn run(&self, lead: &mut Bytes) -> Ended {
+        let mut flow = Flow::new(self, lead);
+        let reason = drive(&mut flow).await;
+        let ended = flow.ended(reason.unwrap_or_else(|| self.live.life().reason()));
+        match ended.reason {
+            Reason::UpstreamReset | Reason::UpstreamLost => Box::pin(sent(self.client)).await,
+            Reason::ClientReset | Reason::ClientLost => Box::pin(sent(self.upstream)).await,
             _ => {}
         }
         ended
@@ -78,17 +77,11 @@ impl Relay<'_> {
 }
 
 /// Polls the flow whenever a socket or the clock has news, until there is a reason to end; none when it is cut.
-async fn drive(
-    flow: &mut Flow<'_>,
-    client: &TcpStream,
-    upstream: &TcpStream,
-    cut: &CancellationToken,
-) -> Option<Reason> {
+async fn drive(flow: &mut Flow<'_>) -> Option<Reason> {
     let mut timer = pin!(sleep_until(flow.deadline()));
-    let mut cut = pin!(cut.cancelled());
+    let mut cut = pin!(flow.relay().live.life().cut().cancelled());
     loop {
-        let [watch_client, watch_upstream] =
-            [Side::Client, Side::Upstream].map(|side| flow.must_watch(side));
+        let [client, upstream] = [Side::Client, Side::Upstream].map(|side| flow.watched(side));
         tokio::select! {
             biased;
             event = poll_fn(|cx| flow.poll(cx)) => match event {
@@ -104,24 +97,23 @@ async fn drive(
                 Some(reason) => return Some(reason),
                 None => timer.as_mut().reset(flow.deadline()),
             },
-            () = broken(client, watch_client) => {
-                return Some(failure(client, Side::Client));
-            }
-            () = broken(upstream, watch_upstream) => {
-                return Some(failure(upstream, Side::Upstream));
-            }
+            reason = broken(client, Side::Client) => return Some(reason),
+            reason = broken(upstream, Side::Upstream) => return Some(reason),
         }
     }
 }
 
-/// Waits until the socket fails, when it must be watched since it is not being read; else for ever.
+/// Waits until the socket fails that must be watched since it is not being read, and says what of; for ever when there is
+/// none.
 ///
 /// Boxed: hardly any connection is watched, and every one would keep room for it.
-async fn broken(stream: &TcpStream, must_watch: bool) {
-    if must_watch {
-        let _ = Box::pin(stream.ready(Interest::ERROR)).await;
-    } else {
-        pending::<()>().await;
+async fn broken(watched: Option<&TcpStream>, side: Side) -> Reason {
+    match watched {
+        Some(stream) => {
+            let _ = Box::pin(stream.ready(Interest::ERROR)).await;
+            failure(stream, side)
+        }
+        None => pending().await,
     }
 }
 

@@ -7,10 +7,11 @@
 use super::{
     Fleet,
     batch::{BATCH, BatchSocket, Run},
-    session::{Beginning, Idle, Key, Session},
+    handed::{SessionFacts, UdpSession},
+    session::{Beginning, Idle, Key, Past, Session},
     table::Table,
 };
-use crate::{listeners::Target, reach::Reach};
+use crate::{endpoints::Reach, plan::Target};
 use discovery_core::{
     model::{Front, NodeName},
     pick::{InFlight, Picker},
@@ -59,8 +60,10 @@ impl UdpListener {
         }
     }
 
-    /// Passes datagrams until told to close; then passes what has arrived, and ends every session.
+    /// Passes datagrams until told to close; then passes what has arrived, and ends every session. Where another proxy takes
+    /// over, what has arrived and the sessions are left to that one.
     pub(crate) async fn run(mut self, socket: std::net::UdpSocket, close: CancellationToken) {
+        let address = socket.local_addr();
         let socket = match BatchSocket::new(socket) {
             Ok(socket) => Arc::new(socket),
             Err(error) => {
@@ -68,12 +71,85 @@ impl UdpListener {
                 return warn!(service = %target.service, port = target.port, %error, "Datagrams cannot be received");
             }
         };
-        close.run_until_cancelled(self.serve(&socket)).await;
+        if let Ok(address) = address {
+            let serve = async {
+                self.take_over(address, &socket).await;
+                self.serve(&socket).await;
+            };
+            close.run_until_cancelled(serve).await;
+            if self.fleet.hand_over.has_begun() {
+                return self.hand_over(address);
+            }
+        }
         // What is refused now was refused before.
         let _ = self.pass_arrived(&socket);
         let metrics = self.metrics.clone();
         self.sessions
             .end(|_| Some(SessionEnd::Closed), |_, how| metrics.ended(how));
+    }
+
+    /// Goes on with the sessions of the proxy before whose endpoints may be used; waits for them before anything is read.
+    async fn take_over(&mut self, address: SocketAddr, socket: &Arc<BatchSocket>) {
+        let handed = self.fleet.handed.clone();
+        for UdpSession {
+            facts,
+            socket: upstream,
+        } in handed.of(address).await
+        {
+            let key = Key {
+                client: facts.client,
+                asked: facts.asked,
+            };
+            let Some((in_flight, front)) = self.known(&facts) else {
+                continue;
+            };
+            let Ok(permits) = self.permits(key.client.ip()) else {
+                continue;
+            };
+            let beginning = Beginning {
+                key,
+                in_flight,
+                address: facts.address,
+                permits,
+                replies_max: front.udp_replies,
+                idle: self.idle(&front),
+            };
+            let upstream = std::net::UdpSocket::from(upstream);
+            let (ejections, metrics) = (&self.fleet.ejections, &self.metrics);
+            let past = Past::of(&facts);
+            if let Ok(session) =
+                Session::resume(beginning, past, upstream, socket, ejections, metrics)
+            {
+                self.sessions.insert(key, session);
+            }
+        }
+    }
+
+    /// The endpoint of a session of another proxy, when it is the same one and may be used.
+    fn known(&mut self, facts: &SessionFacts) -> Option<(InFlight, Front)> {
+        let view = self.picker.view().ok()?;
+        let reach = Reach {
+            view,
+            node: self.node.as_ref(),
+            port_name: &self.target.port_name,
+        };
+        let endpoint = view.usable().find(|&endpoint| {
+            reach.address_of(endpoint) == Some(facts.address)
+                && endpoint.state_key().to_string() == facts.owner
+        })?;
+        let front = view.spec().map(|service| service.front.clone());
+        Some((InFlight::new(endpoint), front.unwrap_or_default()))
+    }
+
+    fn hand_over(mut self, listener: SocketAddr) {
+        let (hand_over, metrics) = (&self.fleet.hand_over, &self.metrics);
+        let told = |key: Key, session: Session| {
+            hand_over.give(session.hand_over(listener, key));
+            metrics.ended(SessionEnd::HandedOver);
+        };
+        self.sessions
+            .drain()
+            .for_each(|(key, session)| told(key, session));
     }
 
     async fn serve(&mut self, socket: &Arc<BatchSocket>) {
@@ -178,7 +254,7 @@ impl UdpListener {
     ) -> Result<
         (
             tokio::sync::OwnedSemaphorePermit,
-            crate::admission::SourcePermit,
+            crate::limits::SourcePermit,
         ),
         DatagramDrop,
     > {

@@ -6,18 +6,21 @@
 //! and no longer: that a client goes on sending keeps nothing alive. Tables ([`table`]) are pure; sockets wrap them.
 
 mod batch;
+mod handed;
 mod listener;
 mod session;
 mod table;
 
+pub use handed::{
+    HandOver, HandedSessions, SessionFacts, SessionFactsError, SessionGiver, UdpSession,
+};
 pub(crate) use listener::UdpListener;
 
 use crate::{
-    admission::SharedSources,
     config::UdpLimits,
-    eject::SharedEjections,
-    own::OwnSockets,
-    sources::{SourceLimits, Sources},
+    endpoints::SharedEjections,
+    limits::{SharedSources, SourceLimits, Sources},
+    sockets::OwnSockets,
 };
 use discovery_core::telemetry::ProxyMetrics;
 use std::sync::Arc;
@@ -32,10 +35,19 @@ pub(crate) struct Fleet {
     ejections: SharedEjections,
     own: OwnSockets,
     metrics: Arc<ProxyMetrics>,
+    /// From the proxy before this one.
+    handed: HandedSessions,
+    /// To the one after it.
+    hand_over: HandOver,
 }
 
 impl Fleet {
-    pub(crate) fn new(limits: UdpLimits, metrics: Arc<ProxyMetrics>) -> Self {
+    pub(crate) fn new(
+        limits: UdpLimits,
+        metrics: Arc<ProxyMetrics>,
+        handed: HandedSessions,
+        hand_over: HandOver,
+    ) -> Self {
         let sources = SourceLimits {
             connections_max: limits.source_sessions_max,
             // The cap bounds how many there are; a client may change its port as fast as it likes.
@@ -52,6 +64,8 @@ impl Fleet {
             ejections: SharedEjections::default(),
             own: OwnSockets::default(),
             metrics,
+            handed,
+            hand_over,
         }
     }
 

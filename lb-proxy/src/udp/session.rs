@@ -6,9 +6,10 @@
 
 use super::{
     batch::{BatchSocket, receive_one},
+    handed::{SessionFacts, UdpSession},
     table::IsAnswered,
 };
-use crate::{admission::SourcePermit, eject::SharedEjections};
+use crate::{endpoints::SharedEjections, limits::SourcePermit};
 use discovery_core::{
     pick::InFlight,
     store::Endpoint,
@@ -18,6 +19,7 @@ use rustix::net::{SendFlags, send};
 use std::{
     io,
     net::{IpAddr, SocketAddr},
+    os::fd::AsFd,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
@@ -61,6 +63,24 @@ pub(super) struct Idle {
     pub(super) replied: Duration,
 }
 
+/// What a session was before this proxy had it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Past {
+    replies: u32,
+    is_answered: bool,
+    silent: Duration,
+}
+
+impl Past {
+    pub(super) fn of(facts: &SessionFacts) -> Self {
+        Self {
+            replies: facts.replies,
+            is_answered: facts.is_answered,
+            silent: facts.silent,
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Shared {
     socket: UdpSocket,
@@ -94,18 +114,32 @@ impl Session {
         ejections: &SharedEjections,
         metrics: &UdpListenerMetrics,
     ) -> io::Result<Self> {
-        let socket = UdpSocket::from_std(crate::sockets::session(beginning.address)?)?;
+        let socket = crate::sockets::session(beginning.address)?;
+        let past = Past::default();
+        Self::resume(beginning, past, socket, listener, ejections, metrics)
+    }
+
+    /// The same with a socket and a past.
+    pub(super) fn resume(
+        beginning: Beginning,
+        past: Past,
+        socket: std::net::UdpSocket,
+        listener: &Arc<BatchSocket>,
+        ejections: &SharedEjections,
+        metrics: &UdpListenerMetrics,
+    ) -> io::Result<Self> {
+        let now = Instant::now();
         let shared = Arc::new(Shared {
-            socket,
+            socket: UdpSocket::from_std(socket)?,
             key: beginning.key,
             address: beginning.address,
             in_flight: beginning.in_flight,
             idle: beginning.idle,
             replies_max: beginning.replies_max,
-            began: Instant::now(),
+            began: now.checked_sub(past.silent).unwrap_or(now),
             last_used: AtomicU64::new(0),
-            replies: AtomicU32::new(0),
-            is_answered: AtomicBool::new(false),
+            replies: AtomicU32::new(past.replies),
+            is_answered: AtomicBool::new(past.is_answered),
             refusals: AtomicU32::new(0),
             ejections: ejections.clone(),
             metrics: metrics.clone(),
@@ -119,6 +153,25 @@ impl Session {
             shared,
             _stop: stop.drop_guard(),
             _permits: beginning.permits,
+        })
+    }
+
+    /// What the next proxy needs to go on with it; none without a descriptor for that.
+    pub(super) fn hand_over(self, listener: SocketAddr, key: Key) -> Option<UdpSession> {
+        let shared = &self.shared;
+        let last_used = shared.began + Duration::from_millis(shared.last_used.load(Relaxed));
+        Some(UdpSession {
+            socket: shared.socket.as_fd().try_clone_to_owned().ok()?,
+            facts: SessionFacts {
+                listener,
+                client: key.client,
+                asked: key.asked,
+                address: shared.address,
+                replies: shared.replies.load(Relaxed),
+                is_answered: self.is_answered(),
+                silent: last_used.elapsed(),
+                owner: shared.in_flight.endpoint().state_key().to_string(),
+            },
         })
     }
 

@@ -50,6 +50,14 @@ impl<K: Copy + Eq + Hash, S: IsAnswered> Table<K, S> {
         self.sessions.remove(key).map(|(_, session)| session)
     }
 
+    /// Takes out all.
+    pub(super) fn drain(&mut self) -> impl Iterator<Item = (K, S)> {
+        self.unanswered.clear();
+        self.sessions
+            .drain()
+            .map(|(key, (_, session))| (key, session))
+    }
+
     /// Takes out the oldest session that was never answered, when there is one.
     pub(super) fn evict(&mut self) -> Option<S> {
         while let Some((key, number)) = self.unanswered.pop_front() {

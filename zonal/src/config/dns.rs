@@ -28,6 +28,9 @@ pub(super) struct RawDns {
     pub(super) node_meta_labels: BTreeMap<String, String>,
     pub(super) plain_namespaces: Option<Vec<String>>,
     pub(super) queries: Vec<dns_sidecar::PreparedQuery>,
+    pub(super) forward_cache_bytes: usize,
+    /// `off`, `errors`, `sample:N` or `client:NETWORK`.
+    pub(super) log: Option<String>,
 }
 
 /// The DNS face.
@@ -43,7 +46,11 @@ impl DnsConfig {
         let config = dns_sidecar::Config::default()
             .listen(self.listen.clone())
             .and_then(|config| self.names.apply(config));
-        config.map_err(|error| Failure::caused(Code::ConfigInvalid, &error))
+        let config = config.map_err(|error| Failure::caused(Code::ConfigInvalid, &error))?;
+        let log = self.names.log.as_deref().unwrap_or("off").parse();
+        let log = log
+            .map_err(|why: String| Failure::new(Code::ConfigInvalid, format!("dns.log: {why}")))?;
+        Ok(config.query_log(log))
     }
 }
 
@@ -80,6 +87,7 @@ impl RawDns {
             .zone_labels(self.zone_labels.clone())
             .node_meta_labels(&labels)
             .queries(self.queries.clone())
+            .forward_cache_bytes(self.forward_cache_bytes)
             .recursors(&self.recursors)
     }
 }

@@ -6,16 +6,19 @@ use discovery_core::{
     model::NodeName,
     source::{ConsulAddressError, ConsulAgent, Token},
 };
-use lb_proxy::Registration;
+use lb_proxy::{Network, NetworkError, Registration};
 use serde::Deserialize;
-use std::{net::IpAddr, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, num::NonZeroU16, path::PathBuf, time::Duration};
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawProxy {
     pub(super) enabled: Option<bool>,
-    pub(super) drain_seconds: Option<u64>,
-    pub(super) register: RawRegister,
+    listen: Vec<IpAddr>,
+    drain_seconds: Option<u64>,
+    peer_timeout_seconds: Option<u64>,
+    expect_proxy_header: BTreeMap<NonZeroU16, Vec<String>>,
+    register: RawRegister,
 }
 
 /// At which Consul agent this host is registered for what it fronts.
@@ -35,18 +38,31 @@ pub(super) struct RawRegister {
 /// The proxy face.
 #[derive(Debug)]
 pub(crate) struct ProxyConfig {
-    pub(crate) node: NodeName,
-    pub(crate) drain: Duration,
-    pub(crate) registration: Option<Registration>,
+    node: NodeName,
+    listen: Vec<IpAddr>,
+    drain: Duration,
+    peer_timeout: Option<Duration>,
+    /// By port, from whom a PROXY header is expected.
+    headers: Vec<(NonZeroU16, Vec<Network>)>,
+    registration: Option<Registration>,
 }
 
 impl ProxyConfig {
     /// The configuration of the proxy.
     pub(crate) fn face(&self) -> lb_proxy::Config {
-        let config = lb_proxy::Config::default()
+        let mut config = lb_proxy::Config::default()
             .node(self.node.clone())
             .self_proof(true)
             .drain_timeout(self.drain);
+        if !self.listen.is_empty() {
+            config = config.bind_addresses(self.listen.clone());
+        }
+        if let Some(timeout) = self.peer_timeout {
+            config = config.peer_timeout(timeout);
+        }
+        for (port, networks) in &self.headers {
+            config = config.expect_proxy_header(*port, networks.clone());
+        }
         match &self.registration {
             Some(registration) => config.register(registration.clone()),
             None => config,
@@ -55,11 +71,32 @@ impl ProxyConfig {
 }
 
 pub(super) fn proxy(node: NodeName, raw: RawProxy) -> Result<ProxyConfig, Failure> {
+    let headers = raw.expect_proxy_header.into_iter();
     Ok(ProxyConfig {
         node,
+        listen: raw.listen,
         drain: raw.drain_seconds.map_or(DRAIN, Duration::from_secs),
+        peer_timeout: raw.peer_timeout_seconds.map(Duration::from_secs),
+        headers: headers
+            .map(|(port, networks)| Ok((port, trusted(port, &networks)?)))
+            .collect::<Result<_, Failure>>()?,
         registration: registration(raw.register)?,
     })
+}
+
+/// The networks from which a PROXY header is believed; whoever else connects to the port is reset.
+fn trusted(port: NonZeroU16, networks: &[String]) -> Result<Vec<Network>, Failure> {
+    let refuse = |what| {
+        Failure::new(Code::ConfigInvalid, what)
+            .help("name who is in front: proxy: {expect_proxy_header: {30080: [10.0.0.0/8]}}")
+    };
+    if networks.is_empty() {
+        let what = format!("port {port} expects a PROXY header from nobody");
+        return Err(refuse(what));
+    }
+    let parsed = networks.iter().map(|network| network.parse());
+    let parsed: Result<_, NetworkError> = parsed.collect();
+    parsed.map_err(|error| refuse(format!("port {port} expects a PROXY header: {error}")))
 }
 
 fn registration(raw: RawRegister) -> Result<Option<Registration>, Failure> {

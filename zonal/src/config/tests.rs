@@ -13,7 +13,8 @@ fn every_key_of_the_file_is_known() {
                 unlocated: cidr-map, networks: {10.1.0.0/16: mall-1}},
          source: {static: mall.yaml, mass_change_hold_seconds: 60, move_grace_seconds: 0},
          dns: {enabled: true, listen: ['127.0.0.1:53'], domain: corp, ttl_seconds: 3},
-         proxy: {enabled: false, drain_seconds: 5, register: {consul: '127.0.0.1:8500', token_file: /t,
+         proxy: {enabled: false, listen: [10.0.0.1], drain_seconds: 5, peer_timeout_seconds: 60,
+                expect_proxy_header: {30080: [10.0.0.0/8, 192.0.2.1]}, register: {consul: '127.0.0.1:8500', token_file: /t,
                 address: 10.0.0.1, tags: [lan], weight: 10, ttl_seconds: 10, leave_wait_seconds: 10}}, admin: {listen: '127.0.0.1:1'},
          metrics: {listen: '127.0.0.1:2'}, snapshot: {folder: /tmp/x},
          agent: {socket: /run/zonal/agent.sock, mode: '0660', uids: [1000], any_uid: false, clients_max: 9}, allow_loopback_endpoints: true}";
@@ -117,5 +118,20 @@ fn a_wrong_type_is_named_with_its_place() {
             error.to_string().starts_with("zonal.yaml:1:"),
             "{text}: {error}"
         );
+    }
+}
+
+#[test]
+fn a_proxy_header_is_expected_from_networks_that_are_some() {
+    let refused = |networks: &str| {
+        let text = format!("{{expect_proxy_header: {{30080: {networks}}}}}");
+        let raw: RawProxy = config::parse("proxy.yaml", &text).unwrap();
+        let node = discovery_core::model::NodeName::parse("edge-a").unwrap();
+        proxy(node, raw).err().map(|failure| failure.to_string())
+    };
+    assert_eq!(refused("[10.0.0.0/8]"), None);
+    for (networks, why) in [("[]", "from nobody"), ("[10.0.0.1/8]", "beyond its prefix")] {
+        let said = refused(networks).unwrap();
+        assert!(said.contains("port 30080") && said.contains(why), "{said}");
     }
 }

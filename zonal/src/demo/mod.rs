@@ -9,7 +9,7 @@ mod mall;
 
 use crate::{
     admin_client::{ask, encode},
-    agent::{count_panics, wait_and_drain},
+    agent::{Signals, count_panics, drain_all},
     config::{ADMIN_LISTEN, DNS_LISTEN},
     faces::{Faces, OnBusy},
     failure::{Code, Failure},
@@ -18,7 +18,8 @@ use crate::{
 use discovery_core::{
     model::{AddressRules, NodeName, Reason},
     runtime::{
-        ExplainedEndpoint, Explanation, Freshness, Runtime, RuntimeConfig, SourceConfig, Status,
+        ExplainedEndpoint, Explanation, Freshness, Runtime, RuntimeConfig, Sockets, SourceConfig,
+        Status,
         http::{RouteRequest, RouteResponse, Routes, json},
     },
 };
@@ -33,15 +34,17 @@ use std::{
     time::Duration,
 };
 use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
 
 /// Runs the mall until a signal ends it.
 pub(crate) async fn run() -> Result<ExitCode, Failure> {
     logging::init(logging::DEMO_FILTER);
+    let mut signals = Signals::new(CancellationToken::new())?;
     let mall = Mall::open()
         .map_err(|error| Failure::internal("the demo's backends do not start", &error))?;
     let runtime = start(&mall).await?;
-    count_panics(&runtime);
-    let faces = Faces::new(runtime.clone());
+    count_panics().of(&runtime);
+    let faces = Faces::new(runtime.clone(), Sockets::default());
     let dns = faces.dns(dns_sidecar::Config::default(), OnBusy::MoveOn)?;
     let proxy = lb_proxy::Config::default()
         .bind_addresses(vec![IpAddr::V4(Ipv4Addr::LOCALHOST)])
@@ -61,7 +64,8 @@ pub(crate) async fn run() -> Result<ExitCode, Failure> {
         admin,
         metrics,
     });
-    wait_and_drain(&faces).await?;
+    signals.end().await;
+    drain_all(&faces, &mut signals).await;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -57,7 +57,7 @@ pub(super) struct Examination<'s> {
 
 impl Examination<'_> {
     fn checks(&self) -> Vec<Check> {
-        let mut checks = vec![self.reach(), self.credentials()];
+        let mut checks = vec![self.reach(), self.cluster(), self.credentials()];
         checks.extend(self.rights());
         checks.extend([
             self.own_node(),
@@ -110,6 +110,26 @@ impl Examination<'_> {
     fn failures(&self) -> impl Iterator<Item = FailureReason> {
         let failing = self.source.kinds.iter().filter(|kind| !kind.connected);
         failing.filter_map(last_failure)
+    }
+
+    fn cluster(&self) -> Check {
+        let check = |outcome, says: String| Check::new("kube-cluster", outcome, says);
+        if let Some(other) = &self.source.other_cluster {
+            let ours = self.source.cluster_uid.as_deref().unwrap_or("unknown");
+            let says = format!(
+                "another cluster answers, {other}; ours is {ours}, and what it said last is kept"
+            );
+            return check(Fail, says).next(
+                "mend the address, or zonal accept   where the other cluster is meant to be ours",
+            );
+        }
+        match &self.source.cluster_uid {
+            Some(uid) => check(Pass, format!("our cluster answers, {uid}")),
+            None => check(
+                Skip,
+                "the service default/kubernetes is not read, which tells the cluster".to_owned(),
+            ),
+        }
     }
 
     fn credentials(&self) -> Check {
@@ -246,9 +266,9 @@ impl Examination<'_> {
     fn held(&self) -> Check {
         let check = |outcome, says: String| Check::new("kube-held", outcome, says);
         match &self.status.held[..] {
-            [] => check(Pass, "no mass change is held back".to_owned()),
+            [] => check(Pass, "nothing is held back".to_owned()),
             [held, ..] => check(Warn, held.clone())
-                .next("zonal accept   where that is right; a hold ends by itself, after ten minutes by default"),
+                .next("zonal accept   where that is right; what is missing is believed after ten minutes by default, another cluster never"),
         }
     }
 

@@ -2,9 +2,12 @@
 //! `zonal doctor`: what holds and what does not, with the next step for each failure.
 //!
 //! A status goes in, a report comes out ([`kube::report`], pure). Where the status comes from is all that differs: from a
-//! running agent, or with `--direct` from a watch of our own that ends with the command.
+//! running agent, or with `--direct` from a watch of our own that ends with the command. For [`dns`] it is what each server
+//! on the way of a name says.
 
 mod cost;
+mod dns;
+mod hear;
 mod kube;
 mod report;
 mod rights;
@@ -24,16 +27,23 @@ use discovery_core::{
     source::{KubeSource, SourceStatus},
     store::SourceId,
 };
+pub(crate) use hear::by_the_system;
 use hyper::Method;
 use report::Report;
 use std::{process::ExitCode, sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep, timeout};
 
 pub(crate) async fn run(args: &DoctorArgs) -> Result<ExitCode, Failure> {
-    let DoctorCommand::Kube(args) = &args.command;
-    let deadline = args.wait.map(|wait| Instant::now() + wait);
+    let (wait, output) = match &args.command {
+        DoctorCommand::Kube(args) => (args.wait, args.ask.output),
+        DoctorCommand::Dns(args) => (args.wait, args.ask.output),
+    };
+    let deadline = wait.map(|wait| Instant::now() + wait);
     loop {
-        let outcome = examine(args).await;
+        let outcome = match &args.command {
+            DoctorCommand::Kube(args) => examine(args).await,
+            DoctorCommand::Dns(args) => Ok(dns::report(&hear::hear(args).await)),
+        };
         let is_well = matches!(&outcome, Ok(report) if report.holds());
         let may_mend = outcome
             .as_ref()
@@ -46,7 +56,7 @@ pub(crate) async fn run(args: &DoctorArgs) -> Result<ExitCode, Failure> {
         let in_vain = deadline.is_some() && !is_well && may_mend;
         return match outcome {
             Ok(report) => {
-                print(&report, args.ask.output);
+                print(&report, output);
                 let exit = if in_vain {
                     EXIT_TIMED_OUT
                 } else {

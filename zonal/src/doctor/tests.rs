@@ -37,7 +37,7 @@ fn status(change: impl FnOnce(&mut Value)) -> Status {
         "services": [{ "name": "shop/web", "policy": "strict", "usable": 3, "local": 3, "listed": 9, "out": { "other-zone": 6 } }],
         "sources": [{
             "source": "kube", "connected": true, "live": true, "age_seconds": 2.0, "overruled": 0, "observed_seconds": 7300.0,
-            "slice_api": "discovery.k8s.io/v1", "selector": "zonal.dev/watch=true", "namespaces": [],
+            "slice_api": "discovery.k8s.io/v1", "cluster_uid": "3f0f7f6e-0d5d-4c39-a0a5-6f8d8e9f1c11", "selector": "zonal.dev/watch=true", "namespaces": [],
             "kinds": kinds.map(|(name, objects)| kind(name, objects)),
         }],
     });
@@ -197,7 +197,7 @@ fn a_server_that_is_away_is_told_by_its_own_exit_code() {
 #[test]
 fn every_failure_has_a_next_step() {
     type Case = (fn(&mut Value), &'static str, Outcome, &'static str);
-    let cases: [Case; 9] = [
+    let cases: [Case; 10] = [
         (
             |status| {
                 status["zone"] = Value::Null;
@@ -250,6 +250,12 @@ fn every_failure_has_a_next_step() {
             |status| status["held"] = json!(["kube says that all is gone"]),
             "kube-held",
             Outcome::Warn,
+            "zonal accept",
+        ),
+        (
+            |status| status["sources"][0]["other_cluster"] = "9d2c".into(),
+            "kube-cluster",
+            Outcome::Fail,
             "zonal accept",
         ),
         (

@@ -2,7 +2,8 @@
 //! Whose fault it is how a try ended: what ejects an endpoint, and what does not.
 
 /// Says whether the endpoint is to blame for how a try ended; what it is to blame for can eject it
-/// ([`EjectRule`](crate::pick::EjectRule)). Every `Fn(Result<&T, &E>) -> bool` is one, and so is [`EveryError`].
+/// ([`EjectRule`](crate::pick::EjectRule)). An error for which it is not to blame says nothing of it, an answer for which it is
+/// not speaks for it. Every `Fn(Result<&T, &E>) -> bool` is one, and so is [`EveryError`].
 ///
 /// An endpoint is not to blame for a request that makes no sense, for a client that gave up, nor for descriptors that this
 /// process has run out of: each would eject one that is well.

@@ -289,7 +289,8 @@ impl<S, P, B> Tries<S, P, B> {
                 request: again,
             };
             let ended = send(&mut self.inner, dispatch).await;
-            plan.ended(attempt, self.blame.is_to_blame(ended.as_ref()));
+            let is_to_blame = self.blame.is_to_blame(ended.as_ref());
+            plan.ended(attempt, ended.is_ok(), is_to_blame);
             match ended {
                 Ok(response) => return Ok(response),
                 Err(last) => {

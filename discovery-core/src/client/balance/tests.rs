@@ -177,3 +177,62 @@ async fn a_pool_keeps_no_more_than_its_limit() {
     }
     assert_eq!(pool.len(), 4);
 }
+
+/// A service whose first endpoint fails; three failures in a row eject.
+fn strict_web() -> ServiceClient {
+    web(3).eject(Some(crate::pick::EjectRule {
+        errors_in_row: 3,
+        ..Default::default()
+    }))
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_for_which_nobody_is_to_blame_says_nothing_of_the_endpoint() {
+    let mut service = strict_web();
+    let owner = service.pick_n(HashKey::of(b"ann"), 1).unwrap().remove(0);
+    let send = service_fn(|to: Dispatch<&'static str>| async move {
+        Err::<(), _>(io::Error::other(to.request))
+    });
+    let blames = |ended: Result<&(), &io::Error>| ended.is_err_and(|e| e.to_string() == "theirs");
+    let anybodys = |_: &&'static str| HashKey::of(b"ann");
+    let balance = Balance::new(service, anybodys, send)
+        .blame_if(blames)
+        .attempts_max(1);
+    for (error, is_ejected) in [
+        ("theirs", false),
+        ("theirs", false),
+        ("ours", false),
+        ("theirs", true),
+    ] {
+        assert!(balance.clone().oneshot(error).await.is_err());
+        assert_eq!(owner.load().is_ejected(), is_ejected, "{error}");
+    }
+    // Its trial: an error of ours neither brings it back nor keeps it out for longer.
+    tokio::time::advance(std::time::Duration::from_millis(6_300)).await;
+    assert!(balance.clone().oneshot("ours").await.is_err());
+    assert!(owner.load().is_ejected());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_needs_no_retry_leaves_the_trial_of_the_next_to_others() {
+    let mut service = strict_web();
+    let order = service.pick_n(HashKey::of(b"ann"), 2).unwrap();
+    let of_second = (0..10_000_u32).map(|n| HashKey::of(&n.to_le_bytes()));
+    let key_of_second = of_second
+        .into_iter()
+        .find(|key| service.pick_n(*key, 1).unwrap()[0].identity() == order[1].identity())
+        .unwrap();
+    for _ in 0..3 {
+        service.pick(key_of_second).unwrap().failure();
+    }
+    assert!(order[1].load().is_ejected());
+    tokio::time::advance(std::time::Duration::from_millis(6_300)).await;
+    let send = service_fn(|_: Dispatch<&'static str>| async { Ok::<_, io::Error>(()) });
+    let balance = Balance::new(service.clone(), key, send);
+    for _ in 0..10 {
+        balance.clone().oneshot("ann").await.unwrap();
+    }
+    let trial = service.pick(key_of_second).unwrap();
+    assert_eq!(trial.identity(), order[1].identity(), "nobody took it");
+    assert_eq!(trial.success(), Some(crate::pick::Verdict::Restored));
+}

@@ -105,11 +105,11 @@ impl Connector {
             let connected = connecting.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
             match connected.and_then(|stream| stream.set_nodelay(true).map(|()| stream)) {
                 Ok(stream) => {
-                    plan.ended(attempt, false);
+                    plan.ended(attempt, true, false);
                     return Ok(TokioIo::new(stream));
                 }
                 Err(last) => {
-                    plan.ended(attempt, !fault::is_our_own(&last));
+                    plan.ended(attempt, false, !fault::is_our_own(&last));
                     failed = Some(last);
                 }
             }

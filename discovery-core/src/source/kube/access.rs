@@ -7,12 +7,12 @@
 //! expire while we run, and neither may need a restart. What is on its way over the old client's connections goes on.
 
 use super::{
-    client,
+    client::Clients,
     config::{KubeConfig, KubeSourceError, Token},
 };
 use crate::source::error_chain;
 use arc_swap::ArcSwap;
-use kube::{Client, Config};
+use kube::Config;
 use std::{
     fmt, fs, io,
     path::Path,
@@ -21,10 +21,10 @@ use std::{
 };
 use xxhash_rust::xxh3::Xxh3;
 
-/// A client, and the token that goes with it.
+/// The clients, and the token that goes with them.
 pub(super) struct Line {
-    pub(super) client: Client,
-    /// Where the token stands, when the client does not know it.
+    pub(super) clients: Clients,
+    /// Where the token stands, when the clients do not know it.
     pub(super) token: Token,
     print: u64,
 }
@@ -148,9 +148,9 @@ impl Access {
 
 impl Line {
     fn new(config: Config, token: Token, print: u64) -> Result<Self, kube::Error> {
-        let client = client::client(config)?;
+        let clients = Clients::new(config)?;
         Ok(Self {
-            client,
+            clients,
             token,
             print,
         })

@@ -8,7 +8,10 @@
 
 use http::{Request, header};
 use hyper_util::{
-    client::legacy::{self, connect::HttpConnector},
+    client::legacy::{
+        self,
+        connect::{Connect, HttpConnector},
+    },
     rt::{TokioExecutor, TokioTimer},
 };
 use kube::{
@@ -18,17 +21,40 @@ use kube::{
 use std::time::Duration;
 use tower::{BoxError, util::MapErrLayer};
 
-/// Makes the client of a configuration.
-pub(super) fn client(config: Config) -> Result<Client, kube::Error> {
-    if config.proxy_url.is_some() {
-        // Proxies are kube's affair, as is the error when it was built without them.
-        return Client::try_from(config);
+/// The clients of a configuration: one TLS configuration, two ways to come by a connection.
+pub(super) struct Clients {
+    /// Takes a connection that is idle before it makes one.
+    pub(super) pooled: Client,
+    /// Makes a connection for each request.
+    pub(super) fresh: Client,
+}
+
+impl Clients {
+    pub(super) fn new(config: Config) -> Result<Self, kube::Error> {
+        if config.proxy_url.is_some() {
+            // Proxies are kube's affair, as is the error when it was built without them.
+            let client = Client::try_from(config)?;
+            return Ok(Self {
+                pooled: client.clone(),
+                fresh: client,
+            });
+        }
+        let connector = config.rustls_https_connector_with_connector(connector())?;
+        Ok(Self {
+            pooled: client(&config, connector.clone(), POOL_IDLE_MAX)?,
+            fresh: client(&config, connector, 0)?,
+        })
     }
-    let connector = config.rustls_https_connector_with_connector(connector())?;
+}
+
+fn client<C>(config: &Config, connector: C, idle_max: usize) -> Result<Client, kube::Error>
+where
+    C: Connect + Clone + Send + Sync + 'static,
+{
     let http: legacy::Client<_, Body> = legacy::Client::builder(TokioExecutor::new())
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(POOL_IDLE)
-        .pool_max_idle_per_host(POOL_IDLE_MAX)
+        .pool_max_idle_per_host(idle_max)
         .build(connector);
     let builder = ClientBuilder::new(http, config.default_namespace.clone())
         .with_layer(&MapErrLayer::new(BoxError::from))

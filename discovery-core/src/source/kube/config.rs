@@ -2,11 +2,16 @@
 //! How to reach an API server, for whom, and for what part of the cluster.
 
 use super::{
-    identity::KnownCluster, resource::Resource, scope::Scope, token::TokenFile, union::Union,
+    account::{AccountError, ServiceAccount},
+    identity::KnownCluster,
+    resource::Resource,
+    scope::Scope,
+    token::TokenFile,
+    union::Union,
 };
 use crate::{
     model::{NodeName, ServiceName, Zone, ZoneKeys},
-    source::{Selection, Selector, SliceApi},
+    source::{Selection, Selector, SliceApi, error_chain},
     store::Kind,
 };
 use kube::{
@@ -29,6 +34,7 @@ pub struct KubeConfig {
     pub(super) keys: ZoneKeys,
     kubeconfig: Option<PathBuf>,
     server: Option<String>,
+    account: Option<ServiceAccount>,
     pub(super) zone: Option<Zone>,
     pub(super) known_api: Option<SliceApi>,
     pub(super) known_versions: BTreeMap<Kind, u64>,
@@ -45,6 +51,7 @@ impl KubeConfig {
             keys,
             kubeconfig: None,
             server: None,
+            account: None,
             zone: None,
             known_api: None,
             known_versions: BTreeMap::new(),
@@ -65,6 +72,15 @@ impl KubeConfig {
     #[must_use]
     pub fn server(mut self, address: Option<String>) -> Self {
         self.server = address;
+        self
+    }
+
+    /// The API server at `host:port` with the service account in this folder, as a pod has one: `ca.crt` and `token`, both
+    /// looked at again while we run. Pods need not call this: without any way that is given the folder is that of
+    /// every pod and the server that of its environment.
+    #[must_use]
+    pub fn service_account(mut self, folder: PathBuf, server: String) -> Self {
+        self.account = Some(ServiceAccount::new(folder, Some(server)));
         self
     }
 
@@ -168,8 +184,8 @@ impl KubeConfig {
     /// The client's configuration, and the token's file where we read it ourselves.
     pub(super) async fn load(&self) -> Result<(Config, Token), KubeSourceError> {
         self.check_namespaces()?;
-        let mut config = match (&self.server, &self.kubeconfig) {
-            (Some(server), _) => match server.parse() {
+        let mut config = match (&self.server, &self.kubeconfig, &self.account) {
+            (Some(server), ..) => match server.parse() {
                 Ok(address) => Config::new(address),
                 Err(error) => {
                     return Err(KubeSourceError::Address {
@@ -178,10 +194,9 @@ impl KubeConfig {
                     });
                 }
             },
-            (None, Some(path)) => self.load_file(path).await?,
-            (None, None) => Config::infer()
-                .await
-                .map_err(|error| KubeSourceError::Nowhere(Box::new(error)))?,
+            (None, Some(path), _) => self.load_file(path).await?,
+            (None, None, Some(account)) => account.load().map_err(nowhere)?,
+            (None, None, None) => find().await?,
         };
         // One backoff, in one place: kube's own would hide minutes of failure.
         config.default_retry = false;
@@ -221,6 +236,34 @@ impl KubeConfig {
         }
         Ok(())
     }
+}
+
+/// What `kubectl` would use, or else the service account of the pod that we are.
+async fn find() -> Result<Config, KubeSourceError> {
+    let kubeconfig = match Config::from_kubeconfig(&KubeConfigOptions::default()).await {
+        Ok(config) => return Ok(config),
+        Err(error) => error,
+    };
+    let account = ServiceAccount::default().load();
+    account.map_err(|account| {
+        let both = NoWay {
+            kubeconfig: error_chain(&kubeconfig),
+            account: error_chain(&account),
+        };
+        KubeSourceError::Nowhere(Box::new(both))
+    })
+}
+
+fn nowhere(error: AccountError) -> KubeSourceError {
+    KubeSourceError::Nowhere(Box::new(error))
+}
+
+/// Why neither could be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{kubeconfig}; {account}")]
+struct NoWay {
+    kubeconfig: String,
+    account: String,
 }
 
 /// A token file is ours to read, unless kube would prefer something else to it.

@@ -29,8 +29,8 @@ pub(super) enum Action {
         deadline: Instant,
         is_first: bool,
     },
-    /// Watch from the version; the server should end the watch after `timeout`.
-    Watch { version: String, timeout: Duration },
+    /// Watch from the version.
+    Watch { version: String },
     /// Ask for the server's present version, because the watch has been quiet for very long.
     Probe,
 }
@@ -76,7 +76,6 @@ pub(super) struct Engine {
     watch_since: Option<Instant>,
     /// The server refused to be watched for a reason that a person has to mend.
     is_refused: bool,
-    random: fastrand::Rng,
 }
 
 #[derive(Debug)]
@@ -108,7 +107,6 @@ impl Engine {
             progress: None,
             watch_since: None,
             is_refused: false,
-            random: fastrand::Rng::with_seed(seed),
         }
     }
 
@@ -121,6 +119,19 @@ impl Engine {
     /// The version up to which we know.
     pub(super) fn version(&self) -> Option<u64> {
         self.known
+    }
+
+    /// Whether the watch has been quiet for so long that the server's version is to be asked for.
+    pub(super) fn is_quiet(&self, now: Instant) -> bool {
+        is_quiet(self.progress, now)
+    }
+
+    /// The version from which to watch; none while a list is under way.
+    pub(super) fn watched_from(&self) -> Option<&str> {
+        match &self.phase {
+            Phase::Watch { version } => Some(version),
+            Phase::List { .. } => None,
+        }
     }
 
     /// Failures since the last success that held.
@@ -140,7 +151,6 @@ impl Engine {
             return Action::Wait(until);
         }
         self.not_before = None;
-        let spread = self.random.u64(0..=WATCH_TIME_SPREAD.as_secs());
         match &mut self.phase {
             Phase::List { token, deadline } => Action::List {
                 is_first: deadline.is_none(),
@@ -152,7 +162,6 @@ impl Engine {
             Phase::Watch { .. } if is_quiet(self.progress, now) => Action::Probe,
             Phase::Watch { version } => Action::Watch {
                 version: version.clone(),
-                timeout: WATCH_TIME_MIN + Duration::from_secs(spread),
             },
         }
     }
@@ -356,10 +365,6 @@ const ANSWER_TIME_MAX: Duration = Duration::from_secs(120);
 const LIST_TIME_MAX: Duration = Duration::from_secs(1800);
 /// After so many good pages in a row the page size is tried at its double.
 const GOOD_PAGES: u32 = 50;
-/// A watch is renewed after 28 to 35 seconds: with the margin of [`super::feed`] a server that went silent is known for
-/// that within 45 s.
-const WATCH_TIME_MIN: Duration = Duration::from_secs(28);
-const WATCH_TIME_SPREAD: Duration = Duration::from_secs(7);
 /// A watch that lives shorter did not work.
 pub(super) const SHORT_STREAM: Duration = Duration::from_secs(5);
 const WATCH_PAUSE_MIN: Duration = Duration::from_secs(1);

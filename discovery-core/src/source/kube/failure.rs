@@ -35,6 +35,17 @@ impl Failure {
         }
     }
 
+    /// Whether the way to the server broke, so that another server may be at its end next.
+    pub(super) fn is_of_way(&self) -> bool {
+        matches!(
+            self.reason,
+            FailureReason::Connection
+                | FailureReason::Certificate
+                | FailureReason::Silent
+                | FailureReason::Deadline
+        )
+    }
+
     pub(super) fn asked(mut self) -> Self {
         self.was_asked = true;
         self

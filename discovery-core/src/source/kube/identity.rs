@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Whose cluster answers: by the UID of the service `default/kubernetes`, against that of the last run.
+//! Whose cluster answers: by the UID of the service `default/kubernetes`, against that of the last run, and then against
+//! the first one of this run.
 //!
-//! In: the UID wherever it is read, and the end of the list that it stands in. Out: a [`Finding`], once. The service is
+//! In: the UID wherever it is read, and the end of the list that it stands in. Out: a [`Finding`]. The service is
 //! made by the API server itself with the cluster and lives as long, so that neither a rotated authority nor another
 //! address changes it, and a cluster that takes another's address or authority over has another one. Pure.
 
@@ -20,7 +21,8 @@ pub(super) struct KnownCluster {
 pub(super) struct Identity {
     /// The cluster of the last run, until something was found out about it.
     known: Option<KnownCluster>,
-    uid: Option<String>,
+    /// The cluster of this run.
+    ours: Option<String>,
 }
 
 /// What was found out.
@@ -32,23 +34,30 @@ pub(super) enum Finding {
     Foreign { known: String },
     /// The name has changed, and the server does not show the service.
     Hidden { known: String },
-    /// The cluster has become another one while we run.
-    Replaced { before: String },
+    /// Another cluster than that of this run.
+    Another { ours: String },
 }
 
 impl Identity {
     pub(super) fn new(known: Option<KnownCluster>) -> Self {
-        Self { known, uid: None }
+        Self { known, ours: None }
     }
 
-    /// The service has this UID; some finding when that is news.
+    /// Whether the cluster of this run is known.
+    pub(super) fn is_known(&self) -> bool {
+        self.ours.is_some()
+    }
+
+    /// The service has this UID; none when that is what it has had since the first word of it.
     pub(super) fn seen(&mut self, uid: &str) -> Option<Finding> {
-        let before = self.uid.replace(uid.to_owned());
-        match (before, self.known.take()) {
-            (Some(before), _) if before == uid => None,
-            (Some(before), _) => Some(Finding::Replaced { before }),
-            (None, Some(known)) if known.uid != uid => Some(Finding::Foreign { known: known.uid }),
-            (None, _) => Some(Finding::Ours),
+        match &self.ours {
+            Some(ours) if ours == uid => return None,
+            Some(ours) => return Some(Finding::Another { ours: ours.clone() }),
+            None => self.ours = Some(uid.to_owned()),
+        }
+        match self.known.take() {
+            Some(known) if known.uid != uid => Some(Finding::Foreign { known: known.uid }),
+            _ => Some(Finding::Ours),
         }
     }
 
@@ -68,7 +77,7 @@ impl fmt::Display for Finding {
                 f,
                 "the last run was in cluster {known}, under another name, and the server does not show that this is it"
             ),
-            Self::Replaced { before } => write!(f, "the cluster was {before} until now"),
+            Self::Another { ours } => write!(f, "our cluster is {ours}"),
         }
     }
 }
@@ -104,11 +113,12 @@ mod tests {
     }
 
     #[test]
-    fn a_cluster_that_is_replaced_while_we_run_is_told_once() {
+    fn the_first_cluster_of_a_run_is_ours_and_stays_so() {
         let mut identity = Identity::new(None);
         assert_eq!(identity.seen("a"), Some(Finding::Ours));
-        let replaced = Finding::Replaced { before: "a".into() };
-        assert_eq!(identity.seen("b"), Some(replaced));
-        assert_eq!(identity.seen("b"), None);
+        let another = Finding::Another { ours: "a".into() };
+        assert_eq!(identity.seen("b"), Some(another.clone()));
+        assert_eq!(identity.seen("b"), Some(another));
+        assert_eq!(identity.seen("a"), None);
     }
 }

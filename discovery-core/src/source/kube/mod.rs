@@ -7,9 +7,11 @@
 //! because no server can select them by zone.
 
 mod access;
+mod account;
 mod answer;
 mod client;
 mod config;
+mod custody;
 mod decode;
 mod engine;
 mod failure;
@@ -20,8 +22,10 @@ mod fuzz;
 mod gate;
 mod groups;
 mod gunzip;
+mod held;
 mod identity;
 mod items;
+mod link;
 mod pace;
 mod parts;
 mod permissions;
@@ -43,10 +47,11 @@ use crate::{
     store::{Kind, SourceId, Update},
 };
 use access::Access;
+use custody::Custody;
 use engine::Engine;
 use feed::{Feed, Out, Outlet, OwnNode, OwnZone, Tap, Translator};
 use futures::future::join_all;
-use identity::Identity;
+use link::SharedLink;
 use parts::Part;
 use request::Asker;
 use resource::Resource;
@@ -110,13 +115,15 @@ impl KubeSource {
     pub async fn run(self, sender: UpdateSender, cancel: CancellationToken) {
         let run = Run {
             gate: SharedGate::new(fastrand::u64(..)),
+            link: SharedLink::new(fastrand::u64(..)),
+            custody: Arc::new(Custody::new(self.config.known_cluster.clone())),
             source: &self,
             tap: Tap {
                 sender,
                 wishes: Arc::new(watch::Sender::default()),
             },
         };
-        cancel.run_until_cancelled(Box::pin(run.all())).await;
+        cancel.run_until_cancelled(Box::pin(run.ours())).await;
         for kind in Kind::ALL {
             self.status.set_connected(kind, false);
         }
@@ -133,6 +140,7 @@ impl KubeSource {
         Asker {
             access: self.access.clone(),
             user_agent,
+            is_afresh: false,
         }
     }
 
@@ -156,6 +164,8 @@ impl fmt::Debug for KubeSource {
 struct Run<'s> {
     source: &'s KubeSource,
     gate: Arc<SharedGate>,
+    link: SharedLink,
+    custody: Arc<Custody>,
     tap: Tap,
 }
 
@@ -164,6 +174,22 @@ impl Run<'_> {
         let (own_sender, own) = watch::channel(OwnNode::default());
         let all = (self.own_node(own_sender), self.nodes(own));
         tokio::join!(all.0, all.1, self.services(), self.slices());
+    }
+
+    /// Lists and watches our cluster, and holds still while another one answers.
+    async fn ours(&self) {
+        loop {
+            tokio::select! {
+                biased;
+                other = self.custody.another() => {
+                    if self.hold(other).await.is_err() {
+                        return;
+                    }
+                }
+                () = self.all() => return,
+                never = self.vouch() => match never {},
+            }
+        }
     }
 
     async fn own_node(&self, teller: watch::Sender<OwnNode>) {
@@ -287,15 +313,15 @@ impl Run<'_> {
             asker: self.source.asker(resource.user_agent()),
             engine: Engine::new(fastrand::u64(..), resource.page_size()).known(known),
             seat: self.gate.seat(),
+            link: self.link.clone(),
+            custody: self.custody.clone(),
             translator: Translator::new(resource.kind(), config.node.clone()),
             out: Out {
                 keys: config.keys.clone(),
                 part,
                 outlet,
                 own_node: None,
-                identity: resource
-                    .holds_cluster()
-                    .then(|| Identity::new(config.known_cluster.clone())),
+                identity: resource.holds_cluster().then(|| self.custody.clone()),
                 // With a zone that is given, endpoints may be located by what slices state of them.
                 is_dispensable: resource.kind() == Kind::Nodes && config.zone.is_some(),
                 told: None,

@@ -19,9 +19,19 @@ use tokio::time::{Instant, timeout, timeout_at};
 pub(super) struct Asker {
     pub(super) access: Arc<Access>,
     pub(super) user_agent: String,
+    /// Whether each request has a connection of its own.
+    pub(super) is_afresh: bool,
 }
 
 impl Asker {
+    /// The same over new connections.
+    pub(super) fn afresh(self) -> Self {
+        Self {
+            is_afresh: true,
+            ..self
+        }
+    }
+
     /// Asks for a list, a watch or a document; the answer's status is a success.
     pub(super) async fn ask(
         &self,
@@ -81,7 +91,12 @@ impl Asker {
         if let Some(header) = line.token.as_ref().and_then(|token| token.header(now)) {
             headers.insert(header::AUTHORIZATION, header);
         }
-        let response = line.client.send(request).await;
+        let client = if self.is_afresh {
+            &line.clients.fresh
+        } else {
+            &line.clients.pooled
+        };
+        let response = client.send(request).await;
         response.map_err(|error| self.unsent(&error))
     }
 

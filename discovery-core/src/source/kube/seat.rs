@@ -70,6 +70,11 @@ impl Seat {
         }
     }
 
+    /// Whether the server as such is taken for sick.
+    pub(super) fn is_closed(&self) -> bool {
+        self.shared.is_closed()
+    }
+
     /// The request was answered.
     pub(super) fn answered(&self) {
         self.shared.gate().answered(self.id, now());

@@ -69,6 +69,8 @@ impl Union {
                 vec![Update::Reject(self.source, problem)]
             }
             Update::Foreign(..) => vec![Update::Foreign(self.source)],
+            Update::Another(..) => vec![Update::Another(self.source)],
+            Update::Ours(..) => vec![Update::Ours(self.source)],
             Update::Denied(..) => vec![Update::Denied(self.source, self.kind)],
             Update::Synced(..) => self.synced(number),
         }

@@ -67,6 +67,20 @@ impl State {
         self.touch_everything()
     }
 
+    /// Another cluster answers the source: what it stated stays in force, and a person is told.
+    pub(super) fn another(&mut self, source: SourceId) -> Change {
+        let services = self.services.keys().filter(|(_, by)| *by == source);
+        let slices = self.slices.keys().filter(|(_, by)| *by == source);
+        let objects = services.count() + slices.count();
+        self.holds.hold_cluster(source, objects);
+        Change::Gained
+    }
+
+    pub(super) fn ours(&mut self, source: SourceId) -> Change {
+        self.holds.release_cluster(source);
+        Change::Gained
+    }
+
     /// A zone that is served, or held, because our own node was in it was that of a node in the other cluster.
     fn leave_foreign_zone(&mut self, source: SourceId) {
         if self.holds.own_node().is_some_and(|(by, _)| by == source) {

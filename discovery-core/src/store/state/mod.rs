@@ -144,6 +144,8 @@ impl State {
             Update::WentBack(source, kind) => self.went_back(source, kind),
             Update::Denied(source, kind) => self.deny(source, kind),
             Update::Foreign(source) => self.foreign(source),
+            Update::Another(source) => self.another(source),
+            Update::Ours(source) => self.ours(source),
             Update::Synced(source, kind) => self.synced(source, kind),
             Update::Reject(source, problem) => self.reject(source, problem),
         }

@@ -162,6 +162,8 @@ words! {
         Evicted = "evicted",
         /// Its listener closed.
         Closed = "closed",
+        /// It goes on in the process, or with the configuration, that took over.
+        HandedOver = "handed-over",
     }
 }
 

@@ -3,6 +3,8 @@
 
 use super::*;
 
+const WAIT: Duration = Duration::from_secs(10);
+
 fn standing(worth: Worth) -> Standing {
     Standing {
         instance: ConsulInstance {
@@ -46,7 +48,7 @@ fn told(ledger: &mut Ledger, now: Instant, worth: Worth, is_beat: bool) -> Vec<&
 
 #[test]
 fn an_instance_enters_when_it_serves_first_registered_then_passing() {
-    let (mut ledger, now) = (Ledger::default(), Instant::now());
+    let (mut ledger, now) = (Ledger::new(WAIT), Instant::now());
     for worth in [Worth::Pauses, Worth::Out] {
         assert!(told(&mut ledger, now, worth, true).is_empty());
     }
@@ -67,7 +69,7 @@ fn an_instance_enters_when_it_serves_first_registered_then_passing() {
 
 #[test]
 fn a_pause_is_critical_and_a_port_of_somebody_else_is_taken_away() {
-    let (mut ledger, now) = (Ledger::default(), Instant::now());
+    let (mut ledger, now) = (Ledger::new(WAIT), Instant::now());
     for _ in 0..2 {
         told(&mut ledger, now, Worth::Serves, false);
     }
@@ -81,11 +83,36 @@ fn a_pause_is_critical_and_a_port_of_somebody_else_is_taken_away() {
 }
 
 #[test]
-fn a_listener_that_is_gone_takes_its_instance_along() {
-    let (mut ledger, now) = (Ledger::default(), Instant::now());
-    told(&mut ledger, now, Worth::Serves, false);
-    let steps = ledger.steps(now, Vec::new(), false);
-    assert_eq!(words(&steps), ["deregister"]);
+fn a_listener_that_is_gone_takes_its_instance_along_critical_first() {
+    let (mut ledger, now) = (Ledger::new(WAIT), Instant::now());
+    for _ in 0..2 {
+        told(&mut ledger, now, Worth::Serves, false);
+    }
+    let gone = |ledger: &mut Ledger, now| {
+        let steps = ledger.steps(now, Vec::new(), true);
+        let words = words(&steps);
+        for step in steps {
+            ledger.done(now, step, Ok(()));
+        }
+        words
+    };
+    assert_eq!(ledger.due(&[]), None);
+    assert_eq!(gone(&mut ledger, now), ["fail"]);
+    assert_eq!(ledger.due(&[]), Some(now + WAIT));
+    assert_eq!(ledger.due(&[standing(Worth::Pauses)]), None, "it stays");
+    assert!(gone(&mut ledger, now + WAIT / 2).is_empty());
+    assert_eq!(
+        told(&mut ledger, now + WAIT / 2, Worth::Serves, false),
+        ["pass"],
+        "it came back"
+    );
+    assert_eq!(
+        gone(&mut ledger, now + WAIT),
+        ["fail"],
+        "the wait begins anew"
+    );
+    assert_eq!(gone(&mut ledger, now + 2 * WAIT), ["deregister"]);
+    assert!(gone(&mut ledger, now + 3 * WAIT).is_empty());
 }
 
 /// An error as the agent's answers give it.
@@ -107,7 +134,7 @@ fn failed(ledger: &mut Ledger, now: Instant, reason: &str, is_beat: bool) -> Vec
 
 #[test]
 fn a_forgotten_instance_is_registered_at_once_and_an_absent_agent_is_asked_once_a_beat() {
-    let (mut ledger, now) = (Ledger::default(), Instant::now());
+    let (mut ledger, now) = (Ledger::new(WAIT), Instant::now());
     for _ in 0..2 {
         told(&mut ledger, now, Worth::Serves, false);
     }

@@ -183,17 +183,6 @@ fn what_the_gate_governs_waits_for_the_gate_alone() {
 }
 
 #[test]
-fn w7_k7_watches_are_asked_to_end_within_35_seconds() {
-    let mut bench = Bench::listed();
-    for _ in 0..100 {
-        let Action::Watch { timeout, .. } = bench.engine.next(bench.now) else {
-            panic!("no watch")
-        };
-        assert!((28..=35).contains(&timeout.as_secs()));
-    }
-}
-
-#[test]
 fn a_list_without_a_version_is_none() {
     let mut bench = Bench::new();
     bench.action();

@@ -5,6 +5,7 @@
 //! is read; what it does not name is gone only with its end, so that half a list never takes anything back.
 
 mod out;
+mod stream;
 mod translate;
 mod watch;
 
@@ -13,9 +14,11 @@ pub(super) use translate::Translator;
 
 use super::{
     answer::Pieces,
+    custody::{Answers, Custody},
     decode::{Page, PageError},
     engine::{Action, Engine, Listed, Standing},
     failure::Failure,
+    link::SharedLink,
     request::{Asked, Asker},
     resource::Resource,
     seat::Seat,
@@ -36,6 +39,8 @@ pub(super) struct Feed {
     pub(super) resource: Resource,
     pub(super) engine: Engine,
     pub(super) seat: Seat,
+    pub(super) link: SharedLink,
+    pub(super) custody: Arc<Custody>,
     pub(super) translator: Translator,
     pub(super) out: Out,
     /// Told when the server says that it does not serve the resource.
@@ -74,7 +79,7 @@ impl Feed {
                 let page = self.page(&uri, answer_within, deadline.into()).await;
                 self.listed(page).await
             }
-            Action::Watch { version, timeout } => self.watch(&version, timeout).await,
+            Action::Watch { version } => self.watch(&version).await,
             Action::Probe => {
                 self.probe().await;
                 Ok(())
@@ -127,6 +132,10 @@ impl Feed {
             Err(failure) => return self.list_failed(failure).await,
         };
         if !self.is_announced {
+            // A list replaces all that is known: none is told of another cluster.
+            if self.custody.ask(&self.asker).await == Answers::Another {
+                return Err(Closed);
+            }
             self.is_announced = true;
             self.out
                 .send(Update::Reset(SOURCE, self.out.kind()))
@@ -187,6 +196,9 @@ impl Feed {
             }
             _ => self.seat.answered(),
         }
+        if failure.is_of_way() {
+            self.custody.doubt();
+        }
         if failure.reason == FailureReason::NotFound
             && let Some(not_served) = &self.not_served
         {
@@ -225,7 +237,7 @@ fn now() -> std::time::Instant {
     Instant::now().into_std()
 }
 
-const SOURCE: SourceId = SourceId::Kube;
+pub(super) const SOURCE: SourceId = SourceId::Kube;
 /// A page is asked for in sizes of a few MB; what is far larger is asked for in smaller pages.
 const PAGE_BYTES_MAX: usize = 32 * 1024 * 1024;
 const PROBE_TIME: Duration = Duration::from_secs(10);

@@ -7,10 +7,7 @@ use crate::{
     source::{
         FailureReason, SourceStatus, UpdateSender, WatchState,
         kube::{
-            failure::Failure,
-            identity::{Finding, Identity},
-            parts::Part,
-            wishes::Wishes,
+            custody::Custody, failure::Failure, identity::Finding, parts::Part, wishes::Wishes,
         },
     },
     store::{Kind, Problem, Update},
@@ -63,7 +60,7 @@ pub(in crate::source::kube) struct Out {
     /// Who wants to know our own node.
     pub(in crate::source::kube) own_node: Option<watch::Sender<OwnNode>>,
     /// What the list says of the cluster, if it says something.
-    pub(in crate::source::kube) identity: Option<Identity>,
+    pub(in crate::source::kube) identity: Option<Arc<Custody>>,
     /// Whether what the list tells can be done without, should it never be allowed.
     pub(in crate::source::kube) is_dispensable: bool,
     /// The last refusal that was told as a problem.
@@ -102,27 +99,28 @@ impl Out {
 
     /// Takes in what an object says of the cluster, if it is the one that does.
     pub(super) async fn identify(&mut self, uid: Option<&str>) -> Result<(), Closed> {
-        let Some((identity, uid)) = self.identity.as_mut().zip(uid) else {
+        let Some((custody, uid)) = self.identity.as_ref().zip(uid) else {
             return Ok(());
         };
-        let finding = identity.seen(uid);
+        let finding = custody.seen(uid);
+        if matches!(finding, Some(Finding::Another { .. })) {
+            // The source stops its feeds; nothing more of this one is told until then.
+            return Err(Closed);
+        }
         self.status().set_cluster_uid(uid);
         self.found(finding).await
     }
 
     /// The list is complete, and what it does not show it hides.
     pub(super) async fn identified(&mut self) -> Result<(), Closed> {
-        let finding = self.identity.as_mut().and_then(Identity::listed);
+        let custody = self.identity.as_ref();
+        let finding = custody.and_then(|custody| custody.listed());
         self.found(finding).await
     }
 
     async fn found(&self, finding: Option<Finding>) -> Result<(), Closed> {
         match finding {
             None | Some(Finding::Ours) => Ok(()),
-            Some(finding @ Finding::Replaced { .. }) => {
-                tracing::warn!(%finding, "The API server is that of another cluster now");
-                Ok(())
-            }
             Some(finding) => {
                 tracing::warn!(%finding, "What came from disk is another cluster's, and dropped");
                 self.status().disowned();

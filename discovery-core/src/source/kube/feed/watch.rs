@@ -1,16 +1,20 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! One watch: from its request to its end, event by event.
+//! Watches a list: from the request to the end of what answers it, event by event.
+//!
+//! One that is overdue gets a second beside it, from the same version over a new connection. Whichever speaks first is
+//! followed and the other is closed; where the first ends meanwhile the second is the next one, so that nothing is asked for
+//! that would not have been asked a moment later.
 
-use super::{Closed, Feed, OwnNode, now};
+use super::{
+    Closed, Feed, OwnNode, now,
+    stream::{Came, Moment, Stream},
+};
 use crate::source::{
-    FailureReason,
-    kube::{
-        answer::Answer, decode::Event, engine::SHORT_STREAM, failure::Failure, framing::Lines,
-        request::Asked,
-    },
+    FailureReason, SecondWatch,
+    kube::{answer::Piece, decode::Event, failure::Failure, request::Asked},
 };
 use std::time::Duration;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::sleep_until;
 
 /// How a watch ended.
 enum End {
@@ -19,112 +23,241 @@ enum End {
     /// It was given up for a new list.
     Relist(FailureReason),
     Failed(Failure),
+    /// It is overdue, and so quiet that there is something else to ask first.
+    Probe,
     NobodyListens,
 }
 
-/// The moments in the life of a watch at which its silence means something.
-struct Life {
-    /// It has stood long enough to be one; none once that was noted.
-    lives_at: Option<Instant>,
-    /// The server should have ended it by now; none once that was noted.
-    suspect_at: Option<Instant>,
-    /// It is given up.
-    deadline: Instant,
-    last_line: Option<Instant>,
+/// A watch, and the one that may have begun beside it.
+struct Pair {
+    first: Stream,
+    second: Option<Stream>,
 }
 
-impl Life {
-    fn new(timeout: Duration) -> Self {
-        let now = Instant::now();
-        Self {
-            lives_at: Some(now + SHORT_STREAM),
-            suspect_at: Some(now + timeout + WATCH_TIME_MARGIN / 2),
-            deadline: now + timeout + WATCH_TIME_MARGIN,
-            last_line: None,
+/// What one of them has to say, or a moment in the life of the first.
+enum Happened {
+    First(Result<Came, Failure>),
+    Second(Result<Came, Failure>),
+    Moment,
+}
+
+impl Pair {
+    async fn happens(&mut self) -> Happened {
+        let Self { first, second } = self;
+        let second = async {
+            match second {
+                Some(second) => second.next().await,
+                None => std::future::pending().await,
+            }
+        };
+        let moment = first.life.next();
+        let moment = async {
+            match moment {
+                Some(at) => sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            came = first.next() => Happened::First(came),
+            came = second => Happened::Second(came),
+            () = moment => Happened::Moment,
         }
-    }
-
-    fn next(&self) -> Instant {
-        let moments = [self.lives_at, self.suspect_at].into_iter().flatten();
-        moments.fold(self.deadline, Instant::min)
-    }
-
-    /// Whether it spoke so recently that it cannot be dead.
-    fn spoke_lately(&self) -> bool {
-        self.last_line
-            .is_some_and(|line| line.elapsed() < SPOKE_LATELY)
     }
 }
 
 impl Feed {
-    pub(super) async fn watch(&mut self, version: &str, timeout: Duration) -> Result<(), Closed> {
-        let uri = self.resource.watch_uri(version, timeout);
-        self.out.status().watch_begun(self.out.kind());
-        let asked = Asked::Resource("watch", &self.resource);
-        let end = match self.asker.ask(&asked, &uri, WATCH_ANSWER_TIME).await {
-            Ok(answer) => self.follow(answer, timeout).await,
-            Err(failure) => End::Failed(failure),
+    pub(super) async fn watch(&mut self, version: &str) -> Result<(), Closed> {
+        let mut pair = Pair {
+            first: self.begin(version, false),
+            second: None,
         };
+        let end = loop {
+            let went_on = match pair.happens().await {
+                Happened::First(Ok(came)) => self.came(&mut pair, came).await,
+                Happened::First(Err(failure)) => self.broke(&mut pair, failure),
+                Happened::Second(Ok(_)) => self.takes_over(&mut pair),
+                Happened::Second(Err(failure)) => {
+                    self.second_failed(&mut pair, &failure);
+                    Ok(())
+                }
+                Happened::Moment => self.moment(&mut pair),
+            };
+            if let Err(end) = went_on {
+                break end;
+            }
+        };
+        if pair.second.is_some() {
+            self.count(SecondWatch::NotNeeded);
+        }
         self.watch_ended(end).await
     }
 
-    async fn follow(&mut self, mut answer: Answer, timeout: Duration) -> End {
+    /// Asks for a watch.
+    fn begin(&self, version: &str, is_second: bool) -> Stream {
+        let now = now();
+        let (timeout, is_late) = {
+            let mut link = self.link.link();
+            (link.watch_time(now, is_second), link.is_late(now))
+        };
+        self.out.status().watch_begun(self.out.kind());
+        let uri = self.resource.watch_uri(version, timeout);
+        let (asker, resource) = (self.asker.clone(), self.resource.clone());
+        let asker = if is_second || is_late {
+            asker.afresh()
+        } else {
+            asker
+        };
+        let asking = async move {
+            let asked = Asked::Resource("watch", &resource);
+            asker.ask(&asked, &uri, WATCH_ANSWER_TIME).await
+        };
+        Stream::new(Box::pin(asking), timeout, is_late.then_some(LATE_HEAD_TIME))
+    }
+
+    async fn came(&mut self, pair: &mut Pair, came: Came) -> Result<(), End> {
+        match came {
+            Came::Head => {
+                self.not_needed(pair);
+                self.stands()
+            }
+            Came::Piece(piece) => {
+                // What the second would repeat is known by now.
+                if self.read(&mut pair.first, &piece).await? && self.not_needed(pair) {
+                    pair.first.life.is_still_overdue();
+                }
+                Ok(())
+            }
+            Came::End => self.closed(pair),
+        }
+    }
+
+    /// The server has begun to answer.
+    fn stands(&mut self) -> Result<(), End> {
         self.seat.answered();
         if let Some(reason) = self.engine.watching(now()) {
-            return End::Relist(reason);
+            return Err(End::Relist(reason));
         }
         self.out.watching();
-        let (mut lines, mut life) = (Lines::default(), Life::new(timeout));
-        loop {
-            let piece = match timeout_at(life.next(), answer.next()).await {
-                Ok(Ok(Some(piece))) => piece,
-                // What is left in `lines` was cut off with the stream: the next watch repeats it.
-                Ok(Ok(None)) => return End::Closed,
-                Ok(Err(failure)) => return End::Failed(failure),
-                Err(_) => match self.moment(&mut life) {
-                    Some(end) => return end,
-                    None => continue,
-                },
-            };
-            let (status, kind) = (self.out.status(), self.out.kind());
-            status.add_bytes(kind, piece.wire_bytes, piece.bytes.len());
-            lines.push(&piece.bytes);
-            if let Err(end) = self.read_lines(&mut lines, &mut life).await {
-                return end;
-            }
-        }
+        Ok(())
     }
 
-    /// Nothing came up to the next moment of the watch's life; some end when that is its last.
-    fn moment(&self, life: &mut Life) -> Option<End> {
-        let now = Instant::now();
-        if life.lives_at.take_if(|at| *at <= now).is_some() {
-            // A watch that stands and has nothing to tell is a sign of life; caches that are cut off end it at once.
-            self.out.heard();
-        }
-        if life.suspect_at.take_if(|at| *at <= now).is_some() && !life.spoke_lately() {
-            self.out.suspect();
-        }
-        if now < life.deadline {
-            return None;
-        }
-        if life.spoke_lately() {
-            // It does not know the parameter by which watches end.
-            return Some(End::Closed);
-        }
-        Some(End::Failed(silent()))
-    }
-
-    /// Takes in the whole lines.
-    async fn read_lines(&mut self, lines: &mut Lines, life: &mut Life) -> Result<(), End> {
-        while let Some(line) = lines.next().map_err(|_| End::Failed(too_long()))? {
+    /// Takes in the whole lines; whether there was one.
+    async fn read(&mut self, stream: &mut Stream, piece: &Piece) -> Result<bool, End> {
+        let (status, kind) = (self.out.status(), self.out.kind());
+        status.add_bytes(kind, piece.wire_bytes, piece.bytes.len());
+        stream.lines.push(&piece.bytes);
+        let mut has_spoken = false;
+        while let Some(line) = stream.lines.next().map_err(|_| End::Failed(too_long()))? {
             let names = &mut self.translator.names;
             let event = self.resource.event(line, &self.out.keys, names);
             self.event(event).await?;
             self.out.heard();
-            life.last_line = Some(Instant::now());
+            stream.life.spoke();
+            has_spoken = true;
+        }
+        Ok(has_spoken)
+    }
+
+    /// The server ended the first; the second is the next.
+    fn closed(&mut self, pair: &mut Pair) -> Result<(), End> {
+        if pair.first.ends_in_time() {
+            self.link.link().ended_in_time();
+        }
+        let Some(second) = pair.second.take() else {
+            return Err(End::Closed);
+        };
+        match self.engine.watch_closed(now()) {
+            Ok(None) => {
+                self.count(SecondWatch::TookOver);
+                self.out.heard();
+                pair.first = second;
+                Ok(())
+            }
+            Ok(Some(reason)) => Err(End::Relist(reason)),
+            Err(failure) => Err(End::Failed(failure)),
+        }
+    }
+
+    /// The first broke. The second is the next, unless the server itself had something to say.
+    fn broke(&mut self, pair: &mut Pair, failure: Failure) -> Result<(), End> {
+        match pair.second.take_if(|_| failure.is_of_way()) {
+            Some(second) => {
+                self.count(SecondWatch::TookOver);
+                self.seat.lost();
+                self.custody.doubt();
+                self.out.count(&failure);
+                pair.first = second;
+                Ok(())
+            }
+            None => Err(End::Failed(failure)),
+        }
+    }
+
+    /// The second speaks while the first is silent.
+    fn takes_over(&mut self, pair: &mut Pair) -> Result<(), End> {
+        let Some(second) = pair.second.take() else {
+            return Ok(());
+        };
+        self.count(SecondWatch::TookOver);
+        if self.link.link().was_late(now()) {
+            let kind = self.out.kind();
+            tracing::warn!(%kind, "A new connection is quicker than one that stands: watches are short for a while");
+        }
+        pair.first = second;
+        self.stands()
+    }
+
+    /// Where the server refused it, the next watch will hear the same; it is tried again only where none was reached.
+    fn second_failed(&mut self, pair: &mut Pair, failure: &Failure) {
+        pair.second = None;
+        self.count(SecondWatch::Failed);
+        if !failure.was_asked {
+            pair.first.life.is_still_overdue();
+        }
+    }
+
+    /// Nothing came up to a moment of the first's life.
+    fn moment(&mut self, pair: &mut Pair) -> Result<(), End> {
+        let life = &mut pair.first.life;
+        match life.moment() {
+            None => {}
+            Some(Moment::Lives) => self.out.heard(),
+            Some(Moment::Overdue) => return self.overdue(pair),
+            Some(Moment::Suspect) if life.spoke_lately() => {}
+            Some(Moment::Suspect) => self.out.suspect(),
+            // It does not know the parameter by which watches end.
+            Some(Moment::Deadline) if life.spoke_lately() => return self.closed(pair),
+            Some(Moment::Deadline) => return self.broke(pair, silent()),
         }
         Ok(())
+    }
+
+    /// Begins a second watch beside one that should have spoken by now, unless the server as such is sick.
+    fn overdue(&mut self, pair: &mut Pair) -> Result<(), End> {
+        if self.engine.is_quiet(now()) {
+            return Err(End::Probe);
+        }
+        if pair.second.is_some() || self.seat.is_closed() {
+            return Ok(());
+        }
+        let may_begin = self.link.link().second(now());
+        if let Some(version) = self.engine.watched_from().filter(|_| may_begin) {
+            pair.second = Some(self.begin(version, true));
+        }
+        Ok(())
+    }
+
+    /// Closes the second, if there is one.
+    fn not_needed(&self, pair: &mut Pair) -> bool {
+        let is_closed = pair.second.take().is_some();
+        if is_closed {
+            self.count(SecondWatch::NotNeeded);
+        }
+        is_closed
+    }
+
+    fn count(&self, outcome: SecondWatch) {
+        self.out.status().second_watch(self.out.kind(), outcome);
     }
 
     async fn event(&mut self, event: Event) -> Result<(), End> {
@@ -182,6 +315,7 @@ impl Feed {
     async fn watch_ended(&mut self, end: End) -> Result<(), Closed> {
         let mut failure = match end {
             End::NobodyListens => return Err(Closed),
+            End::Probe => return Ok(()),
             End::Relist(reason) => {
                 self.out.relisting(reason);
                 return Ok(());
@@ -230,6 +364,5 @@ fn too_long() -> Failure {
 
 /// Servers send the head of a watch at once.
 const WATCH_ANSWER_TIME: Duration = Duration::from_secs(15);
-/// How much longer than asked for a watch may last.
-const WATCH_TIME_MARGIN: Duration = Duration::from_secs(5);
-const SPOKE_LATELY: Duration = Duration::from_secs(10);
+/// While the link is late: four times what a first packet that was lost takes to be sent again.
+const LATE_HEAD_TIME: Duration = Duration::from_secs(4);

@@ -4,6 +4,7 @@
 use super::*;
 use crate::source::FailureReason;
 use crate::source::kube::engine::{Action, Engine};
+use crate::source::kube::link::Link;
 
 fn sick() -> Failure {
     Failure::new(FailureReason::ServerError, "").of_server()
@@ -105,6 +106,7 @@ fn f7_retry_after_holds_every_feed() {
 /// One agent: its gate, its lists, and what it does at which time. A request takes 20 ms.
 struct Agent {
     gate: Gate,
+    link: Link,
     feeds: Vec<(SeatId, Engine)>,
     /// When which feed looks again.
     due: Vec<Instant>,
@@ -129,6 +131,7 @@ impl Agent {
             .collect();
         Self {
             gate,
+            link: Link::new(seed),
             due: vec![start; feeds.len()],
             listed: vec![false; feeds.len()],
             feeds,
@@ -174,7 +177,8 @@ impl Agent {
                         }
                         now
                     }
-                    Action::Watch { timeout, .. } => {
+                    Action::Watch { .. } => {
+                        let timeout = self.link.watch_time(now, false);
                         engine.watching(now);
                         engine.watch_closed(now + timeout).unwrap();
                         now + timeout

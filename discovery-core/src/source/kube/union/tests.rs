@@ -62,7 +62,9 @@ impl Believer {
                 Update::Reject(..)
                 | Update::WentBack(..)
                 | Update::Denied(..)
-                | Update::Foreign(..) => {}
+                | Update::Foreign(..)
+                | Update::Another(..)
+                | Update::Ours(..) => {}
             }
         }
     }

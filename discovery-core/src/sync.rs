@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What threads share: the pointer to the snapshot, counters, flags, and the lock over those that have to agree.
+//!
+//! They are named here and nowhere else in `store` and `pick`, so that the models of `tests/models` can put others in their
+//! place whose every interleaving is tried.
+
+pub(crate) use arc_swap::{ArcSwap, Cache};
+pub(crate) use std::sync::{
+    Mutex,
+    atomic::{AtomicU32, AtomicU64},
+};

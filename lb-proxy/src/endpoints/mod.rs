@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What a listener knows of its endpoints: which it can reach and in which order, which it passes over for a while, and which
+//! have left, so that their connections have to end.
+//!
+//! In: views of a service, outcomes of connects. Out: candidates, and the ends of connections.
+
+mod eject;
+mod lives;
+mod reach;
+
+pub(crate) use eject::SharedEjections;
+pub(crate) use lives::{Life, Lives};
+pub(crate) use reach::Reach;
