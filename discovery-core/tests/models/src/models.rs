@@ -4,7 +4,7 @@
 use crate::{
     clock::Tick,
     pick::{EjectRule, InFlight, Outcome, Verdict, claims_trial, report},
-    store::{Endpoint, Flag, Generation, ServiceLoad, StateConfig, channel, publish},
+    store::{Endpoint, Flag, Generation, ServiceLoad, StateConfig, Writer, channel, publish},
 };
 use loom::{future::block_on, thread};
 use std::{
@@ -12,11 +12,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// A reader waits to be told while two generations are published, and another only reads.
-pub fn swap() {
+/// A reader waits to be told while two generations are published.
+pub fn told() {
     loom::model(|| {
         let (mut writer, mut told) = channel(StateConfig);
-        let mut reading = told.clone();
         let waiting = thread::spawn(move || {
             let mut last = Generation(0);
             while last < Generation(2) {
@@ -29,17 +28,33 @@ pub fn swap() {
                 assert!(told.snapshot().generation() >= last, "generations grow");
             }
         });
-        let looking = thread::spawn(move || {
-            let first = reading.snapshot().generation();
-            assert!(reading.snapshot().generation() >= first, "generations grow");
-        });
-        for number in 1..=2 {
-            let published = writer.publish().map(|snapshot| snapshot.generation());
-            assert_eq!(published, Some(Generation(number)));
-        }
+        publish_two(&mut writer);
         waiting.join().unwrap();
+    });
+}
+
+/// A reader looks again and again while two generations are published.
+pub fn looked() {
+    loom::model(|| {
+        let (mut writer, mut reading) = channel(StateConfig);
+        let looking = thread::spawn(move || {
+            let mut last = Generation(0);
+            for _ in 0..3 {
+                let now = reading.snapshot().generation();
+                assert!(now >= last, "generations grow");
+                last = now;
+            }
+        });
+        publish_two(&mut writer);
         looking.join().unwrap();
     });
+}
+
+fn publish_two(writer: &mut Writer) {
+    for number in 1..=2 {
+        let published = writer.publish().map(|snapshot| snapshot.generation());
+        assert_eq!(published, Some(Generation(number)));
+    }
 }
 
 /// Two callers pick, one of them keeps its pick over an await, and a third looks on.

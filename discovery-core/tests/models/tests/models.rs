@@ -4,8 +4,13 @@
 use models::models;
 
 #[test]
-fn d4_whoever_is_told_of_a_generation_reads_it_and_generations_grow() {
-    models::swap();
+fn d4_whoever_is_told_of_a_generation_reads_it() {
+    models::told();
+}
+
+#[test]
+fn d4_whoever_looks_again_sees_no_earlier_generation() {
+    models::looked();
 }
 
 #[test]
