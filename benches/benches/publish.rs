@@ -4,8 +4,9 @@
 //!
 //! The rival in the same run is the ring built anew, which is what a full sort costs.
 //!
-//! `callgrind` counts what a flip costs on a machine that has other work, too: `BENCH publish-own-flip --bench
-//! --profile-time 1` under `valgrind --tool=callgrind --toggle-collect='*flip_once*'`.
+//! `callgrind` counts what a flip costs on a machine that has other work, too: `BENCH --bench --profile-time 1
+//! publish-own-flip/zonal/` under `valgrind --tool=callgrind --toggle-collect='*flip_once*'`, built with
+//! `CARGO_PROFILE_BENCH_STRIP=none`.
 
 use benches::{CROWD, flipped, published, published_crowd, slice};
 use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
@@ -63,21 +64,24 @@ fn publish(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// A pod of our zone, of which there are ten among 5,000, turns unready and ready again.
+/// A pod of our zone, of which there are ten among 5,000, turns unready and ready again; and so that each of the 5,000 has to be
+/// looked at.
 fn own_flip(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("publish-own-flip");
-    let (mut writer, _reader) = published_crowd();
-    let mut number = 0;
-    group.bench_function(BenchmarkId::new("zonal", CROWD), |b| {
-        b.iter_batched(
-            || {
-                number += 1;
-                Update::Upsert(SourceId::Kube, Object::Slice(flipped(number)))
-            },
-            |update| flip_once(&mut writer, update),
-            BatchSize::SmallInput,
-        );
-    });
+    for (name, replaces) in [("zonal", false), ("zonal-and-a-far-pod-replaced", true)] {
+        let (mut writer, _reader) = published_crowd();
+        let mut number = 0;
+        group.bench_function(BenchmarkId::new(name, CROWD), |b| {
+            b.iter_batched(
+                || {
+                    number += 1;
+                    Update::Upsert(SourceId::Kube, Object::Slice(flipped(number, replaces)))
+                },
+                |update| flip_once(&mut writer, update),
+                BatchSize::SmallInput,
+            );
+        });
+    }
     group.finish();
 }
 

@@ -3,12 +3,12 @@
 
 use discovery_core::{
     model::{
-        Conditions, Node, NodeName, Protocol, Slice, SliceEndpoint, SliceKey, SlicePort, TargetRef,
-        Zone,
+        Conditions, Node, NodeName, Protocol, Service, Slice, SliceEndpoint, SliceKey, SlicePort,
+        TargetRef, Zone,
     },
     store::{Kind, Object, Reader, SourceId, StateConfig, Update, Writer, channel},
 };
-use std::{net::Ipv4Addr, num::NonZeroU16};
+use std::{net::Ipv4Addr, num::NonZeroU16, time::Duration};
 
 /// The slice of `default/web` with `count` ready pods of our zone.
 ///
@@ -70,9 +70,11 @@ pub const CROWD: usize = 5_000;
 
 /// A writer that has published `default/web` with [`CROWD`] pods in slices of a hundred, as the control plane packs them.
 pub fn published_crowd() -> (Writer, Reader) {
-    let (mut writer, reader) = channel(StateConfig::new(node().name));
+    let config = StateConfig::new(node().name).grace(Duration::from_secs(1));
+    let (mut writer, reader) = channel(config);
+    let service = Object::Service(Service::new("web".parse().expect("a valid name")));
     let slices = (0..CROWD / PER_SLICE).map(crowd_slice).map(Object::Slice);
-    for object in [Object::OwnNode(node()), Object::Node(node())]
+    for object in [Object::OwnNode(node()), Object::Node(node()), service]
         .into_iter()
         .chain(slices)
     {
@@ -85,9 +87,19 @@ pub fn published_crowd() -> (Writer, Reader) {
     (writer, reader)
 }
 
-/// One of these slices, in which a pod of our zone is ready or not: not after an odd number of calls.
-pub fn flipped(calls: usize) -> Slice {
+/// One of these slices, in which a pod of our zone is ready or not: not after an odd number of calls. Where one is to be
+/// replaced, the pod of another zone beside it is a new one each time.
+///
+/// # Panics
+/// If the number of calls does not fit into 64 bits.
+pub fn flipped(calls: usize, replaces: bool) -> Slice {
     let mut slice = crowd_slice(0);
+    if replaces {
+        slice.endpoints[1].target = Some(TargetRef {
+            name: format!("web-7d9c6b8f5d-new-{calls}").into(),
+            uid: format!("8f4d0101-93a1-4c2e-8d5b-{calls:012x}").into(),
+        });
+    }
     let is_ready = calls.is_multiple_of(2);
     slice.endpoints[0].conditions = Conditions::from_api(Some(is_ready), Some(is_ready), None);
     slice.version = calls as u64 + 1;
@@ -118,6 +130,7 @@ fn crowd_slice(number: usize) -> Slice {
         key: SliceKey::new("default", &format!("web-{number:05}")).expect("a valid name"),
         endpoints: (first..first + PER_SLICE).map(endpoint).collect(),
         version: 1,
+        announces_end: true,
         ..whole
     }
 }

@@ -10,7 +10,7 @@
 //! zone. Run: `cargo bench -p benches --bench scale`. Results: `benches/results/scale.jsonl`.
 //!
 //! `cargo bench -p benches --bench scale -- --real` writes the same cluster to a real kube-apiserver first, which takes
-//! minutes, and measures the agent alone there: `benches/results/scale-real.jsonl`.
+//! half a minute, and measures both there, one after the other, in four minutes: `benches/results/scale-real.jsonl`.
 
 mod agent;
 mod child;

@@ -26,7 +26,7 @@ impl Contender {
         }
     }
 
-    fn role(self) -> &'static str {
+    pub(crate) fn role(self) -> &'static str {
         match self {
             Self::Zonal => "agent",
             Self::Rival => "rival",
@@ -51,7 +51,10 @@ pub(crate) fn measure(contender: Contender) -> anyhow::Result<Figures> {
     first_look(&mut child, &mut figures)?;
     figures.insert(Figure::SyncWireBytes, sent(&mut server)?);
     flips(&mut server, &mut child, &mut figures)?;
-    churn(&mut server, &mut child, &mut figures)?;
+    let sent_before = sent(&mut server)?;
+    let took = churn(&mut server, &mut child, &mut figures)?;
+    let rate = (sent(&mut server)? - sent_before) / took.as_secs_f64();
+    figures.insert(Figure::ChurnWireBytesPerSecond, rate);
     relist(&mut server, &mut child, &mut figures)?;
     Ok(figures)
 }
@@ -106,25 +109,29 @@ fn flip(
     }
 }
 
-fn churn(server: &mut Child, child: &mut Child, figures: &mut Figures) -> anyhow::Result<()> {
-    let (sent_before, cpu_before, begin) = (sent(server)?, child.cpu()?, Instant::now());
+/// Pods of other zones change; how long that took.
+pub(crate) fn churn(
+    server: &mut Child,
+    child: &mut Child,
+    figures: &mut Figures,
+) -> anyhow::Result<Duration> {
+    let (cpu_before, begin) = (child.cpu()?, Instant::now());
     server.order(
         &format!("churn {CHURN_PER_SECOND} {CHURN_SECONDS}"),
         "churned",
     )?;
-    let share = child
-        .cpu()?
-        .saturating_sub(cpu_before)
-        .div_duration_f64(begin.elapsed());
-    figures.insert(Figure::ChurnCpuShare, share);
-    let rate = (sent(server)? - sent_before) / begin.elapsed().as_secs_f64();
-    figures.insert(Figure::ChurnWireBytesPerSecond, rate);
+    let (used, took) = (child.cpu()?.saturating_sub(cpu_before), begin.elapsed());
+    figures.insert(Figure::ChurnCpuShare, used.div_duration_f64(took));
     figures.insert(Figure::ChurnedBytes, child.memory_bytes("VmRSS")?);
-    Ok(())
+    Ok(took)
 }
 
 /// The watches are cut and their versions forgotten: all lists are read again.
-fn relist(server: &mut Child, child: &mut Child, figures: &mut Figures) -> anyhow::Result<()> {
+pub(crate) fn relist(
+    server: &mut Child,
+    child: &mut Child,
+    figures: &mut Figures,
+) -> anyhow::Result<()> {
     child.forget_peak()?;
     let took = flip(server, child, "relist", 0, false)?;
     figures.insert(Figure::RelistSeconds, took.as_secs_f64());

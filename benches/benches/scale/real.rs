@@ -2,13 +2,16 @@
 //! The same cluster on a real kube-apiserver: what is measured is what the scripted server might flatter.
 //!
 //! Objects are created in parallel as their controllers would have written them; no controller runs that would write them
-//! anew. Flips are counted from the server's answer to the write. Ten minutes at most, most of them the creation.
+//! anew. Flips are counted from the server's answer to the write. For a relist the server is killed and started again: what it
+//! knew of watches is gone, and their versions are older than all that it has. Both contenders are measured against one
+//! server, one after the other; ten minutes at most.
 
 use crate::{
     CLUSTER, FLIPPED, OWN_ZONE,
     child::{Child, say},
     figures::{Figures, Report},
-    measure::{Contender, first_look, flips},
+    measure::{Contender, churn as measure_churn, first_look, flips, relist},
+    server::changes,
 };
 use anyhow::{Context as _, bail};
 use futures::{StreamExt as _, TryStreamExt as _};
@@ -21,7 +24,7 @@ use std::{
 };
 use testbed::{Kube, KubeOptions};
 
-/// Measures the agent against it.
+/// Measures both contenders against it.
 pub(crate) fn drive() -> anyhow::Result<Report> {
     let mut server = Child::start(&["real"])?;
     let begin = Instant::now();
@@ -35,20 +38,37 @@ pub(crate) fn drive() -> anyhow::Result<Report> {
             bail!("the cluster is not filled within {FILL_TIME_MAX:?}");
         }
     };
-    let mut agent = Child::start(&["agent", &kubeconfig])?;
-    let mut figures = Figures::new();
-    first_look(&mut agent, &mut figures)?;
-    flips(&mut server, &mut agent, &mut figures)?;
     let mut report = Report::default();
-    report.add(Contender::Zonal, figures);
+    for contender in Contender::ALL {
+        let figures = measure(contender, &mut server, &kubeconfig)?;
+        report.add(contender, figures);
+        eprintln!(
+            "{} ({:.0} s)",
+            contender.name(),
+            begin.elapsed().as_secs_f64()
+        );
+        // As the next one is to find it.
+        server.order("flip 0 true", "flipped")?;
+    }
     Ok(report)
 }
 
-/// The role of the server: `flip NODE READY` is answered once the write is acknowledged.
+fn measure(contender: Contender, server: &mut Child, kubeconfig: &str) -> anyhow::Result<Figures> {
+    let mut child = Child::start(&[contender.role(), kubeconfig])?;
+    let mut figures = Figures::new();
+    first_look(&mut child, &mut figures)?;
+    flips(server, &mut child, &mut figures)?;
+    measure_churn(server, &mut child, &mut figures)?;
+    relist(server, &mut child, &mut figures)?;
+    Ok(figures)
+}
+
+/// The role of the server: `flip NODE READY`, `churn PER_SECOND SECONDS` and `relist NODE READY` are answered once the last
+/// write is acknowledged.
 pub(crate) async fn run() -> anyhow::Result<()> {
     let mut orders = crate::server::orders();
     let options = KubeOptions::default().controller_manager_flag("--controllers=podgc");
-    let kube = Kube::start_with(options).await?;
+    let mut kube = Kube::start_with(options).await?;
     let client = kube.admin();
     let namespace =
         json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": "shop" } });
@@ -69,15 +89,51 @@ pub(crate) async fn run() -> anyhow::Result<()> {
     while let Some(order) = orders.recv().await {
         let words: Vec<_> = order.split(' ').collect();
         match words[..] {
-            ["flip", node, ready] => flip(&client, node.parse()?, ready == "true").await?,
+            ["flip", node, ready] => flip(&client, node, ready).await?,
+            ["churn", per_second, seconds] => {
+                churn(&client, per_second.parse()?, seconds.parse()?).await?;
+                say("churned");
+            }
+            ["relist", node, ready] => {
+                kube.kill_apiserver();
+                kube.start_apiserver().await?;
+                flip(&client, node, ready).await?;
+            }
             _ => bail!("an order without sense: {order}"),
         }
     }
     Ok(())
 }
 
-async fn flip(client: &Client, node: usize, is_ready: bool) -> anyhow::Result<()> {
-    let place = CLUSTER.place(FLIPPED, (OWN_ZONE, node));
+async fn flip(client: &Client, node: &str, ready: &str) -> anyhow::Result<()> {
+    set_ready(client, FLIPPED, (OWN_ZONE, node.parse()?), ready == "true").await?;
+    say("flipped");
+    Ok(())
+}
+
+/// As many writes are begun each second; a busy server may answer them later.
+async fn churn(client: &Client, per_second: u32, seconds: u32) -> anyhow::Result<()> {
+    let ticks = tokio::time::interval(Duration::from_secs(1) / per_second);
+    let changes = futures::stream::iter(changes(per_second * seconds));
+    let paced = futures::stream::unfold(ticks, |mut ticks| async {
+        ticks.tick().await;
+        Some(((), ticks))
+    });
+    let mut written = changes
+        .zip(paced)
+        .map(|(change, ())| set_ready(client, change.service, change.place, change.is_ready))
+        .buffer_unordered(WRITES_AT_ONCE);
+    while written.try_next().await?.is_some() {}
+    Ok(())
+}
+
+async fn set_ready(
+    client: &Client,
+    service: usize,
+    place: (usize, usize),
+    is_ready: bool,
+) -> anyhow::Result<()> {
+    let place = CLUSTER.place(service, place);
     let (slice, at) = place.context("there is a pod on every node")?;
     let conditions = json!({ "ready": is_ready, "serving": is_ready, "terminating": false });
     let patch = json!([{ "op": "replace", "path": format!("/endpoints/{at}/conditions"), "value": conditions }]);
@@ -86,7 +142,6 @@ async fn flip(client: &Client, node: usize, is_ready: bool) -> anyhow::Result<()
     client
         .request::<Value>(request.body(serde_json::to_vec(&patch)?)?)
         .await?;
-    say("flipped");
     Ok(())
 }
 
@@ -139,4 +194,5 @@ async fn create(client: &Client, object: Value) -> anyhow::Result<()> {
 
 /// As many as the server takes in without putting them off.
 const CREATES_AT_ONCE: usize = 48;
+const WRITES_AT_ONCE: usize = 16;
 const FILL_TIME_MAX: Duration = Duration::from_secs(480);

@@ -20,10 +20,16 @@ use std::{collections::HashMap, pin::pin};
 use testbed::api_server::generate::Cluster;
 
 /// Says `started`, `ready`, and every change of a pod of the own zone of the flipped service.
-pub(crate) async fn run(url: &str) -> anyhow::Result<()> {
+///
+/// `server` is the address of a scripted server, or the kubeconfig of a real one.
+pub(crate) async fn run(server: &str) -> anyhow::Result<()> {
     end_with_input();
+    let client = if server.starts_with("http://") {
+        Client::try_from(Config::new(server.parse()?))?
+    } else {
+        testbed::client(server.as_ref()).await?
+    };
     say("started");
-    let client = Client::try_from(Config::new(url.parse()?))?;
     let selector = format!("topology.kubernetes.io/zone={}", Cluster::zone(OWN_ZONE));
     let (nodes, node_writer) = reflector::store();
     let node_watch = watcher(

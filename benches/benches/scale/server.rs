@@ -55,18 +55,36 @@ fn flip(server: &ApiServer, node: &str, ready: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Changes pods of other zones, evenly spread over services and time.
 async fn churn(server: &ApiServer, per_second: u32, seconds: u32) -> anyhow::Result<()> {
-    let mut random = fastrand::Rng::with_seed(11);
     let mut ticks = tokio::time::interval(Duration::from_secs(1) / per_second);
-    for nth in 0..per_second * seconds {
+    for change in changes(per_second * seconds) {
         ticks.tick().await;
-        let place = (
-            random.usize(1..CLUSTER.zones),
-            random.usize(..CLUSTER.nodes_per_zone),
-        );
-        let service = random.usize(..CLUSTER.services);
-        CLUSTER.set_ready(server.store(), service, place, nth % 2 == 1)?;
+        CLUSTER.set_ready(
+            server.store(),
+            change.service,
+            change.place,
+            change.is_ready,
+        )?;
     }
     Ok(())
+}
+
+/// A pod of another zone turns ready or not.
+pub(crate) struct Change {
+    pub(crate) service: usize,
+    pub(crate) place: (usize, usize),
+    pub(crate) is_ready: bool,
+}
+
+/// Changes evenly spread over other zones and services, the same in every run.
+pub(crate) fn changes(count: u32) -> impl Iterator<Item = Change> {
+    let mut random = fastrand::Rng::with_seed(11);
+    (0..count).map(move |nth| Change {
+        place: (
+            random.usize(1..CLUSTER.zones),
+            random.usize(..CLUSTER.nodes_per_zone),
+        ),
+        service: random.usize(..CLUSTER.services),
+        is_ready: nth % 2 == 1,
+    })
 }

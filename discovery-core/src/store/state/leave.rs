@@ -3,6 +3,7 @@
 
 use super::{Change, State, Touch};
 use crate::{
+    hash::TableHashing,
     model::{ServiceName, SliceKey, Standing, ZonePolicy},
     store::{
         GraceCounts, SourceId, ZoneStatus,
@@ -18,7 +19,7 @@ impl State {
         let Some(gone) = self.lost(before, self.slices.get(key)) else {
             return Change::Lost;
         };
-        let leavers = self.leavers(key.1, before, &gone);
+        let leavers = self.leavers(key, before, &gone);
         let is_all = leavers.len() == gone.len();
         if leavers.is_empty() {
             return if is_all { Change::Gained } else { Change::Lost };
@@ -72,22 +73,19 @@ impl State {
         &self,
         before: &'b PackedSlice,
         now: Option<&PackedSlice>,
-    ) -> Option<HashSet<EndpointRef<'b>>> {
+    ) -> Option<Endpoints<'b>> {
         let ZoneStatus::Known(zone) = self.zone() else {
             return None;
         };
         let is_of_kind = |now: &&PackedSlice| {
             (&before.ports, &before.service, &before.zone) == (&now.ports, &now.service, &now.zone)
         };
-        let kept: HashSet<EndpointRef<'_>> = match now.filter(is_of_kind) {
-            Some(now) => now.endpoints().collect(),
-            None => HashSet::new(),
-        };
+        let (changed, others) = changed(before, now.filter(is_of_kind));
         let choice = self.choice(&before.service);
         let spec = self.spec_of(&before.service, &choice);
         let near = self.near(&zone, spec);
         let is_strict = self.policy_by(spec) == ZonePolicy::Strict;
-        let gone = before.endpoints().filter(|old| !kept.contains(old));
+        let gone = changed.into_iter().filter(|old| !others.contains(old));
         Some(
             gone.filter(|old| !is_strict || self.may_be_near(&near, old))
                 .collect(),
@@ -97,20 +95,24 @@ impl State {
     /// Those of what is gone that may be on their way into another slice.
     fn leavers<'b>(
         &self,
-        source: SourceId,
+        key: &(SliceKey, SourceId),
         before: &PackedSlice,
-        gone: &HashSet<EndpointRef<'b>>,
-    ) -> HashSet<EndpointRef<'b>> {
+        gone: &Endpoints<'b>,
+    ) -> Endpoints<'b> {
+        let source = key.1;
         let service = (before.service.clone(), source);
         // With its Service all slices of a service are deleted.
         if !self.grace.covers(source, before) || !self.services.contains_key(&service) {
-            return HashSet::new();
+            return Endpoints::default();
         }
         let is_ready = |e: &&EndpointRef<'b>| e.conditions().standing() == Standing::Ready;
-        let mut leavers: HashSet<_> = gone.iter().filter(is_ready).copied().collect();
+        let mut leavers: Endpoints<'_> = gone.iter().filter(is_ready).copied().collect();
         let keys = self.slices_of.get(&before.service).into_iter().flatten();
-        let slices = keys.filter(|(_, by)| *by == source);
-        for slice in slices.filter_map(|key| self.slices.get(key)) {
+        let others = keys.filter(|other| other.1 == source && *other != key);
+        // Mostly it is the slice itself that says what has become of them.
+        let keys = std::iter::once(key).chain(others);
+        let slices = keys.filter_map(|key| self.slices.get(key));
+        for slice in slices.filter(|slice| slice.service == before.service) {
             if leavers.is_empty() {
                 break;
             }
@@ -121,3 +123,23 @@ impl State {
         leavers
     }
 }
+
+/// The endpoints of the old slice in whose place another one stands or none, and those that stand there. Mostly it is one.
+fn changed<'b, 'n>(
+    before: &'b PackedSlice,
+    now: Option<&'n PackedSlice>,
+) -> (Vec<EndpointRef<'b>>, Endpoints<'n>) {
+    let mut new = now.into_iter().flat_map(PackedSlice::endpoints);
+    let (mut changed, mut others) = (Vec::new(), Endpoints::default());
+    for old in before.endpoints() {
+        let new = new.next();
+        if new != Some(old) {
+            changed.push(old);
+            others.extend(new);
+        }
+    }
+    others.extend(new);
+    (changed, others)
+}
+
+type Endpoints<'s> = HashSet<EndpointRef<'s>, TableHashing>;
