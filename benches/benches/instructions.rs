@@ -133,7 +133,10 @@ fn count() -> anyhow::Result<Option<Vec<(&'static str, u64)>>> {
     let mut counted = Vec::new();
     for name in OPERATIONS {
         let (Some(few), Some(many)) = (collected(name, FEW)?, collected(name, MANY)?) else {
-            testbed::skip("instructions", "there is no valgrind");
+            testbed::skip(
+                "instructions",
+                "there is no valgrind; it is a package of most distributions",
+            );
             return Ok(None);
         };
         counted.push((name, many.saturating_sub(few).div_ceil((MANY - FEW) as u64)));
