@@ -35,7 +35,7 @@ enum Phase {
     Ended,
 }
 
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 struct Progress {
     phase: Phase,
     /// Ports that accept.
@@ -52,8 +52,9 @@ pub(crate) async fn run(args: &DrainArgs) -> Result<ExitCode, Failure> {
             return Err(Failure::new(Code::AgentRefused, what)
                 .help("start it with --admin-write, or send its process SIGTERM"));
         }
+        begun.json::<serde_json::Value>()?;
     }
-    let (began, mut told) = (Instant::now(), None);
+    let (began, mut told) = (Instant::now(), None::<Progress>);
     loop {
         let progress = match ask(args.ask.admin, Method::GET, PATH).await {
             Ok(answer) => answer.json::<Progress>()?,
@@ -63,8 +64,13 @@ pub(crate) async fn run(args: &DrainArgs) -> Result<ExitCode, Failure> {
         if told.as_ref() != Some(&progress) {
             tell(args.ask.output, &progress)?;
         }
-        // One that serves again is the next agent, or the question was what would be.
-        let is_over = matches!(progress.phase, Phase::Ended | Phase::Serving);
+        // It serves for a moment more; one that serves again is the next agent.
+        let has_left = told.is_some_and(|told| told.phase != Phase::Serving);
+        let is_over = match progress.phase {
+            Phase::Ended => true,
+            Phase::Serving => has_left,
+            Phase::Leaving | Phase::Draining => false,
+        };
         if is_over || args.dry_run || args.no_wait {
             return Ok(ExitCode::SUCCESS);
         }

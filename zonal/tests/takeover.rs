@@ -377,12 +377,16 @@ async fn connections_are_listed_and_a_drain_shows_its_steps_until_the_agent_has_
         .spawn()
         .unwrap();
     let mut said = BufReader::new(drain.stdout.take().unwrap()).lines();
-    let draining = said.find(|line| line.as_ref().unwrap().starts_with("draining"));
-    let draining = draining.unwrap().unwrap();
-    assert_eq!(
-        draining,
-        "draining: the ports are closed, 1 connections go on"
-    );
+    let mut steps = Vec::new();
+    while !steps
+        .last()
+        .is_some_and(|step: &String| step.starts_with("draining"))
+    {
+        let step = said.next().unwrap_or_else(|| panic!("{steps:?}"));
+        steps.push(step.unwrap());
+    }
+    let draining = "draining: the ports are closed, 1 connections go on";
+    assert_eq!(steps.last().unwrap(), draining, "{steps:?}");
     assert!(TcpStream::connect(agents.at(TCP)).is_err());
     exchange(&mut old).await.unwrap();
     drop(old);

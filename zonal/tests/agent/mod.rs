@@ -8,6 +8,8 @@ use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{TcpListener, TcpStream},
     process::{Child, ChildStderr, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
 };
 
 /// A running agent; it is killed when dropped.
@@ -109,16 +111,32 @@ impl Drop for Agent {
     }
 }
 
+/// The answer, once there is one: an agent that has read nothing yet says 503.
 fn get(address: &str, path: &str) -> String {
+    let began = Instant::now();
+    loop {
+        let (head, body) = try_get(address, path);
+        if head.starts_with("HTTP/1.1 200") {
+            return body;
+        }
+        let is_early = head.starts_with("HTTP/1.1 503") && began.elapsed() < PATIENCE;
+        assert!(is_early, "{head}");
+        thread::yield_now();
+    }
+}
+
+fn try_get(address: &str, path: &str) -> (String, String) {
     let mut stream = TcpStream::connect(address).unwrap();
     let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
-    body.to_owned()
+    (head.to_owned(), body.to_owned())
 }
+
+/// Far more than reading a file takes.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 fn free_port() -> u16 {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
