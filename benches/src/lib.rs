@@ -69,6 +69,9 @@ pub fn published(count: usize) -> (Writer, Reader) {
 pub const CROWD: usize = 5_000;
 
 /// A writer that has published `default/web` with [`CROWD`] pods in slices of a hundred, as the control plane packs them.
+///
+/// # Panics
+/// Never: every name in it is valid.
 pub fn published_crowd() -> (Writer, Reader) {
     let config = StateConfig::new(node().name).grace(Duration::from_secs(1));
     let (mut writer, reader) = channel(config);

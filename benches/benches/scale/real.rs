@@ -119,12 +119,11 @@ async fn churn(client: &Client, per_second: u32, seconds: u32) -> anyhow::Result
         ticks.tick().await;
         Some(((), ticks))
     });
-    let mut written = changes
+    let written = changes
         .zip(paced)
         .map(|(change, ())| set_ready(client, change.service, change.place, change.is_ready))
         .buffer_unordered(WRITES_AT_ONCE);
-    while written.try_next().await?.is_some() {}
-    Ok(())
+    written.try_collect().await
 }
 
 async fn set_ready(
