@@ -34,10 +34,11 @@ fn main() -> anyhow::Result<()> {
 }
 
 /// What is counted, by its name.
-const OPERATIONS: [&str; 5] = [
+const OPERATIONS: [&str; 6] = [
     "keyed-100",
     "candidates-first-100",
     "candidates-second-100",
+    "first-two-100",
     "p2c-100",
     "dns-answer-a",
 ];
@@ -60,6 +61,10 @@ fn pick(name: &str, times: usize) -> anyhow::Result<()> {
             "keyed-100" => picker.keyed(HashKey::of(key))?.socket(None),
             "candidates-first-100" => candidate(&mut picker, key, 0)?,
             "candidates-second-100" => candidate(&mut picker, key, 1)?,
+            "first-two-100" => {
+                let [_, second] = picker.first(HashKey::of(key))?;
+                second.and_then(|endpoint| endpoint.socket(None))
+            }
             "p2c-100" => picker.any()?.socket(None),
             _ => bail!("{name} is no operation"),
         };

@@ -88,4 +88,12 @@ impl Rendezvous {
     pub(super) fn members(&self) -> usize {
         self.hashes.len()
     }
+
+    /// How many members a walk names: those with a weight.
+    pub(super) fn steps(&self) -> usize {
+        match &self.weights {
+            None => self.hashes.len(),
+            Some(weights) => weights.iter().filter(|weight| **weight > 0).count(),
+        }
+    }
 }

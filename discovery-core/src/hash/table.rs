@@ -144,7 +144,7 @@ impl Table {
         match &self.0 {
             Placed::Maglev(maglev) => (Maglev::slot(key), maglev.steps()),
             Placed::EnvoyMaglev(maglev) => (envoy_maglev::slot(key), maglev.steps()),
-            Placed::Rendezvous(scores) => (0, scores.members()),
+            Placed::Rendezvous(scores) => (0, scores.steps()),
             _ => (0, 0),
         }
     }

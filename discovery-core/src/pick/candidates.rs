@@ -39,6 +39,52 @@ pub fn candidates_at(view: &ServiceView, key: HashKey, now: Instant) -> Candidat
     Candidates::new(view, key, Now::at(now))
 }
 
+/// The first `N` of [`candidates`], none in the places for which there is nobody.
+///
+/// For who knows how many it will need: a retry on a second, the replicas of an object. There is no iterator to be moved: two
+/// cost little more than the owner of the key alone. O(N²) comparisons of a number, no allocation.
+#[inline]
+pub fn first<const N: usize>(view: &ServiceView, key: HashKey) -> [Option<&Arc<Endpoint>>; N] {
+    match unflagged(view, key) {
+        Some(found) => found,
+        None => first_of_many(view, key),
+    }
+}
+
+/// The same while nothing speaks against any of them: nearly always.
+#[inline]
+fn unflagged<const N: usize>(
+    view: &ServiceView,
+    key: HashKey,
+) -> Option<[Option<&Arc<Endpoint>>; N]> {
+    let tier = view.tier_of(key)?;
+    let mut walk = tier.walk(key);
+    let (mut found, mut slots) = ([None; N], [0; N]);
+    for at in 0..N.min(tier.usable()) {
+        let hop = loop {
+            let slot = walk.next()?;
+            if slots[..at].contains(&slot) {
+                continue;
+            }
+            if let Some(hop) = tier.at_slot(slot) {
+                slots[at] = slot;
+                break hop;
+            }
+        };
+        if hop.load().is_flagged() {
+            return None;
+        }
+        found[at] = Some(hop.endpoint());
+    }
+    Some(found)
+}
+
+#[cold]
+fn first_of_many<const N: usize>(view: &ServiceView, key: HashKey) -> [Option<&Arc<Endpoint>>; N] {
+    let mut candidates = candidates(view, key);
+    std::array::from_fn(|_| candidates.next())
+}
+
 /// Iterator over the endpoints to try; see [`candidates`].
 #[derive(Debug)]
 pub struct Candidates<'v> {

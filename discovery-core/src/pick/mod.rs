@@ -18,7 +18,7 @@ mod turns;
 mod walk;
 mod window;
 
-pub use candidates::{Candidates, candidates, candidates_at};
+pub use candidates::{Candidates, candidates, candidates_at, first};
 pub use eject::{EjectRule, Outcome, Verdict, report};
 pub use guard::{InFlight, Pick};
 pub use keyed::{Bound, keyed};

@@ -2,14 +2,14 @@
 //! A handle that picks endpoints of one service from the newest snapshot.
 
 use super::{
-    Bound, Candidates, Pick, PickError, RoundRobin, candidates, keyed, p2c_ewma, p2c_with,
+    Bound, Candidates, Pick, PickError, RoundRobin, candidates, first, keyed, p2c_ewma, p2c_with,
     weighted_random,
 };
 use crate::{
     clock,
     hash::HashKey,
     model::{ServiceName, WithoutKey},
-    store::{Generation, Reader, ServiceView, Snapshot},
+    store::{Endpoint, Generation, Reader, ServiceView, Snapshot},
 };
 use std::sync::Arc;
 
@@ -113,6 +113,34 @@ impl Picker {
             return Err(none_eligible(view, true));
         }
         Ok(candidates)
+    }
+
+    /// The first `N` endpoints to try for the key, the owner first, which is always there; see [`first`].
+    ///
+    /// ```
+    /// # use discovery_core::{model::NodeName, store::{StateConfig, channel}};
+    /// use discovery_core::{hash::HashKey, pick::Picker};
+    ///
+    /// # let (_writer, reader) = channel(StateConfig::new(NodeName::parse("edge-a").unwrap()));
+    /// # let mut picker = Picker::new(reader, "shop/web".parse().unwrap());
+    /// if let Ok([owner, second]) = picker.first(HashKey::of(b"customer-17")) {
+    ///     println!("{owner:?}, and should it fail {second:?}");
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Picker::keyed`].
+    #[inline]
+    pub fn first<const N: usize>(
+        &mut self,
+        key: HashKey,
+    ) -> Result<[Option<&Arc<Endpoint>>; N], PickError> {
+        let view = newest(&mut self.reader, &self.service, &mut self.seen)?;
+        let found = first(view, key);
+        match found.first() {
+            Some(None) => Err(none_eligible(view, true)),
+            _ => Ok(found),
+        }
     }
 
     /// Waits for a snapshot that this handle has not seen; none once nothing is published any more. Safe to cancel.

@@ -226,8 +226,12 @@ fn keys_of_any_length_are_keys() {
 fn every_placement_bears_no_members_and_only_weights_of_nothing() {
     for placement in Placement::ALL {
         for view in [View::of(0), View::of(3).weights("*=0")] {
-            let view = placed(placement)(view).build();
+            let (_writer, reader) = placed(placement)(view).publish();
+            let view = web(&reader);
             assert_eq!(candidates(&view, HashKey(1)).count(), 0, "{placement}");
+            let mut picker = Picker::new(reader, "web".parse().unwrap());
+            assert!(picker.candidates(HashKey(1)).is_err(), "{placement}");
+            assert!(picker.first::<2>(HashKey(1)).is_err(), "{placement}");
             assert!(p2c(&view).is_none() && owner(&view, HashKey(1)).is_none());
         }
         let view = placed(placement)(View::of(3).weights("pod-0001=0,pod-0002=1600")).build();
@@ -347,6 +351,26 @@ mod d1 {
 
     proptest! {
         #![proptest_config(cases())]
+
+        /// Whoever asks for the first few gets those that the walk gives, whatever this process knows of them.
+        #[test]
+        fn d1_the_first_few_are_those_of_the_walk(
+            count in 0..9_usize,
+            unready in prop::collection::vec(0..9_usize, 0..4),
+            failed in prop::collection::vec(0..9_usize, 0..4),
+            at: prop::sample::Index,
+            key: u64,
+        ) {
+            let placement = Placement::ALL[at.index(Placement::ALL.len())];
+            let view = placed(placement)(View::of(count).unready(&unready)).build();
+            for at in failed.into_iter().filter(|at| *at < count) {
+                view.tiers()[0].members()[at].load().set_check_failed(true);
+            }
+            let key = HashKey(key);
+            let told = names(first::<3>(&view, key).into_iter().flatten());
+            let walked = names(candidates(&view, key).take(3));
+            prop_assert_eq!(told, walked, "{}", placement);
+        }
 
         /// Taking a member away moves the keys that it held, adding it back takes those alone; every order of candidates
         /// stays as it was without it.

@@ -25,6 +25,7 @@ mod reason;
 mod selector;
 mod slice_api;
 mod status;
+mod watch_state;
 
 pub use agent::{AgentConfig, AgentSource, Batch, BatchSender, OwnWatch, PeerUids};
 pub(crate) use agent::{
@@ -44,7 +45,8 @@ pub use permissions::{Permissions, Right, Verdict};
 pub use reason::FailureReason;
 pub use selector::{Selection, Selector, SelectorError};
 pub use slice_api::{SliceApi, UnknownSliceApi};
-pub use status::{SecondWatch, SourceStatus, WatchState};
+pub use status::SourceStatus;
+pub use watch_state::{SecondWatch, WatchState};
 
 use crate::store::Update;
 

@@ -4,6 +4,7 @@
 //! [`State::apply`] is pure; [`Writer`] owns the state and cannot be cloned; [`Reader`]s share the published
 //! [`Snapshot`] behind one atomic pointer. Nothing here waits, and nothing but [`persist`] touches a disk.
 
+mod admit;
 mod build;
 mod far;
 mod grace;
@@ -22,6 +23,7 @@ mod snapshot;
 mod spill;
 mod state;
 mod tier;
+mod tiers;
 mod update;
 mod view;
 mod writer;

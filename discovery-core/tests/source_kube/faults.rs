@@ -38,12 +38,6 @@ fn cluster(
     }
 }
 
-/// A watch without events that ends as asked for.
-fn quiet(asked: &Asked) -> Answer {
-    let seconds = asked.query("timeoutSeconds").unwrap().parse().unwrap();
-    Answer::ok([Piece::Wait(Duration::from_secs(seconds))])
-}
-
 const KINDS: [(&str, Kind); 4] = [
     ("own-node", Kind::OwnNode),
     ("nodes", Kind::Nodes),

@@ -184,7 +184,7 @@ async fn nodes_are_asked_for_by_every_label_that_a_service_names() {
         ("own-node", false) => Some(Answer::list("1", std::slice::from_ref(&own))),
         ("services", false) => Some(Answer::list("10", std::slice::from_ref(&wish))),
         ("services", true) if asked.before == 0 => Some(Answer::ok([
-            Piece::Wait(Duration::from_secs(20)),
+            Piece::Wait(Duration::from_secs(6)),
             Piece::Text(format!("{withdrawn}\n")),
             Piece::Hang,
         ])),

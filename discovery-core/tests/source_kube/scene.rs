@@ -2,7 +2,7 @@
 //! A source at work on a scripted server, in a time that is moved on as soon as all I/O has settled; and the objects of
 //! the scripts.
 
-use crate::server::{Answer, Asked, Server, Tls};
+use crate::server::{Answer, Asked, Piece, Server, Tls};
 use discovery_core::{
     clock::Clock,
     model::{NodeName, ZoneKeys},
@@ -307,6 +307,12 @@ pub(crate) fn abc(version: u32) -> Answer {
         &version.to_string(),
         &items.map(|(name, address)| slice(name, version, address)),
     )
+}
+
+/// A watch without events that ends as asked for.
+pub(crate) fn quiet(asked: &Asked) -> Answer {
+    let seconds = asked.query("timeoutSeconds").unwrap().parse().unwrap();
+    Answer::ok([Piece::Wait(Duration::from_secs(seconds))])
 }
 
 pub(crate) fn hang() -> Answer {

@@ -5,8 +5,8 @@
 //! In: which watches ended in their time, and where a new connection was quicker than one that stood. Out: times. On a
 //! link that loses packets the server's TCP waits ever longer with what it has to say, and nothing that its peer does
 //! shortens that wait; a new connection has none of it. So watches are short while the link is late, and an overdue one
-//! gets a second. A server that ends no watch when asked to says nothing by that. Pure: no I/O, no clock, randomness is
-//! seeded. Decision 0031 has the figures.
+//! gets a second. A server that ends no watch when asked to says nothing by that. Watches are short, too, in the first
+//! minute: nobody knows the link yet. Pure: no I/O, no clock, randomness is seeded. Decision 0031 has the figures.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -20,6 +20,8 @@ pub(super) struct Link {
     late_at: Option<Instant>,
     /// Whether the server ends watches when it was asked to.
     ends_watches: bool,
+    /// When the first watch began.
+    tried_since: Option<Instant>,
     /// Second watches that may begin at once.
     allowance: u32,
     /// From when on the allowance has grown.
@@ -27,28 +29,53 @@ pub(super) struct Link {
     random: fastrand::Rng,
 }
 
+/// How long a watch is to last.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct WatchTime {
+    /// After this time the server should end it.
+    pub(super) asked: Duration,
+    /// Silence up to here is no reason for doubt: a server that knows no such time is not dead for that.
+    pub(super) believed: Duration,
+}
+
 impl Link {
     pub(super) fn new(seed: u64) -> Self {
         Self {
             late_at: None,
             ends_watches: false,
+            tried_since: None,
             allowance: SECONDS_MAX,
             grown_at: None,
             random: fastrand::Rng::with_seed(seed),
         }
     }
 
-    /// After which time the server should end a watch that begins now.
-    pub(super) fn watch_time(&mut self, now: Instant, is_second: bool) -> Duration {
+    /// How long a watch that begins now is to last.
+    pub(super) fn watch_time(&mut self, now: Instant, is_second: bool) -> WatchTime {
+        let is_untried = self.is_untried(now);
         let is_short = self.is_late(now) || is_second && self.ends_watches;
-        let (least, spread) = if is_short { LATE_TIME } else { WATCH_TIME };
-        least + spread.mul_f64(self.random.f64())
+        let draw = self.random.f64();
+        let time = |(least, spread): (Duration, Duration)| least + spread.mul_f64(draw);
+        WatchTime {
+            asked: time(if is_short || is_untried {
+                LATE_TIME
+            } else {
+                WATCH_TIME
+            }),
+            believed: time(if is_short { LATE_TIME } else { WATCH_TIME }),
+        }
     }
 
     /// Whether packets are lost, as far as can be known.
     pub(super) fn is_late(&self, now: Instant) -> bool {
         self.late_at
             .is_some_and(|at| now.saturating_duration_since(at) < LATE_FOR)
+    }
+
+    /// Whether too little was seen of the link to believe it.
+    fn is_untried(&mut self, now: Instant) -> bool {
+        let since = *self.tried_since.get_or_insert(now);
+        now.saturating_duration_since(since) < TRIED_FOR
     }
 
     /// The server ended a watch when it was asked to.
@@ -100,6 +127,8 @@ impl SharedLink {
 const WATCH_TIME: (Duration, Duration) = (Duration::from_secs(28), Duration::from_secs(7));
 /// While the link is late: an overdue watch is noticed within 12 s, for three times as many requests.
 const LATE_TIME: (Duration, Duration) = (Duration::from_secs(8), Duration::from_secs(2));
+/// After a start watches are as short, so that loss is found before a change is held back by it for long.
+const TRIED_FOR: Duration = Duration::from_secs(60);
 /// A link of which nothing of the kind was seen for so long is believed again.
 const LATE_FOR: Duration = Duration::from_secs(300);
 /// Four lists may be overdue in one moment; 64 namespaces take turns.
@@ -114,36 +143,57 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
+    /// A link after its first minute, and the time then.
+    fn tried() -> (Link, Instant) {
+        let (mut link, start) = (Link::new(7), Instant::now());
+        link.watch_time(start, false);
+        (link, start + TRIED_FOR)
+    }
+
     #[test]
     fn w7_k7_watches_are_asked_to_end_within_35_seconds() {
-        let (mut link, now) = (Link::new(7), Instant::now());
+        let (mut link, now) = tried();
         for _ in 0..100 {
             let time = link.watch_time(now, false);
-            assert!((secs(28)..=secs(35)).contains(&time), "{time:?}");
+            assert!((secs(28)..=secs(35)).contains(&time.asked), "{time:?}");
+            assert_eq!(time.asked, time.believed);
         }
     }
 
     #[test]
-    fn f24_watches_are_short_while_the_link_is_late_and_long_again_after_five_minutes() {
+    fn f24_watches_are_short_in_the_first_minute() {
         let (mut link, now) = (Link::new(7), Instant::now());
+        for passed in [0, 30, 59] {
+            let time = link.watch_time(now + secs(passed), false);
+            assert!(time.asked <= secs(10), "{time:?}");
+            assert!(time.believed >= secs(28), "silence is no more suspect");
+        }
+        assert!(link.watch_time(now + secs(60), false).asked >= secs(28));
+    }
+
+    #[test]
+    fn f24_watches_are_short_while_the_link_is_late_and_long_again_after_five_minutes() {
+        let (mut link, now) = tried();
         link.ended_in_time();
         assert!(link.was_late(now));
         assert!(!link.was_late(now + secs(60)), "it is known");
         for passed in [60, 359] {
             let time = link.watch_time(now + secs(passed), false);
-            assert!((secs(8)..=secs(10)).contains(&time), "{time:?}");
+            assert!((secs(8)..=secs(10)).contains(&time.asked), "{time:?}");
+            assert_eq!(time.asked, time.believed);
         }
-        assert!(link.watch_time(now + secs(360), false) >= secs(28));
+        assert!(link.watch_time(now + secs(360), false).asked >= secs(28));
     }
 
     #[test]
     fn a_server_that_never_ends_a_watch_is_not_late() {
-        let (mut link, now) = (Link::new(7), Instant::now());
+        let (mut link, now) = tried();
         assert!(!link.was_late(now));
         assert!(!link.is_late(now));
-        assert!(link.watch_time(now, true) >= secs(28));
+        assert!(link.watch_time(now, true).asked >= secs(28));
         link.ended_in_time();
-        assert!(link.watch_time(now, true) <= secs(10), "a second is a try");
+        let second = link.watch_time(now, true).asked;
+        assert!(second <= secs(10), "a second is a try");
     }
 
     #[test]

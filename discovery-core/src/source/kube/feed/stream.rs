@@ -6,6 +6,7 @@ use crate::source::kube::{
     engine::SHORT_STREAM,
     failure::Failure,
     framing::Lines,
+    link::WatchTime,
 };
 use futures::future::BoxFuture;
 use std::time::Duration;
@@ -17,7 +18,7 @@ pub(super) type Asking = BoxFuture<'static, Result<Answer, Failure>>;
 /// One watch.
 pub(super) struct Stream {
     stage: Stage,
-    timeout: Duration,
+    time: WatchTime,
     pub(super) lines: Lines,
     pub(super) life: Life,
 }
@@ -37,11 +38,11 @@ pub(super) enum Came {
 }
 
 impl Stream {
-    /// One that was asked for, to be ended by the server after `timeout`. It is late without a head after `head_within`.
-    pub(super) fn new(asking: Asking, timeout: Duration, head_within: Option<Duration>) -> Self {
+    /// One that was asked for, to be ended by the server after `time`. It is late without a head after `head_within`.
+    pub(super) fn new(asking: Asking, time: WatchTime, head_within: Option<Duration>) -> Self {
         Self {
             stage: Stage::Asked(asking),
-            timeout,
+            time,
             lines: Lines::default(),
             life: Life {
                 overdue_at: head_within.map(|within| Instant::now() + within),
@@ -55,7 +56,7 @@ impl Stream {
         match &mut self.stage {
             Stage::Asked(asking) => {
                 self.stage = Stage::Standing(asking.await?);
-                self.life = Life::standing(self.timeout);
+                self.life = Life::standing(self.time);
                 Ok(Came::Head)
             }
             Stage::Standing(answer) => {
@@ -68,7 +69,7 @@ impl Stream {
     /// Whether it ends about when it was asked to.
     pub(super) fn ends_in_time(&self) -> bool {
         let stood = self.life.stands_since.map(|since| since.elapsed());
-        stood.is_some_and(|stood| stood.abs_diff(self.timeout) < OVERDUE)
+        stood.is_some_and(|stood| stood.abs_diff(self.time.asked) < OVERDUE)
     }
 }
 
@@ -98,15 +99,15 @@ pub(super) enum Moment {
 }
 
 impl Life {
-    fn standing(timeout: Duration) -> Self {
+    fn standing(time: WatchTime) -> Self {
         let now = Instant::now();
-        let end = now + timeout;
+        let doubted = now + time.believed;
         Self {
             stands_since: Some(now),
             lives_at: Some(now + SHORT_STREAM),
-            overdue_at: Some(end + OVERDUE),
-            suspect_at: Some(end + WATCH_TIME_MARGIN / 2),
-            deadline: Some(end + WATCH_TIME_MARGIN),
+            overdue_at: Some(now + time.asked + OVERDUE),
+            suspect_at: Some(doubted + WATCH_TIME_MARGIN / 2),
+            deadline: Some(doubted + WATCH_TIME_MARGIN),
             last_line: None,
         }
     }

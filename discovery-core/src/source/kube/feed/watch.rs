@@ -95,12 +95,12 @@ impl Feed {
     /// Asks for a watch.
     fn begin(&self, version: &str, is_second: bool) -> Stream {
         let now = now();
-        let (timeout, is_late) = {
+        let (time, is_late) = {
             let mut link = self.link.link();
             (link.watch_time(now, is_second), link.is_late(now))
         };
         self.out.status().watch_begun(self.out.kind());
-        let uri = self.resource.watch_uri(version, timeout);
+        let uri = self.resource.watch_uri(version, time.asked);
         let (asker, resource) = (self.asker.clone(), self.resource.clone());
         let asker = if is_second || is_late {
             asker.afresh()
@@ -111,7 +111,7 @@ impl Feed {
             let asked = Asked::Resource("watch", &resource);
             asker.ask(&asked, &uri, WATCH_ANSWER_TIME).await
         };
-        Stream::new(Box::pin(asking), timeout, is_late.then_some(LATE_HEAD_TIME))
+        Stream::new(Box::pin(asking), time, is_late.then_some(LATE_HEAD_TIME))
     }
 
     async fn came(&mut self, pair: &mut Pair, came: Came) -> Result<(), End> {

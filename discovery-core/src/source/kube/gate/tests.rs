@@ -178,7 +178,7 @@ impl Agent {
                         now
                     }
                     Action::Watch { .. } => {
-                        let timeout = self.link.watch_time(now, false);
+                        let timeout = self.link.watch_time(now, false).asked;
                         engine.watching(now);
                         engine.watch_closed(now + timeout).unwrap();
                         now + timeout
