@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A uniform random order for each answer.
 //!
-//! Partial Fisher–Yates: `k` of `n` cost `k` steps and no allocation once the table has grown to the largest set. Rotation
-//! was the alternative; it keeps neighbours together, so that the callers of a dead endpoint all fall on its successor.
+//! Partial Fisher–Yates: `k` of `n` cost `k` steps and no allocation once the table has grown to the largest set. The table
+//! of a small set is written anew instead, which costs less than to take the last draw's swaps back. Rotation was the
+//! alternative; it keeps neighbours together, so that the callers of a dead endpoint all fall on its successor.
 
 /// Draws orders; one for each worker.
 #[derive(Debug)]
 pub(crate) struct Order {
     random: fastrand::Rng,
+    small: [usize; SMALL],
     /// The identity permutation, but for the swaps that the last draw made.
     table: Vec<usize>,
     swaps: Vec<usize>,
@@ -17,13 +19,30 @@ impl Order {
     pub(crate) fn new(random: fastrand::Rng) -> Self {
         Self {
             random,
+            small: [0; SMALL],
             table: Vec::new(),
             swaps: Vec::new(),
         }
     }
 
     /// `k` different numbers below `n`, each sequence of them equally likely; all of them when `k` is larger.
+    #[inline]
     pub(crate) fn draw(&mut self, n: usize, k: usize) -> &[usize] {
+        if n > SMALL {
+            return self.draw_of_many(n, k);
+        }
+        let k = k.min(n);
+        for (place, number) in self.small[..n].iter_mut().enumerate() {
+            *number = place;
+        }
+        for place in 0..k {
+            let other = self.random.usize(place..n);
+            self.small.swap(place, other);
+        }
+        &self.small[..k]
+    }
+
+    fn draw_of_many(&mut self, n: usize, k: usize) -> &[usize] {
         self.restore();
         let grown = self.table.len();
         self.table.extend(grown..n);
@@ -42,6 +61,9 @@ impl Order {
         }
     }
 }
+
+/// The numbers below this fit a few lines of the cache.
+const SMALL: usize = 32;
 
 #[cfg(test)]
 mod tests {

@@ -132,6 +132,12 @@ impl Asker<'_> {
         };
         // One more than has room, so that it is noticed: a draw costs what it draws, not what there is.
         let drawn = counted.min(reply.writer.room() / A_BYTES + 1);
+        if v6.is_empty() && reply.is_plain(owner, ttl) {
+            let (records, _) = v4.as_chunks::<A_BYTES>();
+            let numbers = self.responder.order.draw(count, drawn);
+            reply.is_cut |= !reply.writer.push_alike(Section::Answer, records, numbers);
+            return;
+        }
         for number in self.responder.order.draw(count, drawn) {
             let record = match number.checked_sub(fours) {
                 None => v4.get(number * A_BYTES..(number + 1) * A_BYTES),

@@ -126,6 +126,12 @@ impl Reply<'_> {
         }
     }
 
+    /// Whether records go into the reply as they are prepared.
+    #[inline]
+    pub(super) fn is_plain(&self, owner: OwnerAt, ttl: Option<u32>) -> bool {
+        owner == OwnerAt::QUESTION && ttl.is_none() && self.is_compressed
+    }
+
     /// Appends a record that is prepared with a pointer to the question.
     #[inline]
     pub(super) fn push_prepared(
@@ -134,7 +140,7 @@ impl Reply<'_> {
         owner: OwnerAt,
         ttl: Option<u32>,
     ) -> bool {
-        if owner == OwnerAt::QUESTION && ttl.is_none() && self.is_compressed {
+        if self.is_plain(owner, ttl) {
             return self.writer.push(Section::Answer, &[record]);
         }
         let rest = record.get(OWNER_IS_QUESTION.len()..).unwrap_or_default();

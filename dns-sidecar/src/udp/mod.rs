@@ -25,6 +25,7 @@ use arc_swap::{ArcSwap, Cache};
 use discovery_core::telemetry::{DnsDrop, DnsMetrics, DnsRcode, DnsShed, DnsTransport};
 use quinn_udp::{RecvMeta, UdpSockRef, UdpSocketState};
 use send::{Outgoing, Reply};
+use socket2::SockRef;
 use std::{
     array,
     io::{self, ErrorKind, IoSliceMut},
@@ -50,6 +51,11 @@ impl UdpListener {
         let bound = socket.local_addr()?.ip();
         let socket = UdpSocket::from_std(socket)?;
         let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
+        // Marks of congestion, which no answer follows, would be told with each datagram; telling costs.
+        let _ = match bound {
+            IpAddr::V4(_) => SockRef::from(&socket).set_recv_tos_v4(false),
+            IpAddr::V6(_) => SockRef::from(&socket).set_recv_tclass_v6(false),
+        };
         Ok(Self {
             socket: Arc::new(socket),
             state: Arc::new(state),

@@ -132,6 +132,31 @@ impl<'o> ReplyWriter<'o> {
         true
     }
 
+    /// Appends records of one size by their numbers, as many as there is room for; whether that was all.
+    pub(crate) fn push_alike<const N: usize>(
+        &mut self,
+        section: Section,
+        records: &[[u8; N]],
+        numbers: &[usize],
+    ) -> bool {
+        let room = (self.room() / N).min(
+            RECORDS_MAX
+                .saturating_sub(self.counts[section as usize])
+                .into(),
+        );
+        let fitting = numbers.len().min(room);
+        let mut pushed = 0;
+        for record in numbers[..fitting]
+            .iter()
+            .filter_map(|number| records.get(*number))
+        {
+            self.out.extend_from_slice(record);
+            pushed += 1;
+        }
+        self.counts[section as usize] += pushed;
+        usize::from(pushed) == numbers.len()
+    }
+
     /// Appends one whole record with the name at `position` as owner, spelled out, or nothing when there is no room. Names in
     /// a reply hold no pointers: the question's, and those that we spelled.
     pub(crate) fn push_spelled(&mut self, section: Section, position: usize, rest: &[u8]) -> bool {
@@ -146,8 +171,7 @@ impl<'o> ReplyWriter<'o> {
 
     fn admit(&mut self, section: Section, length: usize) -> bool {
         let count = &mut self.counts[section as usize];
-        // One is left for OPT.
-        let fits = length <= self.limit.saturating_sub(self.out.len()) && *count < u16::MAX - 1;
+        let fits = length <= self.limit.saturating_sub(self.out.len()) && *count < RECORDS_MAX;
         *count += u16::from(fits);
         fits
     }
@@ -271,6 +295,8 @@ const EXTENDED_ERROR: u16 = 15;
 const OPT_BYTES: usize = 11;
 /// One extended error without text.
 const ERROR_BYTES: usize = 6;
+/// What a header can count, one left for OPT.
+const RECORDS_MAX: u16 = u16::MAX - 1;
 
 #[cfg(test)]
 mod tests {
