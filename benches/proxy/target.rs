@@ -165,7 +165,7 @@ fn dnat() -> String {
     format!(
         "table ip bench {{\n\
          chain in {{ type nat hook prerouting priority -100;\n{}{} }}\n\
-         chain out {{ type nat hook postrouting priority 100; ip daddr 10.2.0.2 masquerade }}\n}}\n",
+         chain out {{ type nat hook postrouting priority 100; ip daddr 10.2.0.2 masquerade\n }}\n}}\n",
         rule("tcp"),
         rule("udp"),
     )

@@ -59,5 +59,6 @@ pub use register::Registration;
 pub use sockets::EphemeralPorts;
 pub use status::{Holder, ListenerState, ListenerStatus, StatusHandle};
 pub use udp::{
-    HandOver, HandedSessions, SessionFacts, SessionFactsError, SessionGiver, UdpSession,
+    HandOver, HandedSessions, SessionFacts, SessionFactsError, SessionGiver, SessionStatus,
+    UdpSession,
 };

@@ -4,7 +4,7 @@
 mod site;
 
 use discovery_core::{
-    model::Protocol,
+    model::{Protocol, ProxyProtocol},
     telemetry::{ByteDirection, DatagramDrop, SessionEnd, UdpListenerMetrics},
 };
 use lb_proxy::{Config, ListenerState};
@@ -115,6 +115,43 @@ async fn session(client: &UdpSocket) -> String {
 
 async fn name(client: &UdpSocket) -> String {
     session(client).await.split(':').next().unwrap().to_owned()
+}
+
+/// `proxy-protocol.txt`, 2.2: signature, version 2 and PROXY, `AF_INET` and DGRAM, length, addresses, ports.
+#[tokio::test]
+async fn x23_each_datagram_has_the_header_of_version_2_before_it_where_the_service_asks_for_it() {
+    let server = Server::new("pod-0").await;
+    let mut site = Site::start(Config::default());
+    site.protocol = Protocol::Udp;
+    let front = free_port();
+    site.fronted("web", front.port(), |front| {
+        front.proxy_protocol = Some(ProxyProtocol::V2);
+    });
+    site.listed("web", &server.name, server.address, true);
+    site.publish();
+    assert_eq!(within(site.status.serving()).await, Some(front));
+    let client = client(source(9), front).await;
+    let port = client.local_addr().unwrap().port();
+    for said in [&b"one"[..], b"", &pattern(1_400)] {
+        let heard = ask(&client, said).await.unwrap();
+        let (header, datagram) = heard.split_at(heard.len() - said.len());
+        assert_eq!(datagram, said, "what the client said follows it whole");
+        assert_eq!(header[..12], *b"\r\n\r\n\0\r\nQUIT\n");
+        assert_eq!(header[12..14], [0x21, 0x12]);
+        let length = u16::from_be_bytes([header[14], header[15]]);
+        assert_eq!(
+            usize::from(length) + 16,
+            header.len(),
+            "once, and nothing after it"
+        );
+        assert_eq!(header[16..24], [127, 0, 0, 9, 127, 77, 0, 1]);
+        assert_eq!(
+            header[24..28],
+            [port.to_be_bytes(), front.port().to_be_bytes()].concat()
+        );
+    }
+    site.kill.cancel();
+    within(site.running).await.unwrap();
 }
 
 #[tokio::test]

@@ -1,61 +1,19 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What a real Consul says of this host while it comes, pauses, is caught and leaves.
 
+mod registry;
 mod site;
 
-use discovery_core::source::{ConsulAgent, Token};
-use lb_proxy::{Config, ListenerState, Proof, Registration};
-use serde_json::Value;
-use site::{Endpoint, FRONT, Site, carried, exchange, free_port, greeted, until, within};
+use lb_proxy::{ListenerState, Proof};
+use registry::{LEAVE_WAIT, becomes, check, in_namespace, is_child, nft, site};
+use site::{Endpoint, FRONT, carried, exchange, free_port, greeted, until, within};
 use std::{
     io::ErrorKind,
     net::SocketAddr,
-    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 use testbed::Consul;
 use tokio::{io::AsyncWriteExt, net::TcpStream, time::sleep};
-
-const HOLD: Duration = Duration::from_millis(600);
-const LEAVE_WAIT: Duration = Duration::from_millis(800);
-
-/// A proxy that registers at the agent, proves its ports, and is the node `edge-a`.
-fn site(consul: &Consul, front: SocketAddr) -> Site {
-    let address = consul.http_addr().to_string().parse().unwrap();
-    let agent = ConsulAgent::new(address, Token::default(), None).unwrap();
-    let registration = Registration::new(agent)
-        .address(front.ip())
-        .ttl(Duration::from_secs(3))
-        .weight(7)
-        .leave_wait(LEAVE_WAIT);
-    let config = Config::default()
-        .bind_addresses(vec![front.ip()])
-        .node("edge-a".to_owned().try_into().unwrap())
-        .self_proof(true)
-        .register(registration)
-        .hold(HOLD);
-    Site::start_on(config)
-}
-
-/// The status of our check; none when there is no instance.
-async fn check(consul: &Consul) -> Option<String> {
-    let instances = consul.get("/v1/health/service/web").await.unwrap();
-    let checks = instances.get(0)?["Checks"].as_array()?.clone();
-    let ours = |check: &&Value| check["ServiceName"] == "web";
-    Some(checks.iter().find(ours)?["Status"].as_str()?.to_owned())
-}
-
-/// Waits until our check is so; how long that took.
-async fn becomes(consul: &Consul, status: Option<&str>) -> Duration {
-    let started = Instant::now();
-    within(async {
-        while check(consul).await.as_deref() != status {
-            sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await;
-    started.elapsed()
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn x14_without_an_endpoint_the_check_is_critical_then_the_port_closes_and_the_first_endpoint_opens_both()
@@ -200,28 +158,6 @@ async fn an_agent_that_forgot_everything_is_told_again_within_a_heartbeat() {
     assert!(expired < Duration::from_secs(4), "{expired:?}");
 }
 
-/// Says to a child that it is one.
-const CHILD: &str = "ZONAL_TEST_REGISTERED_CHILD";
-
-/// Runs the ignored test in a network namespace of its own; whether this process may.
-fn in_namespace(test: &str, child: &str) -> bool {
-    if !rustix::process::geteuid().is_root() {
-        testbed::skip(test, "needs root for a network namespace");
-        return false;
-    }
-    let up = "ip link set lo up; ip addr add 10.9.0.1/32 dev lo; exec \"$0\" \"$@\"";
-    let status = Command::new("unshare")
-        .args(["--net", "sh", "-c", up])
-        .arg(std::env::current_exe().unwrap())
-        .args(["--ignored", "--exact", child, "--nocapture"])
-        .env(CHILD, "1")
-        .stdin(Stdio::null())
-        .status()
-        .unwrap();
-    assert!(status.success());
-    true
-}
-
 #[test]
 fn x15_a_host_whose_port_somebody_catches_is_not_registered_and_says_why() {
     let test = "x15_a_host_whose_port_somebody_catches_is_not_registered_and_says_why";
@@ -231,7 +167,7 @@ fn x15_a_host_whose_port_somebody_catches_is_not_registered_and_says_why() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "another test starts it"]
 async fn the_child_whose_port_is_caught() {
-    if std::env::var(CHILD).is_err() {
+    if !is_child() {
         return;
     }
     let Some(consul) = Consul::start_or_skip("x15").await else {
@@ -285,12 +221,4 @@ async fn the_child_whose_port_is_caught() {
     until(|| site.status.listeners()[0].state == ListenerState::Serving).await;
     assert_eq!(greeted(front).await.unwrap(), "pod-0");
     other.abort();
-}
-
-fn nft(arguments: &[&str]) -> bool {
-    Command::new("nft")
-        .args(arguments)
-        .status()
-        .unwrap()
-        .success()
 }

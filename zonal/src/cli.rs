@@ -25,7 +25,7 @@ pub(crate) enum Command {
     Demo(DemoArgs),
     /// Show what an agent serves, how fresh it is, and what is missing.
     Status(StatusArgs),
-    /// List the connections that the proxy of an agent carries now.
+    /// List the connections and UDP sessions that the proxy of an agent carries now.
     Connections(ConnectionsArgs),
     /// Have a host leave: out of Consul first, then its ports, then its connections.
     Drain(DrainArgs),

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `zonal connections`: which connections the proxy of an agent carries now.
+//! `zonal connections`: which connections and UDP sessions the proxy of an agent carries now.
 //!
 //! In: the proxy's table; a question: which, in what order, how many. Out: lines for people or JSON. The agent sorts and cuts,
 //! so that a host with a hundred thousand connections does not send them all.
@@ -15,7 +15,7 @@ use discovery_core::{
     runtime::http::{RouteRequest, RouteResponse, Routes, json},
 };
 use hyper::{Method, StatusCode};
-use lb_proxy::{ConnectionStatus, StatusHandle};
+use lb_proxy::{ConnectionStatus, SessionStatus, StatusHandle};
 use serde::{Deserialize, Serialize};
 use std::{
     cmp::Reverse,
@@ -36,6 +36,9 @@ struct Report {
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 struct Line {
     service: String,
+    /// `TCP` or `UDP`; an agent of an older version lists connections alone.
+    #[serde(default = "tcp")]
+    protocol: String,
     port: u16,
     client: SocketAddr,
     endpoint: String,
@@ -76,8 +79,9 @@ pub(crate) async fn run(args: &ConnectionsArgs) -> Result<ExitCode, Failure> {
 /// Adds the page that the command asks.
 pub(crate) fn route(routes: Routes, proxies: Vec<StatusHandle>) -> Routes {
     routes.route(Method::GET, PATH, move |request| {
-        let all = proxies.iter().flat_map(StatusHandle::connections).map(line);
-        answer(request, all.collect())
+        let connections = proxies.iter().flat_map(StatusHandle::connections).map(line);
+        let sessions = proxies.iter().flat_map(StatusHandle::sessions).map(session);
+        answer(request, connections.chain(sessions).collect())
     })
 }
 
@@ -139,6 +143,7 @@ impl Question {
 fn line((service, port, status): (ServiceName, NonZeroU16, ConnectionStatus)) -> Line {
     Line {
         service: service.to_string(),
+        protocol: tcp(),
         port: port.get(),
         client: status.client,
         endpoint: status.endpoint,
@@ -151,6 +156,31 @@ fn line((service, port, status): (ServiceName, NonZeroU16, ConnectionStatus)) ->
     }
 }
 
+fn session((service, port, status): (ServiceName, NonZeroU16, SessionStatus)) -> Line {
+    let state = if status.is_answered {
+        "answered"
+    } else {
+        "unanswered"
+    };
+    Line {
+        service: service.to_string(),
+        protocol: "UDP".to_owned(),
+        port: port.get(),
+        client: status.client,
+        endpoint: status.endpoint,
+        address: status.address,
+        is_local: status.is_local,
+        age_seconds: status.age.as_secs_f64(),
+        up_bytes: status.up,
+        down_bytes: status.down,
+        state: state.to_owned(),
+    }
+}
+
+fn tcp() -> String {
+    "TCP".to_owned()
+}
+
 fn table(report: &Report) -> String {
     let mut rows = vec![
         [
@@ -161,7 +191,7 @@ fn table(report: &Report) -> String {
     rows.extend(report.connections.iter().map(|line| {
         [
             line.service.clone(),
-            line.port.to_string(),
+            format!("{}/{}", line.port, line.protocol),
             line.client.to_string(),
             format!("{} ({})", line.endpoint, line.address),
             age(line.age_seconds),
@@ -236,6 +266,7 @@ mod tests {
     fn lines() -> Vec<Line> {
         let line = |service: &str, client: &str, age_seconds, up_bytes| Line {
             service: service.to_owned(),
+            protocol: tcp(),
             port: 30_080,
             client: client.parse().unwrap(),
             endpoint: "web-0".to_owned(),
@@ -300,7 +331,7 @@ mod tests {
         let text = table(&ask(&[("limit", "2")]).unwrap());
         println!("{text}");
         let rows: Vec<_> = text.lines().collect();
-        assert!(rows[0].starts_with("SERVICE    PORT   CLIENT"));
+        assert!(rows[0].starts_with("SERVICE    PORT       CLIENT"));
         assert!(rows[1].contains("web-0 (10.1.0.3:80)  2.0 h    30 B  2.5 MB  open"));
         assert_eq!(rows[3], "2 of 3 connections; more with --limit");
     }

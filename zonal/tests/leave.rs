@@ -1,19 +1,18 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! How an agent that is told to end takes its host out: of a real Consul first, its ports last.
 
+mod host;
+
+use host::{Listens, Port, agent, echo, exchange};
 use rustix::process::Signal;
 use serde_json::Value;
 use std::{
-    fs,
-    io::{self, Read as _, Write as _},
-    net::{SocketAddr, TcpListener, TcpStream},
-    path::Path,
-    process::Command,
-    thread,
+    fs, io,
+    net::SocketAddr,
     time::{Duration, Instant},
 };
 use testbed::{Consul, Process};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 const LEAVE_WAIT: Duration = Duration::from_secs(2);
 
@@ -27,12 +26,20 @@ async fn x13_f34_sigterm_fails_the_check_waits_deregisters_and_closes_last_and_r
     let folder = tempfile::tempdir().unwrap();
     let [port, admin, metrics] = testbed::free_ports().unwrap();
     let front = SocketAddr::from(([127, 0, 0, 1], port));
-    write_files(folder.path(), &consul, port, echo(), [admin, metrics]);
-    let mut command = Command::new(env!("CARGO_BIN_EXE_zonal"));
-    command
-        .args(["agent", "--no-dns", "--config"])
-        .arg(folder.path().join("zonal.yaml"));
-    let mut agent = Process::start("zonal agent", &command, &folder.path().join("log")).unwrap();
+    host::write_manifest(folder.path(), host::ZONE, &[Port::tcp(port, echo())]);
+    let listens = Listens {
+        dns: None,
+        admin,
+        metrics,
+    };
+    let proxy = format!(
+        "drain_seconds: 10, register: {{consul: '{}', address: 127.0.0.1, ttl_seconds: 3, leave_wait_seconds: {}}}",
+        consul.http_addr(),
+        LEAVE_WAIT.as_secs(),
+    );
+    host::write_config(folder.path(), listens, &proxy);
+    let (command, log) = (agent(folder.path()), folder.path().join("log"));
+    let mut agent = Process::start("zonal agent", &command, &log).unwrap();
     let passes = async || (check(&consul).await.as_deref() == Some("passing")).then_some(());
     let waited = testbed::wait_for("the check passes", Duration::from_secs(20), passes).await;
     assert!(
@@ -40,8 +47,8 @@ async fn x13_f34_sigterm_fails_the_check_waits_deregisters_and_closes_last_and_r
         "{}",
         fs::read_to_string(agent.log()).unwrap()
     );
-    let mut old = TcpStream::connect(front).unwrap();
-    assert_eq!(exchange(&mut old).unwrap(), *b"hello");
+    let mut old = TcpStream::connect(front).await.unwrap();
+    exchange(&mut old).await.unwrap();
     agent.signal(Signal::TERM).unwrap();
     let told = Instant::now();
     let clients = tokio::spawn(served_until_refused(front));
@@ -66,11 +73,7 @@ async fn x13_f34_sigterm_fails_the_check_waits_deregisters_and_closes_last_and_r
         "the listener closes last"
     );
     assert!(served > 100);
-    assert_eq!(
-        exchange(&mut old).unwrap(),
-        *b"hello",
-        "an old connection goes on"
-    );
+    exchange(&mut old).await.expect("an old connection goes on");
     drop(old);
     let dropped = Instant::now();
     let status = loop {
@@ -91,26 +94,17 @@ async fn x13_f34_sigterm_fails_the_check_waits_deregisters_and_closes_last_and_r
 async fn served_until_refused(front: SocketAddr) -> (Instant, u32) {
     let mut served = 0;
     loop {
-        let mut stream = match tokio::net::TcpStream::connect(front).await {
+        let mut stream = match TcpStream::connect(front).await {
             Ok(stream) => stream,
             Err(error) => {
                 assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
                 return (Instant::now(), served);
             }
         };
-        stream.write_all(b"hello").await.unwrap();
-        let mut answer = [0; 5];
-        stream.read_exact(&mut answer).await.unwrap();
+        exchange(&mut stream).await.unwrap();
         served += 1;
         tokio::time::sleep(Duration::from_millis(3)).await;
     }
-}
-
-fn exchange(stream: &mut TcpStream) -> io::Result<[u8; 5]> {
-    stream.write_all(b"hello")?;
-    let mut answer = [0; 5];
-    stream.read_exact(&mut answer)?;
-    Ok(answer)
 }
 
 /// The status of our check; none when there is no instance.
@@ -129,65 +123,4 @@ async fn becomes(consul: &Consul, status: Option<&str>) -> Instant {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
     Instant::now()
-}
-
-/// A server that echoes; for ever.
-fn echo() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            thread::spawn(move || io::copy(&mut &stream, &mut &stream));
-        }
-    });
-    address
-}
-
-fn write_files(
-    folder: &Path,
-    consul: &Consul,
-    port: u16,
-    endpoint: SocketAddr,
-    [admin, metrics]: [u16; 2],
-) {
-    let manifest = format!(
-        "
-apiVersion: v1
-kind: Node
-metadata:
-  name: edge-a
-  labels: {{topology.kubernetes.io/zone: mall-1}}
-status:
-  addresses: [{{type: InternalIP, address: 127.0.0.1}}]
----
-apiVersion: v1
-kind: Service
-metadata:
-  name: web
-  labels: {{service.kubernetes.io/service-proxy-name: zonal}}
-spec:
-  ports: [{{name: http, port: 80, nodePort: {port}}}]
----
-apiVersion: discovery.k8s.io/v1
-kind: EndpointSlice
-metadata:
-  name: web-1
-  labels: {{kubernetes.io/service-name: web}}
-addressType: IPv4
-ports: [{{name: http, port: {}}}]
-endpoints: [{{addresses: [127.0.0.1], nodeName: edge-a}}]
-",
-        endpoint.port()
-    );
-    let config = format!(
-        "{{node_name: edge-a, source: {{static: {}}}, allow_loopback_endpoints: true,\n\
-         admin: {{listen: '127.0.0.1:{admin}'}}, metrics: {{listen: '127.0.0.1:{metrics}'}},\n\
-         proxy: {{drain_seconds: 10, register: {{consul: '{}', address: 127.0.0.1, ttl_seconds: 3,\n\
-         leave_wait_seconds: {}}}}}}}\n",
-        folder.join("mall.yaml").display(),
-        consul.http_addr(),
-        LEAVE_WAIT.as_secs(),
-    );
-    fs::write(folder.join("mall.yaml"), manifest).unwrap();
-    fs::write(folder.join("zonal.yaml"), config).unwrap();
 }

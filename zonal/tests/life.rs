@@ -1,33 +1,36 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! An agent as a process: killed and started again, told to end under load, without a zone.
 
+mod host;
+
+use host::{Listens, Port, ZONE, agent, echo, exchange};
 use rustix::process::Signal;
 use std::{
-    fs,
+    future::ready,
     io::{self, ErrorKind, Read as _, Write as _},
-    net::{SocketAddr, TcpStream},
-    path::Path,
+    net::SocketAddr,
     process::Command,
     time::{Duration, Instant},
 };
 use tempfile::TempDir;
 use testbed::Process;
+use tokio::net::TcpStream;
 
 /// More than any step here takes.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f45_killed_and_started_again_it_serves_the_same_port_within_a_second() {
-    let site = Site::new("topology.kubernetes.io/zone: mall-1");
+    let site = Site::new(ZONE);
     let mut agent = site.start();
     let mut carried = site.served().await;
-    exchange(&mut carried).unwrap();
+    exchange(&mut carried).await.unwrap();
     agent.signal(Signal::KILL).unwrap();
     drop(agent);
     // The old connections' ends linger in the kernel at the port: they must not keep the next process from it.
     let began = Instant::now();
     let _agent = site.start();
-    exchange(&mut site.served().await).unwrap();
+    exchange(&mut site.served().await).await.unwrap();
     let took = began.elapsed();
     println!("served again {took:?} after the start");
     assert!(took < Duration::from_secs(1), "{took:?}");
@@ -35,28 +38,27 @@ async fn f45_killed_and_started_again_it_serves_the_same_port_within_a_second() 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f56_told_to_end_with_a_thousand_streams_it_cuts_none_and_ends_with_the_last() {
-    let site = Site::new("topology.kubernetes.io/zone: mall-1");
+    let site = Site::new(ZONE);
     let mut agent = site.start();
     site.served().await;
     // One after the other: so many at once are more than one address may have.
-    let mut streams: Vec<_> = (0..STREAMS)
-        .map(|_| {
-            let mut stream = site.connect().unwrap();
-            exchange(&mut stream).unwrap();
-            stream
-        })
-        .collect();
+    let mut streams = Vec::with_capacity(STREAMS);
+    for _ in 0..STREAMS {
+        let mut stream = site.connect().await.unwrap();
+        exchange(&mut stream).await.unwrap();
+        streams.push(stream);
+    }
     agent.signal(Signal::TERM).unwrap();
     site.until_refused().await;
     let told = Instant::now();
     while told.elapsed() < Duration::from_secs(5) {
         for stream in &mut streams {
-            exchange(stream).unwrap();
+            exchange(stream).await.unwrap();
         }
     }
     assert_eq!(agent.status().unwrap(), None, "it waits for its streams");
     drop(streams);
-    let status = until("the agent ends", || agent.status().unwrap()).await;
+    let status = until("the agent ends", || ready(agent.status().unwrap())).await;
     assert!(status.success(), "{status}");
 }
 
@@ -69,9 +71,62 @@ async fn f55_without_a_zone_label_it_is_not_ready_and_names_what_it_looked_for()
     assert!(body.contains("topology.kubernetes.io/zone"), "{body}");
     assert!(body.contains("edge-a"), "{body}");
     assert!(
-        site.connect().is_err(),
+        site.connect().await.is_err(),
         "no zone is guessed, so no port is open"
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_raises_its_descriptors_to_what_it_may_have_and_holds_to_the_limits_of_its_file() {
+    let site = Site::new(ZONE);
+    let listens = Listens {
+        dns: None,
+        admin: 0,
+        metrics: site.metrics.port(),
+    };
+    let proxy = "limits: {source_new_at_once: 3, source_new_per_second: 1}";
+    host::write_config(site.folder.path(), listens, proxy);
+    let started_low = |limits: &str| {
+        let plain = agent(site.folder.path());
+        let mut shell = Command::new("/bin/sh");
+        shell.args(["-c", &format!("{limits}; exec \"$@\""), "sh"]);
+        shell.arg(plain.get_program()).args(plain.get_args());
+        shell
+    };
+    let _agent = site.start_as(&started_low("ulimit -Sn 100; ulimit -Hn 4000"));
+    let mut carried = Vec::from([site.served().await]);
+    let metrics = site.ask("/metrics").unwrap();
+    for line in [
+        "zonal_descriptors_max 4000",
+        "zonal_proxy_connections_max 1800",
+    ] {
+        assert!(
+            metrics.lines().any(|told| told == line),
+            "{line}\n{metrics}"
+        );
+    }
+    let log = std::fs::read_to_string(site.folder.path().join("log")).unwrap();
+    let told = log
+        .lines()
+        .filter(|line| line.contains("Descriptor limit raised"));
+    assert_eq!(told.count(), 1, "{log}");
+    // More than this address may have at once: one of these is reset.
+    let mut refused = 0;
+    for _ in 0..3 {
+        let mut stream = site.connect().await.unwrap();
+        refused += usize::from(exchange(&mut stream).await.is_err());
+        carried.push(stream);
+    }
+    assert!(refused > 0, "the limit of the file holds");
+    let rejected = "zonal_proxy_rejected_total{service=\"default/web\"";
+    let counted = |line: &str| {
+        line.starts_with(rejected) && line.contains("limit-source") && !line.ends_with(" 0")
+    };
+    // A client sees its reset a moment before it is counted.
+    until("it is counted", async || {
+        site.ask("/metrics")?.lines().any(counted).then_some(())
+    })
+    .await;
 }
 
 const STREAMS: usize = 1_000;
@@ -87,7 +142,13 @@ impl Site {
     fn new(label: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let [port, admin, metrics] = testbed::free_ports().unwrap();
-        write_files(folder.path(), label, port, echo(), [admin, metrics]);
+        host::write_manifest(folder.path(), label, &[Port::tcp(port, echo())]);
+        let listens = Listens {
+            dns: None,
+            admin,
+            metrics,
+        };
+        host::write_config(folder.path(), listens, "drain_seconds: 60");
         let local = |port| SocketAddr::from(([127, 0, 0, 1], port));
         Self {
             folder,
@@ -97,42 +158,46 @@ impl Site {
     }
 
     fn start(&self) -> Process {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_zonal"));
-        command
-            .args(["agent", "--no-dns", "--config"])
-            .arg(self.folder.path().join("zonal.yaml"));
-        Process::start("zonal agent", &command, &self.folder.path().join("log")).unwrap()
+        self.start_as(&agent(self.folder.path()))
     }
 
-    fn connect(&self) -> io::Result<TcpStream> {
-        let stream = TcpStream::connect(self.front)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        Ok(stream)
+    fn start_as(&self, command: &Command) -> Process {
+        Process::start("zonal agent", command, &self.folder.path().join("log")).unwrap()
+    }
+
+    async fn connect(&self) -> io::Result<TcpStream> {
+        TcpStream::connect(self.front).await
     }
 
     /// The first connection that is taken.
     async fn served(&self) -> TcpStream {
-        until("the port is served", || self.connect().ok()).await
+        until("the port is served", async || self.connect().await.ok()).await
     }
 
     async fn until_refused(&self) {
-        until("the port is closed", || {
-            let refused = self.connect().err()?;
+        until("the port is closed", async || {
+            let refused = self.connect().await.err()?;
             assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
             Some(())
         })
         .await;
     }
 
+    /// What the agent answers to a question.
+    fn ask(&self, path: &str) -> Option<String> {
+        let mut stream = std::net::TcpStream::connect(self.metrics).ok()?;
+        let request =
+            format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        Some(answer)
+    }
+
     /// What the first answer to a question for readiness says.
     async fn readiness(&self) -> (u16, String) {
-        until("the agent answers", || {
-            let mut stream = TcpStream::connect(self.metrics).ok()?;
-            stream
-                .write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-                .ok()?;
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer).ok()?;
+        until("the agent answers", async || {
+            let answer = self.ask("/readyz")?;
             let status = answer.split(' ').nth(1)?.parse().ok()?;
             // It has not read its files yet.
             (status != 503 || answer.contains("zone")).then_some((status, answer))
@@ -142,78 +207,7 @@ impl Site {
 }
 
 /// Asks again and again for what nobody announces.
-async fn until<T>(what: &str, mut happened: impl FnMut() -> Option<T>) -> T {
-    let told = testbed::wait_for(what, PATIENCE, || std::future::ready(happened())).await;
+async fn until<T, F: Future<Output = Option<T>>>(what: &str, happened: impl FnMut() -> F) -> T {
+    let told = testbed::wait_for(what, PATIENCE, happened).await;
     told.unwrap_or_else(|error| panic!("{error}"))
-}
-
-fn exchange(stream: &mut TcpStream) -> io::Result<()> {
-    stream.write_all(b"hello")?;
-    let mut answer = [0; 5];
-    stream.read_exact(&mut answer)?;
-    assert_eq!(answer, *b"hello");
-    Ok(())
-}
-
-/// A server that echoes; for ever.
-fn echo() -> SocketAddr {
-    let bound = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    bound.set_nonblocking(true).unwrap();
-    let address = bound.local_addr().unwrap();
-    let listener = tokio::net::TcpListener::from_std(bound).unwrap();
-    tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
-            tokio::spawn(async move {
-                let (mut read, mut write) = stream.split();
-                tokio::io::copy(&mut read, &mut write).await
-            });
-        }
-    });
-    address
-}
-
-fn write_files(
-    folder: &Path,
-    label: &str,
-    port: u16,
-    endpoint: SocketAddr,
-    [admin, metrics]: [u16; 2],
-) {
-    let manifest = format!(
-        "
-apiVersion: v1
-kind: Node
-metadata:
-  name: edge-a
-  labels: {{{label}}}
-status:
-  addresses: [{{type: InternalIP, address: 127.0.0.1}}]
----
-apiVersion: v1
-kind: Service
-metadata:
-  name: web
-  labels: {{service.kubernetes.io/service-proxy-name: zonal}}
-spec:
-  ports: [{{name: http, port: 80, nodePort: {port}}}]
----
-apiVersion: discovery.k8s.io/v1
-kind: EndpointSlice
-metadata:
-  name: web-1
-  labels: {{kubernetes.io/service-name: web}}
-addressType: IPv4
-ports: [{{name: http, port: {}}}]
-endpoints: [{{addresses: [127.0.0.1], nodeName: edge-a}}]
-",
-        endpoint.port()
-    );
-    let config = format!(
-        "{{node_name: edge-a, source: {{static: {}}}, allow_loopback_endpoints: true,\n\
-         admin: {{listen: '127.0.0.1:{admin}'}}, metrics: {{listen: '127.0.0.1:{metrics}'}},\n\
-         proxy: {{drain_seconds: 60}}}}\n",
-        folder.join("mall.yaml").display(),
-    );
-    fs::write(folder.join("mall.yaml"), manifest).unwrap();
-    fs::write(folder.join("zonal.yaml"), config).unwrap();
 }

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! One agent that takes over from another: with another configuration, in another process, on sockets of systemd.
 
+mod host;
+
+use host::{Listens, Port, echo, exchange};
 use rustix::process::{Pid, Signal, kill_process};
 use std::{
     collections::BTreeMap,
@@ -8,7 +11,7 @@ use std::{
     io::{self, BufRead as _, BufReader, Read as _, Write as _},
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     os::fd::OwnedFd,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, Command, Stdio},
     sync::{
         Arc, Mutex,
@@ -18,7 +21,6 @@ use std::{
 };
 use testbed::Consul;
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpSocket, UdpSocket},
     task::JoinSet,
 };
@@ -45,11 +47,10 @@ impl Agents {
         change: impl FnOnce(&mut Command, &[u16; 6]),
     ) -> Self {
         let (folder, ports) = (tempfile::tempdir().unwrap(), testbed::free_ports().unwrap());
-        fs::write(folder.path().join("mall.yaml"), mall(&ports, endpoints)).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_zonal"));
-        command
-            .args(["agent", "--config"])
-            .arg(folder.path().join("zonal.yaml"));
+        let [tcp, udp] = endpoints;
+        let fronted = [Port::tcp(ports[TCP], tcp), Port::udp(ports[UDP], udp)];
+        host::write_manifest(folder.path(), host::ZONE, &fronted);
+        let mut command = host::agent(folder.path());
         change(&mut command, &ports);
         let log = fs::File::create(folder.path().join("log")).unwrap();
         write_config(folder.path(), &ports, proxy);
@@ -167,7 +168,7 @@ async fn x12_f57_processes_that_replace_one_another_under_load_fail_nobody() {
     } else {
         5
     };
-    let endpoints = [echo().await, udp_echo().await];
+    let endpoints = [echo(), udp_echo().await];
     let agents = Agents::start(endpoints, "drain_seconds: 60", |_, _| {}).await;
     let front = agents.at(TCP);
     let mut old = tokio::net::TcpStream::connect(front).await.unwrap();
@@ -196,7 +197,7 @@ async fn x12_f57_processes_that_replace_one_another_under_load_fail_nobody() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn x12_a_process_that_does_not_come_up_changes_nothing() {
-    let endpoints = [echo().await, udp_echo().await];
+    let endpoints = [echo(), udp_echo().await];
     let agents = Agents::start(endpoints, "drain_seconds: 60", |_, _| {}).await;
     let clients = UdpClients::start(agents.at(UDP)).await;
     fs::write(agents.folder.path().join("zonal.yaml"), "{proxy: [}").unwrap();
@@ -220,7 +221,7 @@ async fn x12_a_process_that_does_not_come_up_changes_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f58_a_configuration_that_is_not_valid_is_refused_with_its_place_and_the_old_one_holds() {
-    let endpoints = [echo().await, udp_echo().await];
+    let endpoints = [echo(), udp_echo().await];
     let agents = Agents::start(endpoints, "drain_seconds: 60", |_, _| {}).await;
     let successful = "zonal_config_last_reload_successful";
     assert_eq!(agents.metric(METRICS, successful), Some(1.0));
@@ -269,7 +270,7 @@ async fn f58_a_configuration_that_is_not_valid_is_refused_with_its_place_and_the
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn x12_sockets_that_systemd_has_opened_are_used() {
-    let endpoints = [echo().await, udp_echo().await];
+    let endpoints = [echo(), udp_echo().await];
     let mut held = None;
     let agents = Agents::start(endpoints, "drain_seconds: 1", |command, ports| {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, ports[TCP])).unwrap();
@@ -302,7 +303,7 @@ async fn x12_consul_never_misses_the_instance_of_a_host_whose_agents_replace_one
     let Some(consul) = Consul::start_or_skip(test).await else {
         return;
     };
-    let endpoints = [echo().await, udp_echo().await];
+    let endpoints = [echo(), udp_echo().await];
     let register = format!(
         "{{drain_seconds: 60, register: {{consul: '{}', address: 127.0.0.1, ttl_seconds: 6}}}}",
         consul.http_addr()
@@ -343,7 +344,7 @@ async fn x12_consul_never_misses_the_instance_of_a_host_whose_agents_replace_one
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connections_are_listed_and_a_drain_shows_its_steps_until_the_agent_has_ended() {
-    let endpoints = [echo().await, udp_echo().await];
+    let endpoints = [echo(), udp_echo().await];
     let agents = Agents::start(endpoints, "drain_seconds: 60", |command, _| {
         command.arg("--admin-write");
     })
@@ -366,6 +367,25 @@ async fn connections_are_listed_and_a_drain_shows_its_steps_until_the_agent_has_
         (&line["up_bytes"], &line["down_bytes"]),
         (&5.into(), &5.into())
     );
+    let clients = UdpClients::start(agents.at(UDP)).await;
+    let both = agents
+        .zonal(&["connections", "-o", "json", "--limit", "50"])
+        .output()
+        .unwrap();
+    let both: serde_json::Value = serde_json::from_slice(&both.stdout).unwrap();
+    let lines = both["connections"].as_array().unwrap();
+    let of_udp = lines.iter().filter(|line| line["protocol"] == "UDP");
+    let of_udp: Vec<_> = of_udp.collect();
+    assert_eq!(of_udp.len(), clients.0.len(), "{both}");
+    for (client, port) in &clients.0 {
+        let address = client.local_addr().unwrap().to_string();
+        let line = of_udp.iter().find(|line| line["client"] == address);
+        let line = line.unwrap_or_else(|| panic!("{address} in {both}"));
+        assert_eq!(line["address"], endpoints[UDP].to_string());
+        assert_eq!(line["state"], "answered");
+        let (up, down) = (&line["up_bytes"], &line["down_bytes"]);
+        assert_eq!((up, down), (&6.into(), &port.len().into()), "{line}");
+    }
     let none = ["connections", "--client", "192.0.2.1"];
     let none = agents.zonal(&none).output().unwrap();
     assert!(String::from_utf8_lossy(&none.stdout).ends_with("\n0 connections\n"));
@@ -447,14 +467,6 @@ async fn connect_once(source: IpAddr, front: SocketAddr) -> io::Result<()> {
     exchange(&mut socket.connect(front).await?).await
 }
 
-async fn exchange(stream: &mut tokio::net::TcpStream) -> io::Result<()> {
-    stream.write_all(b"hello").await?;
-    let mut answer = [0; 5];
-    stream.read_exact(&mut answer).await?;
-    assert_eq!(answer, *b"hello");
-    Ok(())
-}
-
 /// Clients with a session each, and the port from which the endpoint saw them come at first.
 struct UdpClients(Vec<(UdpSocket, String)>);
 
@@ -485,22 +497,6 @@ async fn port_seen(client: &UdpSocket) -> String {
     String::from_utf8_lossy(&answer[..read]).into_owned()
 }
 
-async fn echo() -> SocketAddr {
-    let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-        .await
-        .unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            tokio::spawn(async move {
-                let (mut read, mut write) = stream.into_split();
-                tokio::io::copy(&mut read, &mut write).await
-            });
-        }
-    });
-    address
-}
-
 /// Answers with the port from which it was asked.
 async fn udp_echo() -> SocketAddr {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
@@ -523,53 +519,10 @@ fn is_running(pid: Pid) -> bool {
 }
 
 fn write_config(folder: &Path, ports: &[u16; 6], proxy: &str) {
-    let manifest: PathBuf = folder.join("mall.yaml");
-    let config = format!(
-        "{{node_name: edge-a, source: {{static: {}}}, allow_loopback_endpoints: true,\n\
-         dns: {{listen: ['127.0.0.1:{}']}},\n\
-         admin: {{listen: '127.0.0.1:{}'}}, metrics: {{listen: '127.0.0.1:{}'}},\n\
-         proxy: {{listen: [127.0.0.1], {proxy}}}}}\n",
-        manifest.display(),
-        ports[DNS],
-        ports[ADMIN],
-        ports[METRICS],
-    );
-    fs::write(folder.join("zonal.yaml"), config).unwrap();
-}
-
-fn mall(ports: &[u16; 6], [tcp, udp]: [SocketAddr; 2]) -> String {
-    format!(
-        "
-apiVersion: v1
-kind: Node
-metadata:
-  name: edge-a
-  labels: {{topology.kubernetes.io/zone: mall-1}}
-status:
-  addresses: [{{type: InternalIP, address: 127.0.0.1}}]
----
-apiVersion: v1
-kind: Service
-metadata:
-  name: web
-  labels: {{service.kubernetes.io/service-proxy-name: zonal}}
-spec:
-  ports:
-  - {{name: http, port: 80, nodePort: {}}}
-  - {{name: talk, port: 81, protocol: UDP, nodePort: {}}}
----
-apiVersion: discovery.k8s.io/v1
-kind: EndpointSlice
-metadata:
-  name: web-1
-  labels: {{kubernetes.io/service-name: web}}
-addressType: IPv4
-ports: [{{name: http, port: {}}}, {{name: talk, port: {}, protocol: UDP}}]
-endpoints: [{{addresses: [127.0.0.1], nodeName: edge-a}}]
-",
-        ports[TCP],
-        ports[UDP],
-        tcp.port(),
-        udp.port(),
-    )
+    let listens = Listens {
+        dns: Some(ports[DNS]),
+        admin: ports[ADMIN],
+        metrics: ports[METRICS],
+    };
+    host::write_config(folder, listens, &format!("listen: [127.0.0.1], {proxy}"));
 }

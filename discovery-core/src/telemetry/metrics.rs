@@ -25,6 +25,7 @@ pub struct Metrics {
     proxy: Arc<ProxyMetrics>,
     propagation: Histogram,
     panics: Counter,
+    descriptors: Gauge,
     saves: Outcomes,
     left: Outcomes,
     /// Without labels, and without a series before there was a configuration.
@@ -52,6 +53,12 @@ impl Metrics {
             "panics",
             "Panics caught; each is a bug to report",
             panics.clone(),
+        );
+        let descriptors = Gauge::default();
+        registry.register(
+            "descriptors_max",
+            "Descriptors that this process may have open at a time",
+            descriptors.clone(),
         );
         let propagation = Histogram::new(PROPAGATION_SECONDS);
         registry.register(
@@ -94,6 +101,7 @@ impl Metrics {
             proxy,
             propagation,
             panics,
+            descriptors,
             saves,
             left,
             reload_successful,
@@ -107,6 +115,12 @@ impl Metrics {
         self.reload_successful.get_or_create(&[]).set(1);
         let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
         self.reloaded_at.get_or_create(&[]).set(seconds);
+    }
+
+    /// Tells how many descriptors this process may have; none is no limit.
+    pub fn descriptors_max(&self, limit: Option<u64>) {
+        let limit = limit.and_then(|limit| i64::try_from(limit).ok());
+        self.descriptors.set(limit.unwrap_or(i64::MAX));
     }
 
     /// Tells that a configuration was refused; the one before holds.

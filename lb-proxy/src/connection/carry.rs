@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     config::RelayTimeouts,
-    endpoints::{Life, Lives, Reach},
+    endpoints::{Life, Lives, Outlook, Reach},
     limits::{Admission, Permit, SourcePermit},
     plan::Target,
     prove::Proofs,
@@ -21,6 +21,7 @@ use crate::{
     reason::Reason,
     relay::{Ended, Pipes, Relay},
     sockets::reset,
+    udp::SessionTable,
 };
 use bytes::Bytes;
 use discovery_core::{
@@ -47,6 +48,7 @@ pub(crate) struct Listening {
     pub(crate) target: Target,
     pub(crate) node: Option<NodeName>,
     pub(crate) dialer: Dialer,
+    pub(crate) outlook: Outlook,
     pub(crate) timeouts: RelayTimeouts,
     pub(crate) admission: Admission,
     /// Who must send a PROXY header, when anybody must.
@@ -60,9 +62,30 @@ pub(crate) struct Listening {
     pub(crate) next_id: AtomicU64,
     pub(crate) metrics: ListenerMetrics,
     pub(crate) live: LiveTable,
+    /// Of datagrams, where it listens for those.
+    pub(crate) sessions: SessionTable,
     pub(crate) connections: TaskTracker,
     /// Ends the connections that are left.
     pub(crate) cut: CancellationToken,
+}
+
+impl Listening {
+    /// Why a dial was in vain, and that it was.
+    fn in_vain(&self, reason: Reason) -> Reason {
+        let is_of_the_way = matches!(
+            reason,
+            Reason::ConnectRefused | Reason::ConnectUnreachable | Reason::ConnectTimeout
+        );
+        if !is_of_the_way {
+            return reason;
+        }
+        self.outlook.failed();
+        if self.outlook.is_isolated() {
+            Reason::Isolated
+        } else {
+            reason
+        }
+    }
 }
 
 /// An accepted connection that was given a permit and a view with a usable endpoint.
@@ -194,7 +217,9 @@ impl Connection {
             () = listening.cut.cancelled() => Err(Reason::DrainDeadline),
             dialed = listening.dialer.dial(reach, taken.client, counted) => dialed,
         };
-        let (dialed, in_flight, address) = dialed.map_err(|reason| (reason, ProxyPhase::Dial))?;
+        let (dialed, in_flight, address) = dialed
+            .inspect(|_| listening.outlook.reached())
+            .map_err(|reason| (listening.in_vain(reason), ProxyPhase::Dial))?;
         let front = view.spec().map(|service| &service.front);
         let lead = match front.and_then(|front| front.proxy_protocol) {
             Some(version) => {

@@ -7,15 +7,15 @@
 
 use crate::{
     config::ConnectLimits,
-    endpoints::{Reach, SharedEjections},
+    endpoints::{Reach, SharedEjections, Silences},
     reason::{Reason, connect_failure},
     sockets::{OwnSockets, outgoing, reset},
 };
 use discovery_core::{
     pick::InFlight,
-    telemetry::{ConnectFailure, ConnectionMetrics},
+    telemetry::{ConnectFailure, ConnectionMetrics, EjectionCause},
 };
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 use tokio::{
     net::TcpStream,
     time::{Instant, timeout_at},
@@ -37,6 +37,7 @@ pub(crate) struct Dialer {
     pub(crate) limits: ConnectLimits,
     pub(crate) own: OwnSockets,
     pub(crate) ejections: SharedEjections,
+    pub(crate) silences: Arc<Silences>,
 }
 
 impl Dialer {
@@ -56,9 +57,9 @@ impl Dialer {
         let mut attempts = 0;
         let heeds = reach
             .order(client)
-            .any(|(_, address)| !self.ejections.is_ejected(address));
+            .any(|(_, address)| !self.is_ejected(address));
         for (endpoint, address) in reach.order(client) {
-            if heeds && !self.ejections.may_try(address) {
+            if heeds && !self.may_try(address) {
                 continue;
             }
             attempts += 1;
@@ -78,7 +79,7 @@ impl Dialer {
                 }
                 Err(failure) => {
                     counted.connect_failed(failure);
-                    self.failed(address, failure);
+                    self.failed(address, failure, counted);
                     failed = failure.into();
                     if failure == ConnectFailure::FdLimit
                         || attempts == self.limits.attempts_max
@@ -92,14 +93,27 @@ impl Dialer {
         Err(failed)
     }
 
-    fn failed(&self, address: SocketAddr, failure: ConnectFailure) {
+    fn is_ejected(&self, address: SocketAddr) -> bool {
+        self.ejections.is_ejected(address) || self.silences.is_ejected(address)
+    }
+
+    fn may_try(&self, address: SocketAddr) -> bool {
+        // Both are asked first: where one says no, the other's trial is not used up.
+        !self.is_ejected(address)
+            && self.ejections.may_try(address)
+            && self.silences.may_try(address)
+    }
+
+    fn failed(&self, address: SocketAddr, failure: ConnectFailure, counted: &ConnectionMetrics) {
         let was_ejected = self.ejections.is_ejected(address);
         if self.ejections.failed(address, failure) && !was_ejected {
+            counted.ejected(EjectionCause::Connects);
             tracing::info!(%address, %failure, "Endpoint ejected: connects to it failed in a row");
         }
     }
 
-    async fn connect(
+    /// Connects to an address that is none of our own.
+    pub(crate) async fn connect(
         &self,
         address: SocketAddr,
         deadline: Instant,

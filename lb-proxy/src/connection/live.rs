@@ -149,6 +149,10 @@ impl Live {
         &self.life
     }
 
+    pub(crate) fn began(&self) -> Instant {
+        self.began
+    }
+
     pub(crate) fn age(&self) -> Duration {
         self.began.elapsed()
     }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Which endpoints not to dial for a while, from how connects to them went.
+//! Which endpoints not to dial for a while, from how connects to them went, or what became of connections.
 //!
-//! In: outcomes of connects with their time. Out: whether an endpoint may be tried. It moves nobody else's keys: an ejected
+//! In: outcomes with their time. Out: whether an endpoint may be tried. It moves nobody else's keys: an ejected
 //! endpoint is passed over during the walk. After its time one connection tries it again, and only one, so that a dead
 //! endpoint makes nobody else wait.
 
@@ -16,11 +16,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The ejections of a process. Clones share them.
-#[derive(Clone, Debug, Default)]
+/// Ejections that many connections share: by connects those of a process, by answers those of a listener. Clones share them.
+#[derive(Clone, Debug)]
 pub(crate) struct SharedEjections(Arc<Shared>);
 
-#[derive(Debug, Default)]
+/// When failures count, and for how long.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rules {
+    /// The weight of failures in a row that ejects.
+    pub(crate) weight_max: u32,
+    /// How long one connection may try, after the time is over, before another does.
+    pub(crate) trial: Duration,
+}
+
+#[derive(Debug)]
 struct Shared {
     /// How many endpoints have failed last; mostly none, and then the lock is not taken.
     failing: AtomicUsize,
@@ -29,6 +38,13 @@ struct Shared {
 }
 
 impl SharedEjections {
+    pub(crate) fn new(rules: Rules) -> Self {
+        Self(Arc::new(Shared {
+            failing: AtomicUsize::new(0),
+            table: Mutex::new(Ejections::new(rules)),
+        }))
+    }
+
     /// Whether the endpoint is ejected; changes nothing.
     pub(crate) fn is_ejected(&self, address: SocketAddr) -> bool {
         self.look(|table| table.is_ejected(Instant::now(), address))
@@ -41,15 +57,27 @@ impl SharedEjections {
             .unwrap_or(true)
     }
 
-    /// Takes in a connect that succeeded.
+    /// Takes in that the endpoint did well.
     pub(crate) fn succeeded(&self, address: SocketAddr) {
         self.look(|table| table.succeeded(address));
     }
 
     /// Takes in a connect that failed; whether the endpoint is ejected now.
     pub(crate) fn failed(&self, address: SocketAddr, failure: ConnectFailure) -> bool {
+        let weight = weight(failure);
+        weight > 0 && self.failed_by(address, weight, |_, _| true)
+    }
+
+    /// Takes in a failure of that weight; whether the endpoint is ejected now. Of one that would be, `may` is told when it
+    /// failed first and how many others are ejected.
+    pub(crate) fn failed_by(
+        &self,
+        address: SocketAddr,
+        weight: u32,
+        may: impl FnOnce(Instant, usize) -> bool,
+    ) -> bool {
         let mut table = self.0.table.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_ejected = table.failed(Instant::now(), address, failure);
+        let is_ejected = table.failed(Instant::now(), address, weight, may);
         self.0.failing.store(table.records.len(), Relaxed);
         is_ejected
     }
@@ -65,23 +93,44 @@ impl SharedEjections {
     }
 }
 
-/// Endpoints whose last connects failed.
-#[derive(Debug, Default)]
+/// What a failed connect weighs. Our own shortage, or our own listener, says nothing of the endpoint.
+fn weight(failure: ConnectFailure) -> u32 {
+    match failure {
+        ConnectFailure::Refused | ConnectFailure::Unreachable => 1,
+        ConnectFailure::Timeout => 2,
+        _ => 0,
+    }
+}
+
+/// Endpoints that failed last.
+#[derive(Debug)]
 struct Ejections {
+    rules: Rules,
     records: HashMap<SocketAddr, Record>,
 }
 
 #[derive(Debug)]
 struct Record {
-    /// Failures in a row, a timeout counting more than a refusal.
+    /// Of the failures in a row.
     weight: u32,
     /// Ejections in a row.
     times: u32,
     until: Option<Instant>,
+    /// Whether the time is over, and one connection tries.
+    on_trial: bool,
+    /// The first failure of the row.
+    first: Instant,
     seen: Instant,
 }
 
 impl Ejections {
+    fn new(rules: Rules) -> Self {
+        Self {
+            rules,
+            records: HashMap::new(),
+        }
+    }
+
     fn is_ejected(&self, now: Instant, address: SocketAddr) -> bool {
         self.records
             .get(&address)
@@ -97,7 +146,8 @@ impl Ejections {
             && record.until.is_some()
         {
             // The others wait for how this one fares.
-            record.until = Some(now + TRIAL);
+            record.until = Some(now + self.rules.trial);
+            record.on_trial = true;
         }
         true
     }
@@ -106,35 +156,46 @@ impl Ejections {
         self.records.remove(&address);
     }
 
-    fn failed(&mut self, now: Instant, address: SocketAddr, failure: ConnectFailure) -> bool {
-        let weight = match failure {
-            ConnectFailure::Refused | ConnectFailure::Unreachable => 1,
-            ConnectFailure::Timeout => 2,
-            // Our own shortage, or our own listener, says nothing of the endpoint.
-            _ => return false,
-        };
+    fn failed(
+        &mut self,
+        now: Instant,
+        address: SocketAddr,
+        weight: u32,
+        may: impl FnOnce(Instant, usize) -> bool,
+    ) -> bool {
         self.make_room(address);
         let record = self.records.entry(address).or_insert(Record {
             weight: 0,
             times: 0,
             until: None,
+            on_trial: false,
+            first: now,
             seen: now,
         });
         record.seen = now;
         record.weight = record.weight.saturating_add(weight);
-        if record.weight < WEIGHT_MAX {
+        let (weight, first) = (record.weight, record.first);
+        if weight < self.rules.weight_max || !may(first, self.others(now, address)) {
             return false;
         }
+        let Some(record) = self.records.get_mut(&address) else {
+            return false;
+        };
         // Connections that were under way when it was ejected do not make it longer.
-        if record
-            .until
-            .is_none_or(|until| now >= until || until <= now + TRIAL)
-        {
+        if record.on_trial || record.until.is_none_or(|until| now >= until) {
             let time = TIME_MIN * 2_u32.saturating_pow(record.times.min(10));
             record.times = record.times.saturating_add(1);
             record.until = Some(now + time.min(TIME_MAX));
+            record.on_trial = false;
         }
         true
+    }
+
+    /// How many other endpoints are ejected.
+    fn others(&self, now: Instant, address: SocketAddr) -> usize {
+        let is_ejected = |record: &Record| record.until.is_some_and(|until| now < until);
+        let others = self.records.iter().filter(|(other, _)| **other != address);
+        others.filter(|(_, record)| is_ejected(record)).count()
     }
 
     fn make_room(&mut self, address: SocketAddr) {
@@ -148,15 +209,16 @@ impl Ejections {
     }
 }
 
-/// Four refusals, or two connects that were not answered: one lost SYN must not move a client.
-const WEIGHT_MAX: u32 = 4;
+/// Of connects: four refusals, or two that were not answered, since one lost SYN must not move a client; a trial has its result
+/// within the timeout of a connect.
+pub(crate) const CONNECTS: Rules = Rules {
+    weight_max: 4,
+    trial: Duration::from_secs(2),
+};
 
 /// How long an endpoint is passed over the first time; twice as long each further time.
 const TIME_MIN: Duration = Duration::from_secs(10);
 const TIME_MAX: Duration = Duration::from_secs(300);
-
-/// How long one connection may try before another does.
-const TRIAL: Duration = Duration::from_secs(2);
 
 /// More failing endpoints than a site has.
 const RECORDS_MAX: usize = 4_096;
@@ -170,8 +232,8 @@ mod tests {
     }
 
     fn ejected(now: Instant) -> Ejections {
-        let mut ejections = Ejections::default();
-        let failed = |_| ejections.failed(now, address(1), ConnectFailure::Timeout);
+        let mut ejections = Ejections::new(CONNECTS);
+        let failed = |_| ejections.failed(now, address(1), 2, |_, _| true);
         assert_eq!([0; 2].map(failed), [false, true]);
         ejections
     }
@@ -182,9 +244,8 @@ mod tests {
         let ejections = ejected(now);
         assert!(ejections.is_ejected(now, address(1)));
         assert!(!ejections.is_ejected(now, address(2)));
-        let mut ejections = Ejections::default();
-        let refused =
-            |ejections: &mut Ejections| ejections.failed(now, address(1), ConnectFailure::Refused);
+        let mut ejections = Ejections::new(CONNECTS);
+        let refused = |ejections: &mut Ejections| ejections.failed(now, address(1), 1, |_, _| true);
         assert!(![0; 3].iter().any(|_| refused(&mut ejections)));
         ejections.succeeded(address(1));
         assert!(![0; 3].iter().any(|_| refused(&mut ejections)));
@@ -216,23 +277,52 @@ mod tests {
             times.push((until - now).as_secs());
             now = until;
             assert!(ejections.may_try(now, address(1)));
-            ejections.failed(now, address(1), ConnectFailure::Refused);
+            ejections.failed(now, address(1), 1, |_, _| true);
         }
         assert_eq!(times, [10, 20, 40, 80, 160, 300, 300]);
     }
 
     #[test]
     fn our_own_shortage_ejects_nobody_and_the_table_is_bounded() {
-        let now = Instant::now();
-        let mut ejections = Ejections::default();
+        let ejections = SharedEjections::new(CONNECTS);
         for _ in 0..10 {
-            ejections.failed(now, address(1), ConnectFailure::FdLimit);
-            ejections.failed(now, address(1), ConnectFailure::PortsExhausted);
+            assert!(!ejections.failed(address(1), ConnectFailure::FdLimit));
+            assert!(!ejections.failed(address(1), ConnectFailure::PortsExhausted));
         }
-        assert!(ejections.records.is_empty());
+        assert_eq!(ejections.0.failing.load(Relaxed), 0);
         for port in 0..u16::try_from(RECORDS_MAX + 10).unwrap() {
-            ejections.failed(now, address(port), ConnectFailure::Refused);
+            ejections.failed(address(port), ConnectFailure::Refused);
         }
-        assert_eq!(ejections.records.len(), RECORDS_MAX);
+        assert_eq!(ejections.0.failing.load(Relaxed), RECORDS_MAX);
+    }
+
+    #[test]
+    fn f48_no_more_than_so_many_are_ejected_and_a_place_that_is_free_is_taken() {
+        let now = Instant::now();
+        let mut ejections = Ejections::new(CONNECTS);
+        assert!(ejections.failed(now, address(1), 4, |_, others| others < 1));
+        assert!(
+            !ejections.failed(now, address(2), 4, |_, others| others < 1),
+            "the place is taken"
+        );
+        assert!(!ejections.is_ejected(now, address(2)));
+        ejections.succeeded(address(1));
+        assert!(ejections.failed(now, address(2), 4, |_, others| others < 1));
+    }
+
+    #[test]
+    fn what_was_under_way_makes_an_ejection_no_longer_and_a_failed_trial_does() {
+        let now = Instant::now();
+        let mut ejections = ejected(now);
+        let until = ejections.records[&address(1)].until;
+        assert!(ejections.failed(now + TIME_MIN / 2, address(1), 2, |_, _| true));
+        assert_eq!(ejections.records[&address(1)].until, until);
+        let over = now + TIME_MIN;
+        assert!(ejections.may_try(over, address(1)));
+        assert!(ejections.failed(over, address(1), 1, |_, _| true));
+        assert_eq!(
+            ejections.records[&address(1)].until,
+            Some(over + 2 * TIME_MIN)
+        );
     }
 }

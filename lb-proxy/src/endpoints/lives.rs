@@ -5,6 +5,7 @@
 //! its connections until the drain deadline; one that does not answer, or whose address another endpoint has now, is gone,
 //! and its connections are cut at once, since they would only stall.
 
+use super::Silences;
 use crate::reason::Reason;
 use discovery_core::{
     model::StateKey,
@@ -32,6 +33,7 @@ use tracing::info;
 #[derive(Debug)]
 pub(crate) struct Lives {
     parent: CancellationToken,
+    silences: Arc<Silences>,
     known: Mutex<HashMap<StateKey, Entry>>,
 }
 
@@ -41,6 +43,7 @@ pub(crate) struct Life {
     address: SocketAddr,
     cut: CancellationToken,
     is_gone: AtomicBool,
+    silences: Arc<Silences>,
 }
 
 #[derive(Debug)]
@@ -51,10 +54,11 @@ struct Entry {
 }
 
 impl Lives {
-    /// No endpoint; `parent` ends all connections.
-    pub(crate) fn new(parent: CancellationToken) -> Self {
+    /// No endpoint; `parent` ends all connections, and `silences` is told who answers.
+    pub(crate) fn new(parent: CancellationToken, silences: Arc<Silences>) -> Self {
         Self {
             parent,
+            silences,
             known: Mutex::default(),
         }
     }
@@ -71,6 +75,7 @@ impl Lives {
             address,
             cut: self.parent.child_token(),
             is_gone: AtomicBool::new(false),
+            silences: self.silences.clone(),
         });
         let entry = Entry {
             life: Arc::downgrade(&life),
@@ -115,6 +120,17 @@ impl Life {
     /// Where the endpoint is reached.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Takes in the first bytes of the endpoint on a connection.
+    pub(crate) fn answered(&self) {
+        self.silences.answered(self.address);
+    }
+
+    /// Takes in that nothing came back on a connection; whether the endpoint is ejected by that.
+    pub(crate) fn unanswered(&self) -> bool {
+        let was_ejected = self.silences.is_ejected(self.address);
+        self.silences.unanswered(self.address) && !was_ejected
     }
 
     /// Ends the connections when it is cancelled.

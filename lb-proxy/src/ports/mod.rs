@@ -5,6 +5,8 @@
 
 mod health;
 mod port;
+mod scout;
+mod shown;
 mod supervisor;
 
 pub use supervisor::Proxy;

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! NoEndpoint ──usable──► Opening ──bound──► Bound ──proved──► Serving ◄──usable── Holding ──hold over──► NoEndpoint
-//!                        │    ▲               └──not──► Hijacked ┘└──────none──────►
+//!                        │    ▲               └──not──► Hijacked ┘└─none, Isolated─►
 //!                        ▼    │ 1 s … 30 s
 //!                  Conflict, Failed                        any ──stop──► Draining ──► gone
 //! ```
@@ -11,22 +11,25 @@
 //! closes, because a listener that accepts and resets looks healthy to every load balancer in front. A port that is not
 //! proved carries what reaches it all the same.
 
+use super::{
+    scout::Scout,
+    shown::{state_of, state_when},
+};
 use crate::{
     backoff::Backoff,
     config::{BusyPort, Config},
     connection::{Acceptor, Listening},
-    endpoints::Reach,
+    endpoints::{Outlook, Reach, View},
     prove::{Proof, Prover},
-    sockets::{BindError, Bound, Opener, OwnSockets, holder_of},
-    status::{Holder, ListenerState, Post},
+    sockets::{BindError, Bound, Opener, OwnSockets},
+    status::{ListenerState, Post},
     udp::{Fleet, UdpListener},
     workers::Workers,
 };
 use discovery_core::{model::Protocol, pick::Picker, runtime::Kept, store::Reader};
-use std::{error::Error, future::pending, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{future::pending, io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
     sync::watch,
-    task::spawn_blocking,
     time::{sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -42,6 +45,7 @@ pub(crate) struct Port {
     pub(crate) reader: Reader,
     pub(crate) picker: Picker,
     pub(crate) own: OwnSockets,
+    pub(crate) outlook: Outlook,
     pub(crate) post: Post,
     pub(crate) leaving: CancellationToken,
 }
@@ -68,18 +72,49 @@ impl Port {
         if let Some(after) = after {
             after.cancelled().await;
         }
-        while let Some(bound) = self.open(&stop).await {
-            self.serve(bound, &stop).await;
+        let scout = self.scout();
+        tokio::select! {
+            () = self.follow(&stop) => {}
+            () = scout => {}
         }
         drop(closed);
         self.drain().await;
     }
 
+    async fn follow(&mut self, stop: &CancellationToken) {
+        while let Some(bound) = self.open(stop).await {
+            self.serve(bound, stop).await;
+        }
+    }
+
+    /// Tries the endpoints from this host, where that is asked for; for ever.
+    fn scout(&self) -> impl Future<Output = ()> + use<> {
+        let is_asked = self.config.tries_endpoints && self.is_tcp();
+        let scout = is_asked.then(|| Scout {
+            outlook: self.outlook.clone(),
+            dialer: self.listening.dialer.clone(),
+            picker: self.picker.clone(),
+            reader: self.reader.clone(),
+            node: self.config.node.clone(),
+            port_name: self.listening.target.port_name.clone(),
+        });
+        async move {
+            match scout {
+                Some(scout) => scout.run().await,
+                None => pending().await,
+            }
+        }
+    }
+
+    fn is_tcp(&self) -> bool {
+        self.listening.target.protocol == Protocol::Tcp
+    }
+
     /// Waits for a usable endpoint and opens the port; none when told to stop.
     async fn open(&mut self, stop: &CancellationToken) -> Option<Bound> {
         let opened = async {
-            if !self.has_endpoint() {
-                self.show(&ListenerState::NoEndpoint);
+            if let Some(closed) = self.lack(ListenerState::NoEndpoint) {
+                self.show(&closed);
                 self.endpoint().await;
             }
             self.show(&ListenerState::Opening);
@@ -160,6 +195,7 @@ impl Port {
                 self.fleet.clone(),
                 self.picker.clone(),
                 self.reader.clone(),
+                self.listening.sessions.clone(),
             );
             let worker = &workers[(first + at) % workers.len()];
             loops.spawn_on(listener.run(socket, close.clone()), worker);
@@ -168,8 +204,7 @@ impl Port {
 
     /// Shows what the port does until there has been no usable endpoint for the hold time.
     async fn watch(&mut self, sockets: Vec<SocketAddr>) {
-        let is_tcp = self.listening.target.protocol == Protocol::Tcp;
-        let asked = self.config.proves_itself && is_tcp;
+        let asked = self.config.proves_itself && self.is_tcp();
         let first = if asked {
             Proof::Waiting
         } else {
@@ -189,35 +224,53 @@ impl Port {
     }
 
     async fn dry(&mut self, mut proof: watch::Receiver<Proof>) {
+        let mut outlook = self.outlook.view();
         loop {
             self.sweep();
             let proved = proof.borrow_and_update().clone();
+            let view = *outlook.borrow_and_update();
             self.post.proof(proved.clone());
-            if self.has_endpoint() {
-                let leaving = self.leaving.clone();
-                let leaves = leaving.is_cancelled();
-                self.show(&if leaves {
-                    ListenerState::Leaving
-                } else {
-                    state_when(proved)
-                });
-                tokio::select! {
-                    () = self.changed() => {}
-                    Ok(()) = proof.changed() => {}
-                    () = leaving.cancelled(), if !leaves => {}
-                }
-            } else {
-                self.show(&ListenerState::Holding);
+            if let Some(holding) = self.lack(ListenerState::Holding) {
+                self.show(&holding);
                 if timeout(self.config.hold, self.endpoint()).await.is_err() {
                     return;
                 }
+                continue;
             }
+            let leaving = self.leaving.clone();
+            let leaves = leaving.is_cancelled();
+            self.show(&if leaves {
+                ListenerState::Leaving
+            } else {
+                state_when(proved, view)
+            });
+            tokio::select! {
+                () = self.changed() => {}
+                Ok(()) = proof.changed() => {}
+                Ok(()) = outlook.changed() => {}
+                () = leaving.cancelled(), if !leaves => {}
+            }
+        }
+    }
+
+    /// The state while no endpoint can be reached: `none` where there is none; nothing while one can.
+    fn lack(&mut self, none: ListenerState) -> Option<ListenerState> {
+        if !self.has_endpoint() {
+            return Some(none);
+        }
+        match *self.outlook.view().borrow() {
+            View::Isolated(failure) => Some(ListenerState::Isolated {
+                cause: format!("no endpoint can be reached from this host: {failure}").into(),
+            }),
+            View::Unknown | View::Reached => None,
         }
     }
 
     /// Has connections end whose endpoint is gone.
     fn sweep(&mut self) {
         let view = self.picker.view().ok();
+        let members = view.map_or(0, |view| view.usable().count());
+        self.listening.dialer.silences.members(members);
         let drain = self.config.endpoint_drain_timeout;
         self.listening.lives.sweep(view.map(|view| &**view), drain);
     }
@@ -242,8 +295,12 @@ impl Port {
     }
 
     async fn endpoint(&mut self) {
-        while !self.has_endpoint() {
-            self.changed().await;
+        let mut outlook = self.outlook.view();
+        while self.lack(ListenerState::Holding).is_some() {
+            tokio::select! {
+                () = self.changed() => {}
+                Ok(()) = outlook.changed() => {}
+            }
             self.sweep();
         }
     }
@@ -308,6 +365,7 @@ impl Port {
             ListenerState::Conflict { .. }
                 | ListenerState::Failed { .. }
                 | ListenerState::Hijacked { .. }
+                | ListenerState::Isolated { .. }
         );
         if !self.post.set(state.clone()) {
             return;
@@ -317,36 +375,6 @@ impl Port {
             warn!(service = %target.service, port = target.port, %state, "Listener changed");
         } else {
             info!(service = %target.service, port = target.port, %state, "Listener changed");
-        }
-    }
-}
-
-/// The state of an open port with a usable endpoint.
-fn state_when(proof: Proof) -> ListenerState {
-    match proof {
-        Proof::Waiting => ListenerState::Bound,
-        Proof::Failed { cause } => ListenerState::Hijacked { cause },
-        Proof::NotAsked | Proof::Passed | Proof::Impossible { .. } => ListenerState::Serving,
-    }
-}
-
-/// What to say of a port that could not be opened.
-async fn state_of(error: BindError) -> ListenerState {
-    match error {
-        BindError::Busy { address } => {
-            let holder = spawn_blocking(move || holder_of(address.port())).await;
-            ListenerState::Conflict {
-                holder: Holder::from(holder.unwrap_or(None)),
-            }
-        }
-        error => {
-            let cause = error
-                .source()
-                .map(|cause| format!(": {cause}"))
-                .unwrap_or_default();
-            ListenerState::Failed {
-                error: format!("{error}{cause}").into(),
-            }
         }
     }
 }

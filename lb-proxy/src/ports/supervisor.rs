@@ -10,15 +10,15 @@ use super::{
 use crate::{
     config::Config,
     connection::{Dialer, Journal, Listening, LiveTable},
-    endpoints::{Lives, SharedEjections},
+    endpoints::{CONNECTS, Lives, Outlook, SharedEjections, Silences},
     limits::{Admission, SharedSources, Sources, connections_max},
     plan::{Contender, Plan, Slot, Target, plan},
     prove::Proofs,
-    register::Registrar,
+    register::{Load, Registrar},
     relay::Pipes,
     sockets::{EphemeralPorts, OwnSockets},
-    status::{Board, ListenerState, Post, StatusHandle},
-    udp::{Fleet, HandOver},
+    status::{Board, Carried, ListenerState, Post, StatusHandle},
+    udp::{Fleet, HandOver, SessionTable},
     workers::{Workers, threads},
 };
 use discovery_core::{
@@ -128,6 +128,7 @@ struct OpenPort {
 impl Supervisor {
     fn new(proxy: Proxy, kill: CancellationToken) -> Self {
         let permits = connections_max(proxy.config.connections_max).min(Semaphore::MAX_PERMITS);
+        proxy.metrics.limited_to(permits);
         let workers = Workers::start(proxy.config.threads.unwrap_or_else(threads));
         info!(
             connections_max = permits,
@@ -141,7 +142,7 @@ impl Supervisor {
             permits: Arc::new(Semaphore::new(permits)),
             sources: SharedSources::new(Sources::new(proxy.config.sources)),
             pipes: Pipes::new(proxy.config.pipes_max, proxy.metrics.pipes().clone()),
-            ejections: SharedEjections::default(),
+            ejections: SharedEjections::new(CONNECTS),
             journal: Journal::default(),
             fleet: Arc::new(Fleet::new(
                 proxy.config.udp,
@@ -177,6 +178,11 @@ impl Supervisor {
             status: board.handle(reader.clone()),
             reader: reader.clone(),
             workers: self.workers.clone(),
+            load: Load {
+                permits: self.permits.clone(),
+                permits_max: self.permits_max,
+                listener_max: self.listener_max(),
+            },
         });
         async move {
             match registrar {
@@ -260,9 +266,14 @@ impl Supervisor {
             board,
             ..
         } = &self.proxy;
-        let listening = self.listening(target.clone());
-        let (connections, live) = (listening.connections.clone(), listening.live.clone());
-        let post = board.post(target.clone(), ListenerState::Opening, connections, live);
+        let outlook = Outlook::new(config.tries_endpoints && target.protocol == Protocol::Tcp);
+        let listening = self.listening(target.clone(), outlook.clone());
+        let carried = Carried {
+            connections: listening.connections.clone(),
+            live: listening.live.clone(),
+            sessions: listening.sessions.clone(),
+        };
+        let post = board.post(target.clone(), ListenerState::Opening, carried);
         let picker = Picker::new(reader.clone(), target.service.clone());
         let own = match target.protocol {
             Protocol::Udp => {
@@ -284,27 +295,28 @@ impl Supervisor {
             reader: reader.clone(),
             picker,
             own,
+            outlook,
             post,
             leaving,
         }
     }
 
-    fn listening(&self, target: Target) -> Listening {
+    fn listening(&self, target: Target, outlook: Outlook) -> Listening {
         let Proxy {
             config, metrics, ..
         } = &self.proxy;
-        let listener_max = config
-            .listener_connections_max
-            .unwrap_or(self.permits_max)
-            .min(Semaphore::MAX_PERMITS);
+        let listener_max = self.listener_max();
         let cut = self.kill.child_token();
+        let silences = Arc::new(Silences::new(config.relay.answer));
         Listening {
             node: config.node.clone(),
             dialer: Dialer {
                 limits: config.connect,
                 own: self.own.clone(),
                 ejections: self.ejections.clone(),
+                silences: silences.clone(),
             },
+            outlook,
             timeouts: config.relay,
             admission: Admission {
                 global: self.permits.clone(),
@@ -314,16 +326,25 @@ impl Supervisor {
             header_from: config.header_from.get(&target.port).cloned(),
             header_timeout: config.header_timeout,
             pipes: self.pipes.clone(),
-            lives: Lives::new(cut.clone()),
+            lives: Lives::new(cut.clone(), silences),
             proofs: Proofs::default(),
             journal: self.journal.clone(),
             next_id: AtomicU64::new(fastrand::u64(..)),
             metrics: metrics.listener(&target.service, target.port),
             live: LiveTable::default(),
+            sessions: SessionTable::default(),
             connections: TaskTracker::new(),
             cut,
             target,
         }
+    }
+
+    /// The most connections of one listener.
+    fn listener_max(&self) -> usize {
+        let configured = self.proxy.config.listener_connections_max;
+        configured
+            .unwrap_or(self.permits_max)
+            .clamp(1, Semaphore::MAX_PERMITS)
     }
 
     /// Has a port close: at once, or once nobody is sent here, where clients are by a registration.

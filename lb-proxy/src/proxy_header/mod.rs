@@ -94,7 +94,23 @@ pub(crate) fn encode(
 ) -> Vec<u8> {
     match version {
         ProxyProtocol::V1 => v1::encode(source, destination),
-        ProxyProtocol::V2 => v2::encode(source, destination, told),
+        ProxyProtocol::V2 => v2::encode(v2::Transport::Stream, source, destination, told),
+    }
+}
+
+/// The same before each datagram; none in version 1, which knows streams alone.
+pub(crate) fn encode_datagram(
+    version: ProxyProtocol,
+    source: SocketAddr,
+    destination: SocketAddr,
+    told: Told<'_>,
+) -> Option<Vec<u8>> {
+    match version {
+        ProxyProtocol::V1 => None,
+        ProxyProtocol::V2 => {
+            let transport = v2::Transport::Datagram;
+            Some(v2::encode(transport, source, destination, told))
+        }
     }
 }
 

@@ -112,16 +112,28 @@ fn is_intact(header: &[u8], at: usize, value: &[u8]) -> bool {
     crc32c(sum, &header[at + 4..]) == stated
 }
 
-pub(super) fn encode(source: SocketAddr, destination: SocketAddr, told: Told<'_>) -> Vec<u8> {
+/// Over what the client came; the lower half of the byte of families.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Transport {
+    Stream = 1,
+    Datagram = 2,
+}
+
+pub(super) fn encode(
+    transport: Transport,
+    source: SocketAddr,
+    destination: SocketAddr,
+    told: Told<'_>,
+) -> Vec<u8> {
     let mut payload = Vec::with_capacity(128);
     let family = match (source.ip(), destination.ip()) {
         (IpAddr::V4(from), IpAddr::V4(to)) => {
             payload.extend([from.octets(), to.octets()].concat());
-            0x11
+            0x10
         }
         (from, to) => {
             payload.extend([mapped(from).octets(), mapped(to).octets()].concat());
-            0x21
+            0x20
         }
     };
     payload.extend(source.port().to_be_bytes());
@@ -135,7 +147,13 @@ pub(super) fn encode(source: SocketAddr, destination: SocketAddr, told: Told<'_>
     payload.extend(told.extensions);
     extend(&mut payload, CRC32C, &[0; 4]);
     let length = u16::try_from(payload.len()).unwrap_or(u16::MAX);
-    let mut header = [SIGNATURE, &[0x21, family], &length.to_be_bytes(), &payload].concat();
+    let mut header = [
+        SIGNATURE,
+        &[0x21, family | transport as u8],
+        &length.to_be_bytes(),
+        &payload,
+    ]
+    .concat();
     let sum = crc32c(0, &header);
     let at = header.len() - 4;
     header[at..].copy_from_slice(&sum.to_be_bytes());
@@ -219,7 +237,7 @@ mod tests {
             zone: Some("m"),
             extensions: &[],
         };
-        let bytes = encode(source, destination, told);
+        let bytes = encode(Transport::Stream, source, destination, told);
         let mut expected = header(
             0x21,
             0x11,
@@ -266,6 +284,7 @@ mod tests {
         assert_eq!(read.extensions, &extensions[5..]);
         let (source, destination) = addresses();
         let out = encode(
+            Transport::Stream,
             source,
             destination,
             Told {

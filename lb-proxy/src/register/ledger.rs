@@ -83,6 +83,7 @@ impl Standing {
             ListenerState::Serving if is_proved && is_alive => Worth::Serves,
             ListenerState::Serving if is_proved => Worth::Pauses,
             ListenerState::Holding
+            | ListenerState::Isolated { .. }
             | ListenerState::NoEndpoint
             | ListenerState::Opening
             | ListenerState::Bound => Worth::Pauses,

@@ -7,8 +7,14 @@
 //! agent forgets in a restart is registered anew. The rules ([`ledger`]) are pure; here they are carried out.
 
 mod ledger;
+mod weight;
 
-use self::ledger::{Ledger, Standing, Step};
+pub(crate) use self::weight::Load;
+
+use self::{
+    ledger::{Ledger, Standing, Step},
+    weight::Weights,
+};
 use crate::{
     status::{ListenerState, StatusHandle},
     workers::Workers,
@@ -48,6 +54,7 @@ pub struct Registration {
     weight: u32,
     ttl: Duration,
     leave_wait: Duration,
+    weight_every: Duration,
 }
 
 impl Registration {
@@ -60,6 +67,7 @@ impl Registration {
             weight: 1,
             ttl: TTL,
             leave_wait: LEAVE_WAIT,
+            weight_every: WEIGHT_EVERY,
         }
     }
 
@@ -77,10 +85,20 @@ impl Registration {
         self
     }
 
-    /// This host's share of the clients, as a whole number: for example its network card in Gbit/s. By default 1.
+    /// This host's share of the clients, as a whole number: for example its network card in Mbit/s. By default 1.
+    ///
+    /// Once more than 90 % of the connections are open that this host, or a port, may have, the share that is registered falls in
+    /// proportion, to 1 at the limit. A share of 1 cannot fall.
     #[must_use]
     pub fn weight(mut self, weight: u32) -> Self {
         self.weight = weight.max(1);
+        self
+    }
+
+    /// How long a weight that follows the load stays at least, so that clients do not swing between hosts; by default 30 s.
+    #[must_use]
+    pub fn weight_every(mut self, every: Duration) -> Self {
+        self.weight_every = every;
         self
     }
 
@@ -116,6 +134,7 @@ pub(crate) struct Registrar {
     pub(crate) status: StatusHandle,
     pub(crate) reader: Reader,
     pub(crate) workers: Arc<Workers>,
+    pub(crate) load: Load,
 }
 
 impl Registrar {
@@ -124,6 +143,7 @@ impl Registrar {
         let mut ledger = Ledger::new(self.registration.leave_wait);
         let mut beat = interval(self.registration.ttl / HEARTBEATS);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut weights = Weights::default();
         let mut due = None;
         loop {
             let is_beat = tokio::select! {
@@ -133,7 +153,17 @@ impl Registrar {
                 () = self.status.changed() => false,
                 () = until(due) => false,
             };
-            let standings = self.standings().await;
+            let mut standings = self.standings().await;
+            for (standing, load) in &mut standings {
+                let instance = &mut standing.instance;
+                let (share, every) = (instance.weight, self.registration.weight_every);
+                instance.weight = weights.follow(&instance.id, Instant::now(), share, *load, every);
+            }
+            let standings: Vec<_> = standings
+                .into_iter()
+                .map(|(standing, _)| standing)
+                .collect();
+            weights.retain(&standings);
             // A step may lead to the next: registered, then reported to pass.
             let mut steps = ledger.steps(Instant::now(), standings.clone(), is_beat);
             for _ in 0..STEPS_MAX {
@@ -187,8 +217,8 @@ impl Registrar {
         }
     }
 
-    /// What each listener is worth to clients now.
-    async fn standings(&mut self) -> Vec<Standing> {
+    /// What each listener is worth to clients now, and how loaded it is.
+    async fn standings(&mut self) -> Vec<(Standing, f64)> {
         let Some(address) = self.address() else {
             return Vec::new();
         };
@@ -202,7 +232,9 @@ impl Registrar {
             .iter()
             .filter(|listener| stays(&listener.state))
             .map(|listener| {
-                Standing::of(listener, is_alive, &self.node, address, &self.registration)
+                let standing =
+                    Standing::of(listener, is_alive, &self.node, address, &self.registration);
+                (standing, self.load.of(listener))
             })
             .collect()
     }
@@ -246,6 +278,9 @@ const TTL: Duration = Duration::from_secs(10);
 
 /// Resolvers keep an answer for seconds, and a heartbeat is 3 s.
 const LEAVE_WAIT: Duration = Duration::from_secs(10);
+
+/// Longer than answers with the weight of before are kept.
+const WEIGHT_EVERY: Duration = Duration::from_secs(30);
 
 /// A worker that takes longer is hung.
 const BEAT_TIMEOUT: Duration = Duration::from_secs(1);

@@ -6,13 +6,14 @@
 
 use super::{
     Ended, Relay,
+    answer::Answer,
     direction::{Broken, Direction},
     pipe::Lent,
     wire::Sink,
 };
 use crate::reason::{Reason, Side};
 use bytes::Bytes;
-use discovery_core::telemetry::{ByteDirection, ProxyPhase};
+use discovery_core::telemetry::{ByteDirection, EjectionCause, ProxyPhase};
 use std::{
     cell::RefCell,
     mem,
@@ -42,6 +43,7 @@ pub(super) struct Flow<'c> {
     upstream_failed: Option<Reason>,
     client_finished_first: bool,
     last_activity: Instant,
+    answer: Answer,
 }
 
 impl<'c> Flow<'c> {
@@ -55,6 +57,7 @@ impl<'c> Flow<'c> {
             upstream_failed: None,
             client_finished_first: false,
             last_activity: Instant::now(),
+            answer: Answer::default(),
         }
     }
 
@@ -82,13 +85,19 @@ impl<'c> Flow<'c> {
         }
     }
 
-    /// When it ends unless a byte moves.
+    /// When it ends, or is late with an answer, unless a byte moves.
     pub(super) fn deadline(&self) -> Instant {
-        self.last_activity + self.silence().0
+        let end = self.last_activity + self.silence().0;
+        let answer = self.answer.deadline(self.relay.timeouts.answer);
+        answer.map_or(end, |answer| (self.relay.live.began() + answer).min(end))
     }
 
-    /// Why it has to end now, when no byte moved for too long.
-    pub(super) fn expired(&self) -> Option<Reason> {
+    /// Why it has to end now, when no byte moved for too long. An answer that is late is told of, and ends nothing.
+    pub(super) fn expired(&mut self) -> Option<Reason> {
+        let timeout = self.relay.timeouts.answer;
+        if self.answer.is_late(self.relay.live.age(), timeout) {
+            self.unanswered();
+        }
         let (timeout, reason) = self.silence();
         (self.last_activity.elapsed() >= timeout).then_some(reason)
     }
@@ -110,6 +119,14 @@ impl<'c> Flow<'c> {
 
     /// The end with its figures.
     pub(super) fn ended(&self, reason: Reason) -> Ended {
+        let gave_up = matches!(
+            reason,
+            Reason::ClientReset | Reason::Idle | Reason::HalfCloseTimeout
+        );
+        let timeout = self.relay.timeouts.answer;
+        if gave_up && self.answer.is_given_up(self.relay.live.age(), timeout) {
+            self.unanswered();
+        }
         let (up, down) = (self.up.bytes(), self.down.bytes());
         let is_clean = matches!(reason, Reason::Ok | Reason::ClientReset);
         let is_probe = is_clean && self.client_finished_first && (up, down) == (0, 0);
@@ -183,6 +200,7 @@ impl<'c> Flow<'c> {
             Poll::Ready(Err(Broken::Sink(error))) => return Some(Side::Client.failed(&error)),
         }
         self.down_is_done = true;
+        self.answer.finished();
         self.relay.live.finished(ByteDirection::Down);
         self.last_activity = Instant::now();
         self.up_is_done.then_some(Reason::Ok)
@@ -199,6 +217,22 @@ impl<'c> Flow<'c> {
         if up + down > 0 {
             self.relay.live.moved(up, down);
             self.last_activity = Instant::now();
+            let was_asked = self.relay.timeouts.answer.is_some();
+            let age = self.last_activity - self.relay.live.began();
+            if was_asked && self.answer.moved(age, up > 0, down > 0) {
+                self.relay.live.life().answered();
+            }
+        }
+    }
+
+    /// Tells that the client was left without an answer.
+    fn unanswered(&self) {
+        self.relay.counted.unanswered();
+        let life = self.relay.live.life();
+        if life.unanswered() {
+            self.relay.counted.ejected(EjectionCause::Silence);
+            let address = life.address();
+            tracing::info!(%address, "Endpoint ejected: it leaves clients without an answer while others answer");
         }
     }
 
@@ -218,8 +252,13 @@ impl<'c> Flow<'c> {
     }
 
     /// What decides on the deadline and on what is watched.
-    fn shape(&self) -> [bool; 3] {
-        [self.up.is_not_reading(), self.up_is_done, self.down_is_done]
+    fn shape(&self) -> [bool; 4] {
+        [
+            self.up.is_not_reading(),
+            self.up_is_done,
+            self.down_is_done,
+            self.answer.is_awaited(),
+        ]
     }
 }
 

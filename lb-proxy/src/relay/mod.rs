@@ -5,6 +5,7 @@
 //! finishes sending (FIN) finishes the other's reading and no more; a side that resets has the other reset, after what was
 //! read from it is delivered. While nothing moves, a connection owns no buffer.
 
+mod answer;
 mod direction;
 mod flow;
 mod pipe;

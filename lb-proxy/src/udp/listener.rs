@@ -8,10 +8,15 @@ use super::{
     Fleet,
     batch::{BATCH, BatchSocket, Run},
     handed::{SessionFacts, UdpSession},
+    listed::SessionTable,
     session::{Beginning, Idle, Key, Past, Session},
     table::Table,
 };
-use crate::{endpoints::Reach, plan::Target};
+use crate::{
+    endpoints::Reach,
+    plan::Target,
+    proxy_header::{Told, encode_datagram},
+};
 use discovery_core::{
     model::{Front, NodeName},
     pick::{InFlight, Picker},
@@ -21,7 +26,7 @@ use discovery_core::{
 use std::{
     future::pending,
     io,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
@@ -39,6 +44,7 @@ pub(crate) struct UdpListener {
     reader: Reader,
     metrics: UdpListenerMetrics,
     sessions: Table<Key, Session>,
+    listed: SessionTable,
 }
 
 impl UdpListener {
@@ -48,6 +54,7 @@ impl UdpListener {
         fleet: Arc<Fleet>,
         picker: Picker,
         reader: Reader,
+        listed: SessionTable,
     ) -> Self {
         Self {
             metrics: fleet.metrics.udp_listener(&target.service, target.port),
@@ -57,6 +64,7 @@ impl UdpListener {
             picker,
             reader,
             sessions: Table::new(),
+            listed,
         }
     }
 
@@ -113,6 +121,7 @@ impl UdpListener {
                 permits,
                 replies_max: front.udp_replies,
                 idle: self.idle(&front),
+                header: self.header(key, &front),
             };
             let upstream = std::net::UdpSocket::from(upstream);
             let (ejections, metrics) = (&self.fleet.ejections, &self.metrics);
@@ -120,6 +129,7 @@ impl UdpListener {
             if let Ok(session) =
                 Session::resume(beginning, past, upstream, socket, ejections, metrics)
             {
+                self.listed.enter(&session);
                 self.sessions.insert(key, session);
             }
         }
@@ -215,10 +225,12 @@ impl UdpListener {
             permits: self.permits(key.client.ip())?,
             replies_max: front.udp_replies,
             idle: self.idle(&front),
+            header: self.header(key, &front),
         };
         let fleet = &self.fleet;
         let session = Session::begin(beginning, socket, &fleet.ejections, &self.metrics)
             .map_err(|_| DatagramDrop::NoSocket)?;
+        self.listed.enter(&session);
         self.sessions.insert(key, session);
         Ok(())
     }
@@ -272,6 +284,19 @@ impl UdpListener {
             global().map_err(|_| DatagramDrop::LimitGlobal)?
         };
         Ok((permit, of_source))
+    }
+
+    /// What goes before each datagram, where the service asks for it: whose it is, and what was asked.
+    fn header(&self, key: Key, front: &Front) -> Vec<u8> {
+        let Some(version) = front.proxy_protocol else {
+            return Vec::new();
+        };
+        let asked = key.asked.unwrap_or(match key.client.ip() {
+            IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        });
+        let destination = SocketAddr::new(asked, self.target.port.get());
+        encode_datagram(version, key.client, destination, Told::default()).unwrap_or_default()
     }
 
     fn idle(&self, front: &Front) -> Idle {

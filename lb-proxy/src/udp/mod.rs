@@ -7,6 +7,7 @@
 
 mod batch;
 mod handed;
+mod listed;
 mod listener;
 mod session;
 mod table;
@@ -14,11 +15,13 @@ mod table;
 pub use handed::{
     HandOver, HandedSessions, SessionFacts, SessionFactsError, SessionGiver, UdpSession,
 };
+pub use listed::SessionStatus;
+pub(crate) use listed::SessionTable;
 pub(crate) use listener::UdpListener;
 
 use crate::{
     config::UdpLimits,
-    endpoints::SharedEjections,
+    endpoints::{CONNECTS, SharedEjections},
     limits::{SharedSources, SourceLimits, Sources},
     sockets::OwnSockets,
 };
@@ -61,7 +64,7 @@ impl Fleet {
                 limits.sessions_max.min(Semaphore::MAX_PERMITS),
             )),
             sources: SharedSources::new(Sources::new(sources)),
-            ejections: SharedEjections::default(),
+            ejections: SharedEjections::new(CONNECTS),
             own: OwnSockets::default(),
             metrics,
             handed,

@@ -7,6 +7,7 @@
 use super::{
     batch::{BatchSocket, receive_one},
     handed::{SessionFacts, UdpSession},
+    listed::SessionStatus,
     table::IsAnswered,
 };
 use crate::{endpoints::SharedEjections, limits::SourcePermit};
@@ -15,13 +16,13 @@ use discovery_core::{
     store::Endpoint,
     telemetry::{ByteDirection, ConnectFailure, DatagramDrop, SessionEnd, UdpListenerMetrics},
 };
-use rustix::net::{SendFlags, send};
+use rustix::net::{SendAncillaryBuffer, SendFlags, send, sendmsg};
 use std::{
-    io,
+    io::{self, IoSlice},
     net::{IpAddr, SocketAddr},
     os::fd::AsFd,
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
@@ -54,6 +55,8 @@ pub(super) struct Beginning {
     /// After how many replies it ends; none means never, 0 that none is passed on.
     pub(super) replies_max: Option<u32>,
     pub(super) idle: Idle,
+    /// What goes before each datagram to the endpoint; empty where nothing does.
+    pub(super) header: Vec<u8>,
 }
 
 /// How long a session may be without a datagram.
@@ -81,18 +84,22 @@ impl Past {
     }
 }
 
+/// What the session and its task share.
 #[derive(Debug)]
-struct Shared {
+pub(super) struct Shared {
     socket: UdpSocket,
     key: Key,
     address: SocketAddr,
     in_flight: InFlight,
     idle: Idle,
+    header: Vec<u8>,
     replies_max: Option<u32>,
     began: Instant,
     /// Milliseconds after the beginning.
     last_used: AtomicU64,
     replies: AtomicU32,
+    up: AtomicU64,
+    down: AtomicU64,
     is_answered: AtomicBool,
     /// Refusals in a row, without a reply between.
     refusals: AtomicU32,
@@ -135,10 +142,13 @@ impl Session {
             address: beginning.address,
             in_flight: beginning.in_flight,
             idle: beginning.idle,
+            header: beginning.header,
             replies_max: beginning.replies_max,
             began: now.checked_sub(past.silent).unwrap_or(now),
             last_used: AtomicU64::new(0),
             replies: AtomicU32::new(past.replies),
+            up: AtomicU64::new(0),
+            down: AtomicU64::new(0),
             is_answered: AtomicBool::new(past.is_answered),
             refusals: AtomicU32::new(0),
             ejections: ejections.clone(),
@@ -175,6 +185,11 @@ impl Session {
         })
     }
 
+    /// Its place in a list, which keeps nothing alive.
+    pub(super) fn listed(&self) -> Weak<Shared> {
+        Arc::downgrade(&self.shared)
+    }
+
     pub(super) fn endpoint(&self) -> &Endpoint {
         self.shared.in_flight.endpoint()
     }
@@ -196,9 +211,7 @@ impl Session {
             sent => sent,
         };
         match sent {
-            Ok(_) => shared
-                .metrics
-                .passed(ByteDirection::Up, 1, datagram.len() as u64),
+            Ok(_) => shared.passed(ByteDirection::Up, datagram),
             Err(error) => shared.metrics.drop_one(drop_of(&error)),
         }
     }
@@ -235,7 +248,42 @@ impl Session {
 impl Shared {
     /// Sends at once or not at all. tokio's readiness is left aside: a new socket would first have to be polled.
     fn transmit(&self, datagram: &[u8]) -> io::Result<usize> {
-        Ok(send(&self.socket, datagram, SendFlags::DONTWAIT)?)
+        if self.header.is_empty() {
+            return Ok(send(&self.socket, datagram, SendFlags::DONTWAIT)?);
+        }
+        let parts = [&self.header[..], datagram].map(IoSlice::new);
+        let nothing_else = &mut SendAncillaryBuffer::default();
+        Ok(sendmsg(
+            &self.socket,
+            &parts,
+            nothing_else,
+            SendFlags::DONTWAIT,
+        )?)
+    }
+
+    fn passed(&self, direction: ByteDirection, datagram: &[u8]) {
+        let bytes = datagram.len() as u64;
+        self.metrics.passed(direction, 1, bytes);
+        let moved = match direction {
+            ByteDirection::Up => &self.up,
+            ByteDirection::Down => &self.down,
+        };
+        moved.fetch_add(bytes, Relaxed);
+    }
+
+    /// What is told to people.
+    pub(super) fn status(&self) -> SessionStatus {
+        let endpoint = self.in_flight.endpoint();
+        SessionStatus {
+            client: self.key.client,
+            endpoint: endpoint.identity().to_string(),
+            address: self.address,
+            is_local: !endpoint.is_foreign(),
+            age: self.began.elapsed(),
+            up: self.up.load(Relaxed),
+            down: self.down.load(Relaxed),
+            is_answered: self.is_answered.load(Relaxed),
+        }
     }
 
     fn touch(&self) {
@@ -260,9 +308,7 @@ impl Shared {
             self.ejections.succeeded(self.address);
         }
         match listener.send(datagram, self.key.client, self.key.asked) {
-            Ok(()) => self
-                .metrics
-                .passed(ByteDirection::Down, 1, datagram.len() as u64),
+            Ok(()) => self.passed(ByteDirection::Down, datagram),
             Err(error) => self.metrics.drop_one(drop_of(&error)),
         }
     }

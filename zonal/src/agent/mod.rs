@@ -7,6 +7,7 @@
 
 mod activation;
 mod channel;
+mod descriptors;
 mod panics;
 mod upgrade;
 
@@ -39,6 +40,7 @@ use upgrade::{Binary, replaced, tell_supervisor};
 
 pub(crate) async fn run(args: &AgentArgs, inherited: Sockets) -> Result<ExitCode, Failure> {
     logging::init(logging::AGENT_FILTER);
+    descriptors::raise_limit();
     let (panics, asked) = (count_panics(), CancellationToken::new());
     let mut signals = Signals::new(asked.clone())?;
     let binary = Binary::of_this_process();
@@ -168,6 +170,7 @@ impl Agent {
             .await
             .map_err(|error| start_failure(&error))?;
         runtime.metrics().config_loaded(read_at);
+        runtime.metrics().descriptors_max(descriptors::limit());
         let faces = Faces::new(runtime.clone(), sockets);
         let agent = Self { runtime, faces };
         match agent.open(config, sessions, asked).await {

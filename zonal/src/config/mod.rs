@@ -2,6 +2,7 @@
 //! The agent's configuration: file → raw → checked, flags and environment before the file.
 
 mod dns;
+mod limits;
 mod proxy;
 mod socket;
 #[cfg(test)]

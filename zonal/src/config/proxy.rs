@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The proxy face, and where this host is registered for it.
 
+use super::limits::{Limits, RawLimits, RawTimeouts};
 use crate::failure::{Code, Failure};
 use discovery_core::{
     model::NodeName,
@@ -18,6 +19,8 @@ pub(super) struct RawProxy {
     drain_seconds: Option<u64>,
     peer_timeout_seconds: Option<u64>,
     expect_proxy_header: BTreeMap<NonZeroU16, Vec<String>>,
+    limits: RawLimits,
+    timeouts: RawTimeouts,
     register: RawRegister,
 }
 
@@ -44,15 +47,19 @@ pub(crate) struct ProxyConfig {
     peer_timeout: Option<Duration>,
     /// By port, from whom a PROXY header is expected.
     headers: Vec<(NonZeroU16, Vec<Network>)>,
+    limits: Limits,
     registration: Option<Registration>,
 }
 
 impl ProxyConfig {
     /// The configuration of the proxy.
     pub(crate) fn face(&self) -> lb_proxy::Config {
-        let mut config = lb_proxy::Config::default()
+        let mut config = self
+            .limits
+            .apply(lb_proxy::Config::default())
             .node(self.node.clone())
             .self_proof(true)
+            .try_endpoints(true)
             .drain_timeout(self.drain);
         if !self.listen.is_empty() {
             config = config.bind_addresses(self.listen.clone());
@@ -80,6 +87,7 @@ pub(super) fn proxy(node: NodeName, raw: RawProxy) -> Result<ProxyConfig, Failur
         headers: headers
             .map(|(port, networks)| Ok((port, trusted(port, &networks)?)))
             .collect::<Result<_, Failure>>()?,
+        limits: Limits::check(raw.limits, raw.timeouts)?,
         registration: registration(raw.register)?,
     })
 }

@@ -14,6 +14,7 @@ fn every_key_of_the_file_is_known() {
          source: {static: mall.yaml, mass_change_hold_seconds: 60, move_grace_seconds: 0},
          dns: {enabled: true, listen: ['127.0.0.1:53'], domain: corp, ttl_seconds: 3},
          proxy: {enabled: false, listen: [10.0.0.1], drain_seconds: 5, peer_timeout_seconds: 60,
+                limits: {connections: 9, pipes: 0}, timeouts: {idle_seconds: 9, answer_seconds: 0},
                 expect_proxy_header: {30080: [10.0.0.0/8, 192.0.2.1]}, register: {consul: '127.0.0.1:8500', token_file: /t,
                 address: 10.0.0.1, tags: [lan], weight: 10, ttl_seconds: 10, leave_wait_seconds: 10}}, admin: {listen: '127.0.0.1:1'},
          metrics: {listen: '127.0.0.1:2'}, snapshot: {folder: /tmp/x},

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The series of one listener and of one connection: atomics that are moved without a lock.
 
-use super::{ByteDirection, ConnectFailure, ProxyOutcome, durations::Durations};
+use super::{ByteDirection, ConnectFailure, EjectionCause, ProxyOutcome, durations::Durations};
 use prometheus_client::metrics::{counter::Counter, gauge::Gauge};
 use std::{sync::Arc, time::Duration};
 
@@ -45,6 +45,16 @@ impl ListenerMetrics {
         self.0.connect_failures[failure as usize].get()
     }
 
+    /// How many connections were left without an answer in time.
+    pub fn unanswered(&self) -> u64 {
+        self.0.unanswered.get()
+    }
+
+    /// How many times an endpoint was ejected for the cause.
+    pub fn ejections(&self, cause: EjectionCause) -> u64 {
+        self.0.ejections[cause as usize].get()
+    }
+
     /// How many bytes were delivered so far.
     pub fn bytes(&self, direction: ByteDirection) -> u64 {
         self.0.bytes[direction as usize].get()
@@ -68,6 +78,16 @@ impl ConnectionMetrics {
     /// Counts an endpoint that could not be connected to.
     pub fn connect_failed(&self, failure: ConnectFailure) {
         self.series.connect_failures[failure as usize].inc();
+    }
+
+    /// Counts that the endpoint left the client without an answer for too long.
+    pub fn unanswered(&self) {
+        self.series.unanswered.inc();
+    }
+
+    /// Counts an endpoint that was ejected.
+    pub fn ejected(&self, cause: EjectionCause) {
+        self.series.ejections[cause as usize].inc();
     }
 
     /// Counts an established connection to an endpoint, and how long it took.
@@ -110,6 +130,8 @@ pub(super) struct Series {
     pub(super) active: Gauge,
     pub(super) bytes: [Counter; 2],
     pub(super) connect_failures: [Counter; ConnectFailure::ALL.len()],
+    pub(super) unanswered: Counter,
+    pub(super) ejections: [Counter; EjectionCause::ALL.len()],
     pub(super) accept_pauses: Counter,
     pub(super) connect_duration: Durations,
     pub(super) log_lines_dropped: Counter,

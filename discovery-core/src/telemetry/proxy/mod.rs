@@ -14,7 +14,8 @@ pub use listener::{ConnectionMetrics, ListenerMetrics};
 pub use pipes::PipeMetrics;
 pub use udp::UdpListenerMetrics;
 pub use words::{
-    ByteDirection, ConnectFailure, DatagramDrop, ProxyOutcome, ProxyPhase, SessionEnd,
+    ByteDirection, ConnectFailure, DatagramDrop, EjectionCause, ProxyOutcome, ProxyPhase,
+    SessionEnd,
 };
 
 use crate::model::ServiceName;
@@ -44,6 +45,9 @@ pub struct ProxyMetrics {
     active: Family<ListenerLabels, Gauge>,
     bytes: Family<DirectionLabels, Counter>,
     connect_failures: Family<ReasonLabels, Counter>,
+    unanswered: Family<ListenerLabels, Counter>,
+    ejections: Family<ReasonLabels, Counter>,
+    connections_max: Gauge,
     accept_pauses: Counter,
     connect_duration: Durations,
     log_lines_dropped: Counter,
@@ -79,6 +83,21 @@ impl ProxyMetrics {
             "proxy_connect_failures",
             "Endpoints that could not be connected to, by reason",
             new.connect_failures.clone(),
+        );
+        registry.register(
+            "proxy_unanswered",
+            "Connections on which the client spoke first and nothing came back in time",
+            new.unanswered.clone(),
+        );
+        registry.register(
+            "proxy_ejections",
+            "Endpoints passed over for a while, by reason",
+            new.ejections.clone(),
+        );
+        registry.register(
+            "proxy_connections_max",
+            "Connections that may be open at a time",
+            new.connections_max.clone(),
         );
         registry.register(
             "proxy_accept_pauses",
@@ -117,6 +136,12 @@ impl ProxyMetrics {
         self.udp.listener(&self.labels(service, port))
     }
 
+    /// Says how many connections may be open at a time.
+    pub fn limited_to(&self, connections_max: usize) {
+        let max = i64::try_from(connections_max).unwrap_or(i64::MAX);
+        self.connections_max.set(max);
+    }
+
     /// The counters of the pipes through which bulk data goes.
     pub fn pipes(&self) -> &PipeMetrics {
         &self.pipes
@@ -152,6 +177,10 @@ impl ProxyMetrics {
             self.connect_failures
                 .get_or_create_owned(&with("reason", failure.as_str()))
         };
+        let ejected = |cause: EjectionCause| {
+            self.ejections
+                .get_or_create_owned(&with("reason", cause.as_str()))
+        };
         let bytes = |way| self.bytes.get_or_create_owned(&with("direction", way));
         Series {
             accepted: self.accepted.get_or_create_owned(labels),
@@ -160,6 +189,8 @@ impl ProxyMetrics {
             active: self.active.get_or_create_owned(labels),
             bytes: [bytes("up"), bytes("down")],
             connect_failures: ConnectFailure::ALL.map(failed),
+            unanswered: self.unanswered.get_or_create_owned(labels),
+            ejections: EjectionCause::ALL.map(ejected),
             accept_pauses: self.accept_pauses.clone(),
             connect_duration: self.connect_duration.clone(),
             log_lines_dropped: self.log_lines_dropped.clone(),
@@ -215,7 +246,7 @@ mod tests {
             .iter()
             .map(|outcome| listener.ended(*outcome))
             .sum();
-        assert_eq!((listener.accepted(), ended), (23, 23));
+        assert_eq!((listener.accepted(), ended), (24, 24));
         assert_eq!(listener.ended(ProxyOutcome::Aborted), 2);
     }
 
@@ -238,6 +269,8 @@ mod tests {
             format!("zonal_proxy_connections_active{{{labels}}} 0"),
             format!("zonal_proxy_bytes_total{{{labels},direction=\"up\"}} 7"),
             format!("zonal_proxy_connect_failures_total{{{labels},reason=\"timeout\"}} 1"),
+            format!("zonal_proxy_unanswered_total{{{labels}}} 0"),
+            format!("zonal_proxy_ejections_total{{{labels},reason=\"silence\"}} 0"),
             String::from("zonal_proxy_connect_duration_seconds_sum 0.002"),
             String::from("zonal_proxy_connect_duration_seconds_count 1"),
             String::from("zonal_proxy_connect_duration_seconds_bucket{le=\"0.001\"} 0"),

@@ -72,6 +72,8 @@ words! {
         ProxyHeader = "proxy-header",
         /// The endpoint is gone: out of every list, and it no longer answers.
         EndpointGone = "endpoint-gone",
+        /// No endpoint can be reached from this host, as it had found out before.
+        Isolated = "isolated",
         /// The process was out of descriptors or the kernel of socket memory.
         FdLimit = "fd-limit",
         /// The task of the connection was dropped or panicked: a bug, or the end of the process.
@@ -128,6 +130,16 @@ impl From<ConnectFailure> for ProxyOutcome {
             ConnectFailure::FdLimit => Self::FdLimit,
             ConnectFailure::OwnListener => Self::OwnListener,
         }
+    }
+}
+
+words! {
+    /// Why an endpoint is passed over for a while.
+    EjectionCause {
+        /// Connects to it failed in a row.
+        Connects = "connects",
+        /// It left connections in a row without an answer, while others answered.
+        Silence = "silence",
     }
 }
 

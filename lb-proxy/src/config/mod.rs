@@ -1,8 +1,15 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What can be set about the proxy; every default is one constant with its reason.
 
+mod defaults;
+
+pub(crate) use defaults::{ConnectLimits, RelayTimeouts, UdpLimits};
+
 use crate::{
     limits::SourceLimits, proxy_header::Network, register::Registration, udp::HandedSessions,
+};
+use defaults::{
+    DRAIN_TIMEOUT, ENDPOINT_DRAIN_TIMEOUT, HEADER_TIMEOUT, HOLD, PEER_TIMEOUT_MIN, SOURCES, UDP,
 };
 use discovery_core::{model::NodeName, runtime::Sockets};
 use std::{
@@ -40,6 +47,7 @@ pub struct Config {
     pub(crate) busy_port: BusyPort,
     pub(crate) node: Option<NodeName>,
     pub(crate) proves_itself: bool,
+    pub(crate) tries_endpoints: bool,
     pub(crate) threads: Option<usize>,
     pub(crate) connections_max: Option<usize>,
     pub(crate) listener_connections_max: Option<usize>,
@@ -58,34 +66,6 @@ pub struct Config {
     pub(crate) sessions: HandedSessions,
 }
 
-/// How long and how often an endpoint is tried.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct ConnectLimits {
-    pub(crate) attempt: Duration,
-    pub(crate) total: Duration,
-    /// Of the established connection, on both sides.
-    pub(crate) peer_timeout: Duration,
-    pub(crate) attempts_max: u32,
-}
-
-/// How long an established connection may be silent.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct RelayTimeouts {
-    pub(crate) idle: Duration,
-    pub(crate) half_close: Duration,
-}
-
-/// What UDP sessions may take.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct UdpLimits {
-    pub(crate) sessions_max: usize,
-    pub(crate) source_sessions_max: u32,
-    /// Without a datagram, before the endpoint has answered.
-    pub(crate) idle_unreplied: Duration,
-    /// Without a datagram, after it has.
-    pub(crate) idle_replied: Duration,
-}
-
 impl Config {
     /// The node that this host is. Without it a Service with `externalTrafficPolicy: Local` has no endpoint here.
     #[must_use]
@@ -99,6 +79,15 @@ impl Config {
     #[must_use]
     pub fn self_proof(mut self, proves_itself: bool) -> Self {
         self.proves_itself = proves_itself;
+        self
+    }
+
+    /// Whether endpoints of a TCP port are tried by a connection of our own whenever no client's has reached one for a while; off
+    /// by default. A host that reaches none of them in two rounds, 3 s apart, says that it is isolated, leaves Consul to its
+    /// peers, and closes the port after [`Config::hold`]. Without it that shows to clients alone.
+    #[must_use]
+    pub fn try_endpoints(mut self, tries_endpoints: bool) -> Self {
+        self.tries_endpoints = tries_endpoints;
         self
     }
 
@@ -134,8 +123,29 @@ impl Config {
     /// How many new connections a second one client address may make in the long run, and how many at once; by default 500
     /// and 1,000.
     #[must_use]
-    pub fn source_rate(mut self, rate: u32, burst: u32) -> Self {
-        (self.sources.rate, self.sources.burst) = (rate, burst);
+    pub fn source_rate(self, rate: u32, burst: u32) -> Self {
+        self.source_new_per_second(rate).source_new_at_once(burst)
+    }
+
+    /// How many new connections a second one client address may make in the long run; by default 500.
+    #[must_use]
+    pub fn source_new_per_second(mut self, rate: u32) -> Self {
+        self.sources.rate = rate;
+        self
+    }
+
+    /// How many new connections one client address may make at once; by default 1,000.
+    #[must_use]
+    pub fn source_new_at_once(mut self, burst: u32) -> Self {
+        self.sources.burst = burst;
+        self
+    }
+
+    /// The most client addresses that are known at a time; by default 65,536. Beyond it the one without a connection that was
+    /// not seen for longest is forgotten; where each has one, nobody new is admitted.
+    #[must_use]
+    pub fn sources_max(mut self, sources_max: usize) -> Self {
+        self.sources.sources_max = sources_max;
         self
     }
 
@@ -179,8 +189,22 @@ impl Config {
     /// How long a UDP session may be without a datagram, before its endpoint has answered and after; by default 30 s and
     /// 120 s, as the kernel's connection tracking has it.
     #[must_use]
-    pub fn udp_idle_timeouts(mut self, unreplied: Duration, replied: Duration) -> Self {
-        (self.udp.idle_unreplied, self.udp.idle_replied) = (unreplied, replied);
+    pub fn udp_idle_timeouts(self, unreplied: Duration, replied: Duration) -> Self {
+        self.udp_unreplied_timeout(unreplied)
+            .udp_replied_timeout(replied)
+    }
+
+    /// How long a UDP session may be without a datagram before its endpoint has answered; by default 30 s.
+    #[must_use]
+    pub fn udp_unreplied_timeout(mut self, timeout: Duration) -> Self {
+        self.udp.idle_unreplied = timeout;
+        self
+    }
+
+    /// How long a UDP session may be without a datagram after its endpoint has answered; by default 120 s.
+    #[must_use]
+    pub fn udp_replied_timeout(mut self, timeout: Duration) -> Self {
+        self.udp.idle_replied = timeout;
         self
     }
 
@@ -273,6 +297,16 @@ impl Config {
         self
     }
 
+    /// How long an endpoint may leave what a client said first without an answer, before that counts against it; by default 10 s,
+    /// with none it never does. The connection goes on. An endpoint that left three connections in a row without an answer,
+    /// while others of its service answered, is passed over as one that cannot be connected to; at most half of a service's
+    /// endpoints at a time.
+    #[must_use]
+    pub fn answer_timeout(mut self, timeout: Option<Duration>) -> Self {
+        self.relay.answer = timeout;
+        self
+    }
+
     /// How long the connections of a listener that closes may go on before they are reset; by default 30 s, the grace
     /// period that Kubernetes gives a pod.
     #[must_use]
@@ -297,6 +331,7 @@ impl Default for Config {
             busy_port: BusyPort::default(),
             node: None,
             proves_itself: false,
+            tries_endpoints: false,
             threads: None,
             connections_max: None,
             listener_connections_max: None,
@@ -306,16 +341,8 @@ impl Default for Config {
             header_from: BTreeMap::new(),
             header_timeout: HEADER_TIMEOUT,
             udp: UDP,
-            connect: ConnectLimits {
-                attempt: CONNECT_TIMEOUT,
-                total: CONNECT_TOTAL_TIMEOUT,
-                peer_timeout: PEER_TIMEOUT,
-                attempts_max: CONNECT_ATTEMPTS_MAX,
-            },
-            relay: RelayTimeouts {
-                idle: IDLE_TIMEOUT,
-                half_close: HALF_CLOSE_TIMEOUT,
-            },
+            connect: ConnectLimits::default(),
+            relay: RelayTimeouts::default(),
             drain_timeout: DRAIN_TIMEOUT,
             endpoint_drain_timeout: ENDPOINT_DRAIN_TIMEOUT,
             hold: HOLD,
@@ -324,52 +351,3 @@ impl Default for Config {
         }
     }
 }
-
-/// A SYN is sent again after 1 s; an endpoint in the same LAN that needs that long is as good as dead.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// A client that waits longer mostly has given up itself.
-const CONNECT_TOTAL_TIMEOUT: Duration = Duration::from_secs(4);
-
-/// Longer than a reboot of a switch, and than readers that stop for a while: they look the same.
-const PEER_TIMEOUT: Duration = Duration::from_secs(5 * 60);
-
-/// The kernel probes at most once a second.
-const PEER_TIMEOUT_MIN: Duration = Duration::from_secs(2);
-
-/// Two dead endpoints in a row are common when a node dies; three are an outage that more attempts only prolong.
-const CONNECT_ATTEMPTS_MAX: u32 = 3;
-
-/// Long enough for database sessions and consoles; keepalive finds dead peers much sooner.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(60 * 60);
-
-/// A peer that finished sending waits for one answer.
-const HALF_CLOSE_TIMEOUT: Duration = Duration::from_secs(5 * 60);
-
-/// `terminationGracePeriodSeconds` is 30 by default.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// Twice the 10 s for which DNS answers are kept.
-const HOLD: Duration = Duration::from_secs(20);
-
-/// More than a NAT gateway with a busy shop behind it has, and a small part of what a process carries.
-const SOURCES: SourceLimits = SourceLimits {
-    connections_max: 1_024,
-    rate: 500,
-    burst: 1_000,
-    sources_max: 65_536,
-};
-
-/// One packet of a load balancer that is there already.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// A third of the local ports, and the times of the kernel's connection tracking.
-const UDP: UdpLimits = UdpLimits {
-    sessions_max: 8_192,
-    source_sessions_max: 256,
-    idle_unreplied: Duration::from_secs(30),
-    idle_replied: Duration::from_secs(120),
-};
-
-/// Long enough for a download to end; a client that reconnects then finds another endpoint.
-const ENDPOINT_DRAIN_TIMEOUT: Duration = Duration::from_secs(5 * 60);

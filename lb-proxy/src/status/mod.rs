@@ -4,11 +4,16 @@
 //! In: what the tasks of the ports post. Out: a list at any moment, and a wait for a listener to serve. One writer per
 //! entry; an entry goes when its port is closed and its last connection has ended.
 
+mod state;
+
+pub use state::{Holder, ListenerState};
+
 use crate::{
     connection::{ConnectionStatus, LiveTable},
     plan::{Contender, Refusal, Target},
     prove::Proof,
-    sockets::{EphemeralPorts, Process},
+    sockets::EphemeralPorts,
+    udp::{SessionStatus, SessionTable},
 };
 use discovery_core::{
     model::{Protocol, ServiceName},
@@ -16,107 +21,12 @@ use discovery_core::{
 };
 use std::{
     collections::BTreeMap,
-    fmt,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     num::NonZeroU16,
     sync::Arc,
 };
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
-
-/// What a listener does.
-#[derive(Clone, Debug, Eq, PartialEq)]
-#[non_exhaustive]
-pub enum ListenerState {
-    /// Wanted, and about to be opened.
-    Opening,
-    /// Wanted, and closed because the service has no usable endpoint: clients are refused.
-    NoEndpoint,
-    /// Open, and not yet proved to be reached: connections that come are carried.
-    Bound,
-    /// Open, and connections are carried.
-    Serving,
-    /// Open, and connections do not come out here: another owner of the port is in front.
-    Hijacked {
-        /// What became of a connection of our own.
-        cause: Arc<str>,
-    },
-    /// Open without a usable endpoint: connections are reset, and the port closes soon.
-    Holding,
-    /// Wanted, and somebody else has the port.
-    Conflict {
-        /// Who has it.
-        holder: Holder,
-    },
-    /// Wanted, and the system refuses to open it.
-    Failed {
-        /// What the system said.
-        error: Arc<str>,
-    },
-    /// The transport is not carried.
-    Unsupported {
-        /// The transport.
-        protocol: Protocol,
-    },
-    /// Open, and no longer wanted: it closes once nobody is sent here.
-    Leaving,
-    /// Closed, and its last connections go on until the deadline.
-    Draining,
-}
-
-impl fmt::Display for ListenerState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Opening => f.write_str("opening"),
-            Self::NoEndpoint => f.write_str("no-endpoint"),
-            Self::Bound => f.write_str("bound"),
-            Self::Serving => f.write_str("serving"),
-            Self::Hijacked { cause } => write!(f, "hijacked: {cause}"),
-            Self::Holding => f.write_str("holding"),
-            Self::Conflict { holder } => write!(f, "conflict: held by {holder}"),
-            Self::Failed { error } => write!(f, "failed: {error}"),
-            Self::Unsupported { protocol } => write!(f, "unsupported: {protocol}"),
-            Self::Leaving => f.write_str("leaving"),
-            Self::Draining => f.write_str("draining"),
-        }
-    }
-}
-
-/// Who has a port that we want.
-#[derive(Clone, Debug, Eq, PartialEq)]
-#[non_exhaustive]
-pub enum Holder {
-    /// Another service, whose name is smaller.
-    Service(ServiceName),
-    /// A process of this host.
-    Process {
-        /// Its process id.
-        pid: u32,
-        /// Its name.
-        name: String,
-    },
-    /// Somebody whom we may not see: a process of another user or container.
-    Unknown,
-}
-
-impl From<Option<Process>> for Holder {
-    fn from(process: Option<Process>) -> Self {
-        match process {
-            Some(Process { pid, name }) => Self::Process { pid, name },
-            None => Self::Unknown,
-        }
-    }
-}
-
-impl fmt::Display for Holder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Service(service) => write!(f, "service {service}"),
-            Self::Process { pid, name } => write!(f, "process {pid} ({name})"),
-            Self::Unknown => f.write_str("a process that cannot be seen"),
-        }
-    }
-}
 
 /// One listener at one moment.
 #[derive(Clone, Debug)]
@@ -161,18 +71,28 @@ impl StatusHandle {
     /// The TCP connections that are carried now, each with the service and the port that it came in by, in no order. Copies
     /// all: some 200 bytes for each.
     pub fn connections(&self) -> Vec<(ServiceName, NonZeroU16, ConnectionStatus)> {
-        let table = self.table.borrow();
-        let tables: Vec<_> = table
-            .entries
-            .iter()
-            .map(|((target, _), entry)| (target.clone(), entry.live.clone()))
-            .collect();
-        drop(table);
-        let of_listener = |(target, live): (Target, LiveTable)| {
+        let of_listener = |(target, carried): (Target, Carried)| {
             let named = move |status| (target.service.clone(), target.port, status);
-            live.list().into_iter().map(named)
+            carried.live.list().into_iter().map(named)
         };
-        tables.into_iter().flat_map(of_listener).collect()
+        self.carried().into_iter().flat_map(of_listener).collect()
+    }
+
+    /// The UDP sessions that are open now, as [`StatusHandle::connections`].
+    pub fn sessions(&self) -> Vec<(ServiceName, NonZeroU16, SessionStatus)> {
+        let of_listener = |(target, carried): (Target, Carried)| {
+            let named = move |status| (target.service.clone(), target.port, status);
+            carried.sessions.list().into_iter().map(named)
+        };
+        self.carried().into_iter().flat_map(of_listener).collect()
+    }
+
+    fn carried(&self) -> Vec<(Target, Carried)> {
+        let table = self.table.borrow();
+        let of_entry = |((target, _), entry): (&(Target, u64), &Entry)| {
+            (target.clone(), entry.carried.clone())
+        };
+        table.entries.iter().map(of_entry).collect()
     }
 
     /// Waits until the statuses satisfy the condition, and gives them; none once the proxy has ended without.
@@ -259,13 +179,7 @@ impl Board {
     }
 
     /// Lists a listener until the post is dropped.
-    pub(crate) fn post(
-        &self,
-        target: Target,
-        state: ListenerState,
-        connections: TaskTracker,
-        live: LiveTable,
-    ) -> Post {
+    pub(crate) fn post(&self, target: Target, state: ListenerState, carried: Carried) -> Post {
         let mut number = 0;
         self.0.send_modify(|table| {
             number = table.next;
@@ -276,8 +190,7 @@ impl Board {
                     state,
                     proof: Proof::default(),
                     sockets: Vec::new(),
-                    connections,
-                    live,
+                    carried,
                 },
             );
         });
@@ -297,8 +210,7 @@ impl Board {
                 holder: Holder::Service(by.clone()),
             },
         };
-        let (connections, live) = (TaskTracker::new(), LiveTable::default());
-        self.post(contender.target.clone(), state, connections, live)
+        self.post(contender.target.clone(), state, Carried::default())
     }
 }
 
@@ -367,8 +279,15 @@ struct Entry {
     state: ListenerState,
     proof: Proof,
     sockets: Vec<SocketAddr>,
-    connections: TaskTracker,
-    live: LiveTable,
+    carried: Carried,
+}
+
+/// What a listener carries now.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Carried {
+    pub(crate) connections: TaskTracker,
+    pub(crate) live: LiveTable,
+    pub(crate) sessions: SessionTable,
 }
 
 impl Table {
@@ -386,7 +305,7 @@ impl Table {
             state: entry.state.clone(),
             proof: entry.proof.clone(),
             is_ephemeral: self.ephemeral.may_take(target.port.get()),
-            active: entry.connections.len(),
+            active: entry.carried.connections.len(),
         };
         self.entries.iter().map(status).collect()
     }
