@@ -53,7 +53,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that stands still until it is told to move; clones share one time.
+/// A clock that stands still until it is told to move; clones share one time and one wall clock.
 ///
 /// ```
 /// use discovery_core::clock::{Clock, TestClock};
@@ -69,12 +69,19 @@ pub struct TestClock {
     start: (Instant, SystemTime),
     // Guards the time passed; held for one addition or read.
     passed: Arc<Mutex<Duration>>,
+    // Guards the wall clock's own error in seconds; held likewise.
+    wrong: Arc<Mutex<i64>>,
 }
 
 impl TestClock {
     /// Moves the time forward.
     pub fn advance(&self, by: Duration) {
         *self.passed.lock().unwrap_or_else(PoisonError::into_inner) += by;
+    }
+
+    /// Sets the wall clock alone, forward or back by so many seconds, as a person or NTP does; time passes as before.
+    pub fn set_wall(&self, seconds: i64) {
+        *self.wrong.lock().unwrap_or_else(PoisonError::into_inner) += seconds;
     }
 
     fn passed(&self) -> Duration {
@@ -87,6 +94,7 @@ impl Default for TestClock {
         Self {
             start: (Instant::now(), SystemTime::now()),
             passed: Arc::default(),
+            wrong: Arc::default(),
         }
     }
 }
@@ -97,6 +105,9 @@ impl Clock for TestClock {
     }
 
     fn wall(&self) -> SystemTime {
-        self.start.1 + self.passed()
+        let right = self.start.1 + self.passed();
+        let wrong = *self.wrong.lock().unwrap_or_else(PoisonError::into_inner);
+        let by = Duration::from_secs(wrong.unsigned_abs());
+        if wrong < 0 { right - by } else { right + by }
     }
 }

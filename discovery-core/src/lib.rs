@@ -18,6 +18,9 @@
 pub mod client;
 pub mod clock;
 pub mod config;
+#[cfg(test)]
+#[path = "../../fuzz/targets/corpus.rs"]
+mod corpus;
 pub mod hash;
 pub mod manual;
 pub mod model;

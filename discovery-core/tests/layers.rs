@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 
 /// Inner to outer; modules of one row do not name each other unless listed under `BESIDE`.
 const ROWS: [&[&str]; 8] = [
-    &["model", "clock", "sync"],
+    &["model", "clock", "sync", "corpus"],
     &["hash", "config"],
     &["store"],
     &["health", "pick"],

@@ -73,9 +73,19 @@ impl FromStr for Network {
         if bits > most {
             return Err(refuse());
         }
-        Ok(Self { address, bits })
+        // An address of IPv4 mapped into IPv6 is the one that it is, as in `contains`.
+        match address {
+            IpAddr::V6(v6) if bits >= MAPPED_BITS && v6.to_ipv4_mapped().is_some() => Ok(Self {
+                address: address.to_canonical(),
+                bits: bits - MAPPED_BITS,
+            }),
+            _ => Ok(Self { address, bits }),
+        }
     }
 }
+
+/// `::ffff:0:0/96` (RFC 4291 2.5.5.2).
+const MAPPED_BITS: u8 = 96;
 
 /// The networks whose hosts are answered.
 #[derive(Clone, Debug)]
@@ -154,6 +164,8 @@ mod tests {
             ("::/0", "2001:db8::1"),
             ("10.0.0.1", "10.0.0.1"),
             ("fd00::/8", "fdff::1"),
+            ("::ffff:10.0.0.1", "10.0.0.1"),
+            ("::ffff:10.0.0.0/104", "::ffff:10.9.9.9"),
         ] {
             assert!(
                 text.parse::<Network>()

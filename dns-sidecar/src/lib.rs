@@ -57,6 +57,9 @@ pub use access::Network;
 pub use answer::{Answered, HostNames, Responder, Upstream, Verdict};
 pub use config::{Config, ConfigError, DnsConfig, PreparedQuery, Profile, Strategy};
 pub use forward::UpstreamState;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub use forward::fuzz;
 pub use index::{Index, IndexBuilder, Unnamed};
 pub use query_log::QueryLog;
 pub use server::{BindError, DnsServer, DnsStatus, UpstreamStatus};

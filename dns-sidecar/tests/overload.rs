@@ -18,9 +18,14 @@ use mall::Mall;
 use packet::{A, query};
 use std::{
     fs,
-    net::{SocketAddr, UdpSocket},
+    io::Write as _,
+    net::{SocketAddr, TcpStream, UdpSocket},
     num::NonZeroU32,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+        mpsc,
+    },
     thread::JoinHandle,
     time::{Duration, Instant},
 };
@@ -287,6 +292,103 @@ fn r12_under_a_flood_the_goodput_stays_and_memory_too_and_afterwards_all_is_as_b
         best.iter().any(|(holds, load)| *holds && *load >= 3),
         "{best:?}"
     );
+}
+
+/// A share of what a build can answer on one CPU. What is shipped is rated at 30,000 answers a second, an eighth of it.
+const RATED_SHARE: f64 = 0.125;
+
+/// Sends at this rate for this time, every half millisecond what is due; how much it was.
+fn paced(client: &UdpSocket, rate: f64, time: Duration) -> u64 {
+    let (request, began) = (query("web.service.consul", A), Instant::now());
+    let mut sent = 0_u32;
+    while began.elapsed() < time {
+        while f64::from(sent) < began.elapsed().as_secs_f64() * rate {
+            client.send(&request).unwrap();
+            sent += 1;
+        }
+        std::thread::park_timeout(Duration::from_micros(500));
+    }
+    u64::from(sent)
+}
+
+/// How long each answer to a client took, until told to stop; those that got none took for ever.
+fn asked_slowly(client: &UdpSocket, is_over: &AtomicBool) -> Vec<Duration> {
+    let mut took = Vec::new();
+    let mut reply = [0; 512];
+    client
+        .set_read_timeout(Some(Duration::from_secs(1)))
+        .unwrap();
+    for number in 0_u16.. {
+        if is_over.load(Relaxed) {
+            break;
+        }
+        let mut request = query("ten-shop.service.consul", A);
+        request[..2].copy_from_slice(&number.to_be_bytes());
+        let began = Instant::now();
+        client.send(&request).unwrap();
+        while client.recv(&mut reply).is_ok() && reply[..2] != request[..2] {}
+        took.push(began.elapsed());
+        std::thread::park_timeout(Duration::from_millis(2));
+    }
+    took.sort_unstable();
+    took
+}
+
+#[test]
+fn f61_at_twice_the_rated_load_and_with_2000_slow_connections_the_goodput_and_the_others_times_stay()
+ {
+    let _alone = alone();
+    let test = "f61_at_twice_the_rated_load_and_with_2000_slow_connections_the_goodput_and_the_others_times_stay";
+    let Some(flooded) = Flooded::start(test) else {
+        return;
+    };
+    let (client, flooding, other) = (flooded.client(), flooded.client(), flooded.client());
+    let capacity = flooded.goodput(|| closed_loop(&client, 300));
+    let rated = RATED_SHARE * capacity;
+    let _slow: Vec<_> = (0..2_000)
+        .map(|_| {
+            let connect = || TcpStream::connect_timeout(&flooded.address, PATIENCE).unwrap();
+            let mut stream = flooded.netns.inside(connect).unwrap();
+            // The length of a question that never comes; whoever is beyond the limit is closed, which is no matter here.
+            let _ = stream.write_all(&[0]);
+            stream
+        })
+        .collect();
+    let mut rounds = Vec::new();
+    for _ in 0..10 {
+        let (is_over, answered) = (AtomicBool::new(false), flooded.responses());
+        let time = Duration::from_secs(1);
+        let (offered, took) = std::thread::scope(|scope| {
+            let others = scope.spawn(|| asked_slowly(&other, &is_over));
+            let offered = paced(&flooding, 2.0 * rated, time);
+            is_over.store(true, Relaxed);
+            (offered, others.join().unwrap())
+        });
+        let ended = Instant::now();
+        answered_again(&flooded.client());
+        let back = ended.elapsed();
+        let answered = flooded.responses() - answered;
+        let slowest_of_99 = took[(took.len() - 1) * 99 / 100];
+        let load = as_rate(offered, time) / rated;
+        println!(
+            "{load:.1} times {rated:.0} a second offered, {:.2} times answered, others' p99 {slowest_of_99:.1?} of {}, \
+             back after {back:?}",
+            as_rate(answered, time) / rated,
+            took.len()
+        );
+        let holds = as_rate(answered, time) >= 0.9 * rated
+            && slowest_of_99 <= Duration::from_millis(10)
+            && back < Duration::from_secs(1);
+        if holds && load >= 1.9 {
+            return;
+        }
+        rounds.push((holds, load));
+    }
+    panic!("what other work does to the machine spoils a round, but not each: {rounds:?}");
+}
+
+fn as_rate(count: u64, time: Duration) -> f64 {
+    f64::from(u32::try_from(count).unwrap()) / time.as_secs_f64()
 }
 
 #[test]

@@ -35,6 +35,9 @@ mod backoff;
 mod config;
 mod connection;
 mod endpoints;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzz;
 mod limits;
 mod plan;
 mod ports;

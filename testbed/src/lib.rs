@@ -21,6 +21,7 @@
 pub mod api_server;
 mod apply;
 mod binary;
+mod cgroup;
 mod consul;
 mod control_plane;
 mod driver;
@@ -36,6 +37,7 @@ mod wait;
 
 pub use apply::{apply, apply_yaml};
 pub use binary::Binary;
+pub use cgroup::{Cgroup, CgroupLimit};
 pub use consul::Consul;
 pub use control_plane::{Kube, KubeOptions, client};
 pub use driver::Driver;

@@ -7,6 +7,9 @@ mod agent;
 mod cli;
 mod config;
 mod connections;
+#[cfg(test)]
+#[path = "../../fuzz/targets/corpus.rs"]
+mod corpus;
 mod demo;
 mod dns;
 mod doctor;

@@ -25,6 +25,17 @@ pub struct Member<'m> {
     pub weight: Weight,
 }
 
+impl Table {
+    /// Whether both walk one circle: nothing was hashed or sorted for the later one.
+    #[cfg(test)]
+    pub(crate) fn shares_circle(&self, other: &Self) -> bool {
+        match (&self.0, &other.0) {
+            (Placed::Ring(own), Placed::Ring(other)) => std::ptr::eq(own.circle(), other.circle()),
+            _ => false,
+        }
+    }
+}
+
 impl<'m> Member<'m> {
     /// A member of ordinary weight.
     pub fn ordinary(identity: &'m str) -> Self {

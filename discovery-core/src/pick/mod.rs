@@ -7,6 +7,8 @@
 
 mod candidates;
 mod eject;
+#[cfg(test)]
+mod flaps;
 mod guard;
 mod keyed;
 mod latency;

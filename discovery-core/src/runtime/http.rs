@@ -16,6 +16,7 @@ use std::{
     sync::Arc, time::Duration,
 };
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpSocket},
     sync::Semaphore,
     time::sleep,
@@ -73,7 +74,7 @@ impl Routes {
         self
     }
 
-    fn answer(&self, request: &Request<Incoming>) -> RouteResponse {
+    fn answer<B>(&self, request: &Request<B>) -> RouteResponse {
         if self.local_only && !names_this_machine(request) {
             return text(
                 StatusCode::FORBIDDEN,
@@ -234,8 +235,8 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-async fn serve_connection(
-    stream: tokio::net::TcpStream,
+pub(super) async fn serve_connection(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     routes: Arc<Routes>,
     stop: CancellationToken,
 ) {
@@ -267,7 +268,7 @@ async fn serve_connection(
     }
 }
 
-fn names_this_machine(request: &Request<Incoming>) -> bool {
+fn names_this_machine<B>(request: &Request<B>) -> bool {
     let host = request
         .headers()
         .get(header::HOST)

@@ -6,6 +6,9 @@ mod agent_socket;
 mod config;
 mod core;
 mod explain;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzz;
 pub mod http;
 mod kind_report;
 mod persister;

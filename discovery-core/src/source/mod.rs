@@ -16,6 +16,9 @@ mod agent;
 mod backoff;
 #[cfg(feature = "consul")]
 mod consul;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzz;
 #[cfg(feature = "kube")]
 mod kube;
 mod manifest;

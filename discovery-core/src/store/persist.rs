@@ -5,6 +5,13 @@
 //! one, and the folder synced: a crash at any moment leaves one whole file. Read with a checksum; refused, with the reason,
 //! when it is of another cluster, node or schema. All calls block: not for a runtime's worker.
 
+#[cfg(any(test, fuzzing))]
+mod fuzz;
+
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub use fuzz::snapshot;
+
 use super::{Kind, Object, SourceId, Update};
 use crate::model::{Node, NodeName, Service, Slice, Zone};
 use serde::{Deserialize, Serialize};

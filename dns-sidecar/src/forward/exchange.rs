@@ -93,7 +93,7 @@ fn with_new_id(request: &[u8]) -> io::Result<Vec<u8>> {
 }
 
 /// Whether it is the reply to this request: a response with its id and its question, case included.
-fn answers(sent: &[u8], reply: &[u8]) -> bool {
+pub(super) fn answers(sent: &[u8], reply: &[u8]) -> bool {
     let is_response = reply.get(2).is_some_and(|flags| flags & 0x80 != 0);
     let question = sent.get(HEADER_BYTES..question_end(sent));
     is_response

@@ -17,6 +17,8 @@
 
 mod cache;
 mod exchange;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod joined;
 mod loops;
 mod question;

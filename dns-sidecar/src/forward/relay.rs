@@ -300,7 +300,7 @@ impl Forwarder {
 }
 
 /// The reply as it came, with the word that we ask others, and without that of an authority.
-fn relayed(request: &[u8], mut reply: Vec<u8>) -> Forwarded {
+pub(super) fn relayed(request: &[u8], mut reply: Vec<u8>) -> Forwarded {
     reply[2] &= !0x04;
     reply[3] |= 0x80;
     let header = Header::read(&reply);

@@ -5,6 +5,7 @@
 
 use super::{
     Index, PreparedNode, PreparedService, Queries, Reverse, Server, Services, Sharded, Unnamed,
+    sharded::WordHasher,
 };
 use crate::{
     Config,
@@ -16,11 +17,12 @@ use crate::{
     wire::{LABEL_BYTES_MAX, WireName},
 };
 use discovery_core::{
-    model::{Node, NodeName, Zone, ZonePolicy},
+    model::{Node, NodeName, ServiceName, Zone, ZonePolicy},
     store::{Generation, ServiceView, Snapshot, Tier},
 };
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    hash::BuildHasherDefault,
     net::IpAddr,
     sync::Arc,
 };
@@ -37,8 +39,9 @@ pub struct IndexBuilder {
     hosts: kube::Nodes,
     prepared_nodes: Arc<HashMap<Box<[u8]>, PreparedNode>>,
     /// The services of the last snapshot, by their view's place in memory.
-    known: HashMap<usize, Known>,
-    round: u64,
+    known: HashMap<usize, Known, BuildHasherDefault<WordHasher>>,
+    /// Where the view of each service is.
+    places: HashMap<ServiceName, usize>,
     /// Who wants which name.
     wanted: BTreeMap<String, Vec<Arc<ServiceView>>>,
     services: Services,
@@ -52,7 +55,6 @@ pub struct IndexBuilder {
 struct Known {
     view: Arc<ServiceView>,
     labels: Vec<String>,
-    round: u64,
 }
 
 impl IndexBuilder {
@@ -67,8 +69,8 @@ impl IndexBuilder {
             nodes: Vec::new(),
             hosts: kube::Nodes::new(),
             prepared_nodes: Arc::default(),
-            known: HashMap::new(),
-            round: 0,
+            known: HashMap::default(),
+            places: HashMap::new(),
             wanted: BTreeMap::new(),
             services: Services::default(),
             ingress: Services::default(),
@@ -84,7 +86,7 @@ impl IndexBuilder {
 
     /// The index of a snapshot.
     ///
-    /// Costs about 20 ns for each service to see that it is the same, and the preparation of those that are not; of all
+    /// Costs some 10 ns for each service to see that it is the same, and the preparation of those that are not; of all
     /// when the zone or one of its nodes changed.
     pub fn build(&mut self, snapshot: &Snapshot) -> Index {
         self.follow_zone(snapshot);
@@ -211,33 +213,35 @@ impl IndexBuilder {
     }
 
     /// Every label whose holders may have changed.
+    ///
+    /// A look at each view, and work for those alone that are others than before.
     fn changed_labels(&mut self, snapshot: &Snapshot) -> BTreeSet<String> {
-        self.round += 1;
         let (mut new, mut same) = (Vec::new(), 0);
         for view in snapshot.services() {
-            match self.known.get_mut(&place(view)) {
-                Some(known) => {
-                    known.round = self.round;
-                    same += 1;
-                }
-                None => new.push(view.clone()),
+            if self.known.contains_key(&place(view)) {
+                same += 1;
+            } else {
+                new.push(view.clone());
             }
         }
         let mut touched = BTreeSet::new();
-        if same < self.known.len() {
-            let round = self.round;
-            let gone: Vec<_> = self
-                .known
-                .extract_if(|_, known| known.round != round)
+        for view in &new {
+            let before = self.places.insert(view.name().clone(), place(view));
+            if let Some(before) = before {
+                self.forget(before, &mut touched);
+            }
+        }
+        if self.known.len() > same {
+            // Services that are no more.
+            let live: HashSet<usize> = snapshot.services().map(place).collect();
+            let known = self.known.iter();
+            let gone: Vec<_> = known
+                .filter(|(place, _)| !live.contains(place))
+                .map(|(place, known)| (*place, known.view.name().clone()))
                 .collect();
-            for (gone_place, known) in gone {
-                for label in known.labels {
-                    if let Some(wanting) = self.wanted.get_mut(&label) {
-                        wanting.retain(|view| place(view) != gone_place);
-                    }
-                    self.forget_pointers(&label, &known.view);
-                    touched.insert(label);
-                }
+            for (place, name) in gone {
+                self.places.remove(&name);
+                self.forget(place, &mut touched);
             }
         }
         for view in new {
@@ -249,14 +253,23 @@ impl IndexBuilder {
                     .push(view.clone());
                 touched.insert(label.clone());
             }
-            let known = Known {
-                labels,
-                round: self.round,
-                view,
-            };
-            self.known.insert(place(&known.view), known);
+            self.known.insert(place(&view), Known { view, labels });
         }
         touched
+    }
+
+    /// The view wants no name any more.
+    fn forget(&mut self, gone: usize, touched: &mut BTreeSet<String>) {
+        let Some(known) = self.known.remove(&gone) else {
+            return;
+        };
+        for label in known.labels {
+            if let Some(wanting) = self.wanted.get_mut(&label) {
+                wanting.retain(|view| place(view) != gone);
+            }
+            self.forget_pointers(&label, &known.view);
+            touched.insert(label);
+        }
     }
 
     /// Settles who has the name, and prepares it.
@@ -512,7 +525,7 @@ fn unnamed(view: &ServiceView, label: &str, holder: Option<&Arc<ServiceView>>) -
 }
 
 /// The older service comes first, then the one with the smaller name; one whose age is not known comes last.
-fn age(view: &ServiceView) -> (bool, Option<&str>, &discovery_core::model::ServiceName) {
+fn age(view: &ServiceView) -> (bool, Option<&str>, &ServiceName) {
     let created = view.spec().and_then(|spec| spec.created.as_deref());
     (created.is_none(), created, view.name())
 }

@@ -6,9 +6,13 @@ use crate::{
     running::{PATIENCE, Running, exchange, framed, numbered, read_frame, read_to_end, until},
 };
 use discovery_core::telemetry::DnsPause;
-use std::{num::NonZeroUsize, time::Duration};
+use std::{
+    num::NonZeroUsize,
+    time::{Duration, Instant},
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
     time::timeout,
 };
 
@@ -187,5 +191,71 @@ async fn r16_a_client_that_does_not_read_is_given_up_and_the_counts_agree() {
         totals.shed > 0 && totals.requests == totals.responses + totals.shed
     };
     until(is_settled).await;
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn l6_a_thousand_clients_with_a_hundred_questions_each_get_every_answer() {
+    let (clients, questions) = (1_000, 100_u16);
+    let server = Running::start("127.0.0.1:0", |config| {
+        // As many as may be would have whoever is silent make room.
+        config.tcp_connections_max(NonZeroUsize::new(2 * clients).unwrap())
+    });
+    let (address, began) = (server.address, Instant::now());
+    let mut connected = Vec::new();
+    for _ in 0..clients {
+        connected.push(TcpStream::connect(address).await.unwrap());
+    }
+    let client = |number: usize, mut stream: TcpStream| async move {
+        let names = [
+            "web.service.consul",
+            "nosuch.service.consul",
+            "many-shop.service.consul",
+        ];
+        let asked = |question: u16| {
+            let name = names[(number + usize::from(question)) % names.len()];
+            numbered(question, &query(name, A))
+        };
+        let sent: Vec<u8> = (0..questions).flat_map(|id| framed(&asked(id))).collect();
+        let (mut reader, mut writer) = stream.split();
+        let write = async { writer.write_all(&sent).await.unwrap() };
+        let read = async {
+            for id in 0..questions {
+                let request = asked(id);
+                let length = reader.read_u16().await.unwrap();
+                let mut reply = vec![0; length.into()];
+                reader.read_exact(&mut reply).await.unwrap();
+                // Whose it is, and that it is whole: no reply is cut over TCP (R17).
+                assert_eq!(reply[..2], request[..2]);
+                assert_eq!(reply[12..request.len()], request[12..]);
+                assert_eq!(reply[2] & 0x82, 0x80);
+                let answers = [3, 0, 40][(number + usize::from(id)) % names.len()];
+                assert_eq!(reply[6..8], [0, answers], "client {number}, question {id}");
+            }
+        };
+        tokio::join!(write, read);
+        u64::from(questions)
+    };
+    let mut all = tokio::task::JoinSet::new();
+    for (number, stream) in connected.into_iter().enumerate() {
+        all.spawn(client(number, stream));
+    }
+    let answered: u64 = timeout(Duration::from_secs(60), all.join_all())
+        .await
+        .unwrap()
+        .into_iter()
+        .sum();
+    println!(
+        "L6: {answered} answers to {clients} clients in {:.1?}",
+        began.elapsed()
+    );
+    assert_eq!(answered, 100_000);
+    let metrics = &server.metrics;
+    until(|| metrics.totals().responses == answered).await;
+    let totals = metrics.totals();
+    assert_eq!(
+        (totals.requests, totals.shed, totals.dropped),
+        (answered, 0, 0)
+    );
     server.stop().await;
 }

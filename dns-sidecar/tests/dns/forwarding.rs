@@ -26,15 +26,15 @@ use tokio::{
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-struct Site {
-    address: SocketAddr,
-    metrics: Arc<DnsMetrics>,
+pub(crate) struct Site {
+    pub(crate) address: SocketAddr,
+    pub(crate) metrics: Arc<DnsMetrics>,
     status: DnsStatus,
     _mall: Mall,
     _stop: DropGuard,
 }
 
-fn start(mall: Mall, config: Config, sources: Vec<Arc<SourceStatus>>) -> Site {
+pub(crate) fn start(mall: Mall, config: Config, sources: Vec<Arc<SourceStatus>>) -> Site {
     let metrics = Arc::new(DnsMetrics::default());
     let config = match config.listen_addresses()[0].port() {
         8600 => config.listen(vec!["127.0.0.1:0".parse().unwrap()]).unwrap(),
@@ -55,7 +55,7 @@ fn start(mall: Mall, config: Config, sources: Vec<Arc<SourceStatus>>) -> Site {
     }
 }
 
-fn forwarding(servers: &[SocketAddr]) -> Site {
+pub(crate) fn forwarding(servers: &[SocketAddr]) -> Site {
     let servers: Vec<String> = servers.iter().map(ToString::to_string).collect();
     start(
         Mall::open(),
@@ -83,7 +83,9 @@ async fn ask_at(address: SocketAddr, request: &[u8]) -> Message {
 }
 
 /// A server that answers each question as `answer` does, with nothing, one or several datagrams.
-async fn upstream(answer: impl Fn(&[u8]) -> Vec<Vec<u8>> + Send + 'static) -> SocketAddr {
+pub(crate) async fn upstream(
+    answer: impl Fn(&[u8]) -> Vec<Vec<u8>> + Send + 'static,
+) -> SocketAddr {
     upstream_on(UdpSocket::bind("127.0.0.1:0").await.unwrap(), answer)
 }
 
@@ -136,7 +138,7 @@ fn questions(asked: &Asked) -> Vec<(Vec<u8>, SocketAddr)> {
 }
 
 /// A reply with one address.
-fn good(request: &[u8], last: u8) -> Vec<u8> {
+pub(crate) fn good(request: &[u8], last: u8) -> Vec<u8> {
     let mut reply = query("apple.example.test", A);
     reply[..2].copy_from_slice(&request[..2]);
     reply[2] = 0x85; // also the word of an authority, which is not ours to pass on
@@ -286,7 +288,7 @@ async fn r21_a_dead_server_costs_a_second_once_and_none_that_replies_costs_four(
 }
 
 /// A server whose port is closed.
-async fn dead_too() -> SocketAddr {
+pub(crate) async fn dead_too() -> SocketAddr {
     let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     socket.local_addr().unwrap()
 }

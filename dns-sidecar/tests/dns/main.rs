@@ -8,6 +8,7 @@ mod connections;
 mod forwarding;
 mod kube_names;
 mod mall;
+mod neighbours;
 mod network;
 mod oracle;
 mod packet;

@@ -197,6 +197,11 @@ impl Agent {
     }
 }
 
+/// A page of a listener of this host.
+pub(crate) async fn page(address: SocketAddr, path: &'static str) -> anyhow::Result<String> {
+    tokio::task::spawn_blocking(move || get(address, path)).await?
+}
+
 fn get(address: SocketAddr, path: &str) -> anyhow::Result<String> {
     let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(2))?;
     stream.set_read_timeout(Some(Duration::from_secs(5)))?;

@@ -73,7 +73,14 @@ impl FromStr for Network {
         if host < 128 && bits & ((1 << host) - 1) != 0 || host == 128 && bits != 0 {
             return Err(refuse("it has bits beyond its prefix"));
         }
-        Ok(Self { address, prefix })
+        // An address of IPv4 mapped into IPv6 is the one that it is, as in `contains`.
+        match address {
+            IpAddr::V6(v6) if prefix >= MAPPED_BITS && v6.to_ipv4_mapped().is_some() => Ok(Self {
+                address: address.to_canonical(),
+                prefix: prefix - MAPPED_BITS,
+            }),
+            _ => Ok(Self { address, prefix }),
+        }
     }
 }
 
@@ -84,6 +91,9 @@ fn is_within(differing: u128, width: u8, prefix: u8) -> bool {
         .unwrap_or(0)
         == 0
 }
+
+/// `::ffff:0:0/96` (RFC 4291 2.5.5.2).
+const MAPPED_BITS: u8 = 96;
 
 #[cfg(test)]
 mod tests {
@@ -98,6 +108,10 @@ mod tests {
         assert!(has("0.0.0.0/0", "255.1.2.3") && !has("0.0.0.0/0", "fd00::1"));
         assert!(has("10.0.0.7", "10.0.0.7") && !has("10.0.0.7", "10.0.0.6"));
         assert!(has("10.0.0.0/8", "::ffff:10.9.9.9"));
+        assert!(
+            has("::ffff:10.0.0.0/104", "10.9.9.9") && has("::ffff:10.0.0.7", "::ffff:10.0.0.7")
+        );
+        assert!(!has("::ffff:10.0.0.0/104", "11.9.9.9"));
         assert!(
             has("fd00::/8", "fdff::1") && !has("fd00::/8", "fe00::1") && has("::/0", "fe80::1")
         );

@@ -252,6 +252,37 @@ mod tests {
         }
     }
 
+    /// Any packet is a word, written as it was read, or an error; none brings sessions without their sockets.
+    fn packet(bytes: &[u8]) {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let (old, new) = channel();
+            if bytes.is_empty() {
+                return;
+            }
+            for _ in 0..2 {
+                old.0.writable().await.unwrap();
+                assert_eq!(old.0.try_write(bytes).unwrap(), bytes.len());
+            }
+            if let Ok((word, sockets)) = new.receive(ANSWER_MAX).await {
+                assert!(sockets.is_empty());
+                let written = serde_json::to_vec(&word).unwrap();
+                assert_eq!(serde_json::from_slice::<Word>(&written).unwrap(), word);
+            }
+            drop(old);
+            let sessions = new.receive_sessions().await;
+            assert!(sessions.is_err() || sessions.is_ok_and(|sessions| sessions.is_empty()));
+        });
+    }
+
+    #[test]
+    fn b2_the_corpus_of_words_at_a_take_over_holds() {
+        crate::corpus::run("takeover_word", packet);
+    }
+
     #[tokio::test]
     async fn one_that_ended_or_speaks_otherwise_is_an_error() {
         let (old, new) = channel();

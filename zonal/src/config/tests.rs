@@ -136,3 +136,36 @@ fn a_proxy_header_is_expected_from_networks_that_are_some() {
         assert!(said.contains("port 30080") && said.contains(why), "{said}");
     }
 }
+
+/// The arguments of an agent that is told nothing but its node.
+fn bare() -> AgentArgs {
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: AgentArgs,
+    }
+    Line::try_parse_from(["agent", "--node-name", "edge-a"])
+        .unwrap()
+        .args
+}
+
+#[test]
+fn b2_the_corpus_of_agent_configurations_holds() {
+    crate::corpus::run("agent_config", |bytes| {
+        let Ok(text) = std::str::from_utf8(bytes) else {
+            return;
+        };
+        match config::parse::<RawConfig>("zonal.yaml", text) {
+            Ok(raw) => {
+                if let Err(failure) = AgentConfig::check(&bare(), raw) {
+                    let told = failure.to_string();
+                    assert!(told.starts_with("ZNL02"), "{told}");
+                }
+            }
+            Err(error) => {
+                let failure = file_failure(&error).to_string();
+                assert!(failure.starts_with("ZNL0203: "), "{failure}");
+            }
+        }
+    });
+}

@@ -107,4 +107,16 @@ mod tests {
         assert_eq!(servers(text), expected.map(|text| text.parse().unwrap()));
         assert!(servers("").is_empty());
     }
+
+    #[test]
+    fn b2_the_corpus_of_resolv_conf_holds() {
+        crate::corpus::run("resolv_conf", |bytes| {
+            let text = String::from_utf8_lossy(bytes);
+            let servers = servers(&text);
+            assert!(servers.len() <= 3);
+            for server in servers {
+                assert!(server.port() == 53 && text.contains("nameserver"));
+            }
+        });
+    }
 }

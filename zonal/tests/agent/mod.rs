@@ -19,15 +19,22 @@ pub(crate) struct Agent {
     logged: String,
     admin: String,
     metrics: String,
+    dns: String,
     _folder: tempfile::TempDir,
 }
 
 impl Agent {
     /// Starts one on the manifest, in which PORT is a port that is free.
     pub(crate) fn start(manifest: &str) -> Self {
+        Self::start_with(manifest, &[])
+    }
+
+    /// The same with more flags.
+    pub(crate) fn start_with(manifest: &str, flags: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("mall.yaml");
         let port = free_port().to_string();
+        let dns = format!("127.0.0.1:{}", free_port());
         fs::write(&path, manifest.replace("PORT", &port)).unwrap();
         let mut process = Command::new(env!("CARGO_BIN_EXE_zonal"))
             .args([
@@ -40,7 +47,8 @@ impl Agent {
             .arg(&path)
             .args(["--admin-listen", "127.0.0.1:0"])
             .args(["--metrics-listen", "127.0.0.1:0"])
-            .args(["--dns-listen", &format!("127.0.0.1:{}", free_port())])
+            .args(["--dns-listen", &dns])
+            .args(flags)
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
@@ -50,6 +58,7 @@ impl Agent {
             logged: String::new(),
             admin: String::new(),
             metrics: String::new(),
+            dns,
             _folder: folder,
         };
         let mut is_fronted = !manifest.contains("PORT");
@@ -76,6 +85,26 @@ impl Agent {
     /// What it exposes.
     pub(crate) fn metrics(&self) -> String {
         get(&self.metrics, "/metrics")
+    }
+
+    /// Where its admin listener is.
+    pub(crate) fn admin(&self) -> &str {
+        &self.admin
+    }
+
+    /// Where its metrics and probes are.
+    pub(crate) fn metrics_address(&self) -> &str {
+        &self.metrics
+    }
+
+    /// Where it answers DNS.
+    pub(crate) fn dns(&self) -> &str {
+        &self.dns
+    }
+
+    /// Its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
     }
 
     /// What its admin listener answers.

@@ -79,11 +79,8 @@ impl Client {
         let mut buffer = BytesMut::new();
         let reading = async {
             loop {
-                match take_frame(&mut buffer) {
-                    Ok(Some(frame)) => return Ok(frame),
-                    Ok(None) if buffer.len() > OPEN_BYTES_MAX => return Err(ClientEnd::Protocol),
-                    Ok(None) => {}
-                    Err(_) => return Err(ClientEnd::Protocol),
+                if let Some(open) = first_word(&mut buffer)? {
+                    return Ok(open);
                 }
                 match self.stream.read_buf(&mut buffer).await {
                     Ok(1..) => {}
@@ -91,17 +88,8 @@ impl Client {
                 }
             }
         };
-        let frame = timeout(OPEN_DEADLINE, reading).await;
-        let frame = frame.map_err(|_| ClientEnd::Protocol)??;
-        if !buffer.is_empty() {
-            return Err(ClientEnd::Protocol);
-        }
-        let open = (frame.kind == FrameKind::Open)
-            .then(|| decode::<Open>(&frame.payload).ok())
-            .flatten();
-        let Some(open) = open else {
-            return Err(ClientEnd::Protocol);
-        };
+        let open = timeout(OPEN_DEADLINE, reading).await;
+        let open = open.map_err(|_| ClientEnd::Protocol)??;
         if !open.versions.contains(&VERSION) {
             let _ = self.bye(&format!("version {VERSION} is spoken here")).await;
             return Err(ClientEnd::Protocol);
@@ -150,6 +138,41 @@ impl Client {
             Ok(Err(_)) => Err(ClientEnd::Gone),
             Err(_) => Err(ClientEnd::Slow),
         }
+    }
+}
+
+/// Who asks, once the first frame is whole; nothing may follow it.
+fn first_word(buffer: &mut BytesMut) -> Result<Option<Open>, ClientEnd> {
+    let frame = match take_frame(buffer) {
+        Ok(Some(frame)) => frame,
+        Ok(None) if buffer.len() <= OPEN_BYTES_MAX => return Ok(None),
+        Ok(None) | Err(_) => return Err(ClientEnd::Protocol),
+    };
+    if frame.kind != FrameKind::Open || !buffer.is_empty() {
+        return Err(ClientEnd::Protocol);
+    }
+    let open = decode(&frame.payload).map_err(|_| ClientEnd::Protocol)?;
+    Ok(Some(open))
+}
+
+/// Any first bytes of a client are its word, the beginning of one within the limit, or its end. Built for tests and for
+/// `fuzz/` alone.
+///
+/// # Panics
+/// Where that does not hold.
+#[cfg(any(test, fuzzing))]
+pub fn agent_open(bytes: &[u8]) {
+    let mut buffer = BytesMut::from(bytes);
+    match first_word(&mut buffer) {
+        Ok(Some(open)) => {
+            let mut again = Vec::new();
+            put_frame(&mut again, FrameKind::Open, &encode(&open));
+            let again = first_word(&mut BytesMut::from(&again[..]));
+            let said = |open: &Open| (open.versions.clone(), open.client.clone());
+            assert_eq!(again.ok().flatten().as_ref().map(said), Some(said(&open)));
+        }
+        Ok(None) => assert!(bytes.len() <= OPEN_BYTES_MAX),
+        Err(end) => assert_eq!(end.as_str(), ClientEnd::Protocol.as_str()),
     }
 }
 

@@ -14,6 +14,8 @@ use crate::{
     telemetry::{AgentMetrics, ClientEnd},
 };
 use client::Client;
+#[cfg(any(test, fuzzing))]
+pub use client::agent_open;
 use std::{
     fs, io,
     os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _},

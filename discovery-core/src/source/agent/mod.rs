@@ -13,6 +13,8 @@ mod config;
 mod file;
 mod follow;
 mod frame;
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzz;
 mod message;
 mod peer;
 mod session;

@@ -12,6 +12,8 @@ mod blocking;
 mod client;
 mod connect;
 mod failure;
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzz;
 mod gate;
 mod ledger;
 mod manager;

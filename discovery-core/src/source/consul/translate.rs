@@ -68,7 +68,7 @@ pub(super) struct Dictionary {
 }
 
 /// Node and ID: what names an instance in Consul.
-type InstanceKey = (String, String);
+pub(super) type InstanceKey = (String, String);
 
 /// One service as Consul states it.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -247,6 +247,12 @@ impl Translated {
         self.instances.is_empty()
     }
 
+    /// Node and ID of each instance.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn keys(&self) -> impl Iterator<Item = &InstanceKey> {
+        self.instances.keys()
+    }
+
     /// The nodes of the instances, one a name.
     pub(super) fn nodes(&self) -> BTreeMap<NodeName, Node> {
         let nodes = self.instances.values().map(|instance| &instance.node);
@@ -338,7 +344,7 @@ fn short(text: &str) -> String {
 const ID_BYTES_MAX: usize = 253;
 const SHOWN_CHARS_MAX: usize = 80;
 /// Problems kept of one service.
-const PROBLEMS_MAX: usize = 20;
+pub(super) const PROBLEMS_MAX: usize = 20;
 
 #[cfg(test)]
 mod tests;

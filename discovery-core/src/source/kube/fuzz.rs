@@ -3,18 +3,10 @@
 //! same result however they arrive, bounded work.
 
 use super::{
-    decode::Event,
-    feed::Translator,
     framing::{LINE_BYTES_MAX, Lines},
-    gunzip::{Gunzip, PIECE_BYTES},
-    resource::Resource,
-    scope::Scope,
+    targets::{gzip, resources, watch},
 };
-use crate::{
-    model::{NodeName, ZoneKeys},
-    source::{SliceApi, object::Names},
-    store::Update,
-};
+use crate::{model::ZoneKeys, source::object::Names};
 use proptest::prelude::*;
 
 /// Lines that mean something, for mutations to begin with.
@@ -27,36 +19,6 @@ const SEEDS: [&str; 7] = [
     r#"{"type":"ADDED","object":{"metadata":{"name":"n1","resourceVersion":"1","labels":{"topology.kubernetes.io/zone":"mall-1"}},"status":{"addresses":[{"type":"InternalIP","address":"10.1.0.1"}]}}}"#,
     r#"{"type":"ADDED","object":{"metadata":{"namespace":"shop","name":"web","resourceVersion":"3","annotations":{"zonal.dev/zone-policy":"any"}},"spec":{"ports":[{"port":80,"nodePort":30080}]}}}"#,
 ];
-
-fn resources() -> Vec<Resource> {
-    let scope = Scope::default();
-    let slices = SliceApi::ALL.map(|api| Resource::slices(api, &scope));
-    let others = [
-        Resource::own_node(&NodeName::parse("n1").unwrap()),
-        Resource::services(&scope),
-    ];
-    slices.into_iter().chain(others).collect()
-}
-
-/// What a watch of the resource makes of the bytes in pieces of this size.
-fn watch(resource: &Resource, bytes: &[u8], size: usize) -> Vec<Update> {
-    let (mut lines, keys) = (Lines::default(), ZoneKeys::default());
-    let mut translator = Translator::new(resource.kind(), NodeName::parse("n1").unwrap());
-    let mut updates = Vec::new();
-    for piece in bytes.chunks(size) {
-        lines.push(piece);
-        while let Ok(Some(line)) = lines.next() {
-            match resource.event(line, &keys, &mut translator.names) {
-                Event::Stated(reading) | Event::Refused(reading) => {
-                    updates.extend(translator.changed(reading));
-                }
-                Event::Gone { named, .. } => updates.extend(translator.gone(named)),
-                Event::Bookmark { .. } | Event::Error { .. } | Event::Undecodable { .. } => {}
-            }
-        }
-    }
-    updates
-}
 
 /// Seeds in a row, some of their bytes changed, some cut out.
 fn mutated() -> impl Strategy<Value = Vec<u8>> {
@@ -119,17 +81,6 @@ proptest! {
     fn any_bytes_are_inflated_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..2000), is_begun in any::<bool>()) {
         let mut input = if is_begun { vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0] } else { Vec::new() };
         input.extend(bytes);
-        let (mut gunzip, mut rest) = (Gunzip::default(), &input[..]);
-        for _ in 0..10_000 {
-            let mut piece = Vec::new();
-            match gunzip.decode(rest, &mut piece) {
-                Ok(used) => rest = &rest[used..],
-                Err(_) => break,
-            }
-            prop_assert!(piece.len() <= PIECE_BYTES);
-            if rest.is_empty() && piece.len() < PIECE_BYTES {
-                break;
-            }
-        }
+        gzip(&input);
     }
 }

@@ -35,6 +35,8 @@ mod scope;
 mod seat;
 mod slices;
 mod subsets;
+#[cfg(any(test, fuzzing))]
+pub(super) mod targets;
 mod token;
 mod union;
 mod wishes;

@@ -156,7 +156,7 @@ impl Resource {
     pub(super) fn rule_to_add(&self, verb: &str) -> String {
         format!(
             "we may not {verb} {}; add to the ClusterRole: apiGroups: [{:?}], resources: [{:?}], \
-             verbs: [\"get\", \"list\", \"watch\"]",
+             verbs: [\"list\", \"watch\"]",
             self.name(),
             self.group,
             self.plural,

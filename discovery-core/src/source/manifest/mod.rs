@@ -7,6 +7,8 @@
 
 mod content;
 mod documents;
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzz;
 mod tree;
 
 pub use content::ManifestContent;

@@ -61,7 +61,7 @@ impl Translator {
     }
 
     /// What an item of a list states. One that was refused is still there: its last good version is kept.
-    pub(super) fn list_item(&mut self, reading: Reading) -> Vec<Update> {
+    pub(in crate::source::kube) fn list_item(&mut self, reading: Reading) -> Vec<Update> {
         self.has_stated = true;
         let mut updates = Vec::with_capacity(reading.objects.len() + reading.flaws.len() + 1);
         if reading.refused {

@@ -1,0 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+#![no_main]
+//! See `discovery_core::runtime::fuzz::admin_request`.
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| discovery_core::runtime::fuzz::admin_request(bytes));
