@@ -16,6 +16,7 @@ use std::{
 #[derive(Debug, Default)]
 pub(crate) struct Freshness {
     age_seconds: AtomicU64,
+    unheard_seconds: AtomicU64,
     is_stale: AtomicBool,
     is_told: AtomicBool,
 }
@@ -25,12 +26,15 @@ impl Freshness {
     /// be reached.
     pub(crate) fn note(&self, sources: &[Arc<SourceStatus>], limit: Duration) {
         let age = sources.iter().filter_map(|source| source.age()).max();
-        let is_cut_off = sources.iter().any(|source| {
-            let is_away = Kind::ALL
+        let away = sources.iter().filter(|source| {
+            Kind::ALL
                 .into_iter()
-                .any(|kind| source.kind_age(kind).is_some() && !source.is_kind_connected(kind));
-            is_away && source.age().is_some_and(|age| age >= limit)
+                .any(|kind| source.kind_age(kind).is_some() && !source.is_kind_connected(kind))
         });
+        let unheard = away.filter_map(|source| source.age()).max();
+        let is_cut_off = unheard.is_some_and(|age| age >= limit);
+        self.unheard_seconds
+            .store(unheard.unwrap_or_default().as_secs(), Relaxed);
         self.age_seconds
             .store(age.unwrap_or_default().as_secs(), Relaxed);
         self.is_stale.store(is_cut_off, Relaxed);
@@ -44,6 +48,12 @@ impl Freshness {
     /// How long ago the source that was heard of longest ago was heard of.
     pub(crate) fn age_seconds(&self) -> u64 {
         self.age_seconds.load(Relaxed)
+    }
+
+    /// For how long a source that is out of reach was not heard of; 0 while all are in reach.
+    #[cfg(feature = "http")]
+    pub(crate) fn unheard_seconds(&self) -> u64 {
+        self.unheard_seconds.load(Relaxed)
     }
 
     /// Where the answers come from, in one word.

@@ -49,6 +49,18 @@ pub struct Index {
     queries: Arc<Queries>,
     reverse: Reverse,
     unnamed: Arc<[Unnamed]>,
+    #[cfg(feature = "http")]
+    pub(crate) origin: Origin,
+}
+
+/// What the answers were made from, for those who tell it in other words.
+#[cfg(feature = "http")]
+#[derive(Clone, Debug)]
+pub(crate) enum Origin {
+    /// The views of its services, and these nodes.
+    Views(Arc<crate::catalog::kube::Nodes>),
+    /// A catalogue.
+    Catalog(Arc<crate::catalog::Catalog>),
 }
 
 /// Services by their label, in lower case.
@@ -287,6 +299,12 @@ impl Index {
     /// The name servers; none means `ns.<domain>`.
     pub(crate) fn servers(&self) -> &[Server] {
         &self.servers
+    }
+
+    /// The services by their labels.
+    #[cfg(feature = "http")]
+    pub(crate) fn services(&self) -> &Services {
+        &self.services
     }
 
     pub(crate) fn naming(&self) -> &Naming {

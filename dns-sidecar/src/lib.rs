@@ -36,6 +36,8 @@ mod answer;
 pub mod catalog;
 pub mod client;
 mod config;
+#[cfg(feature = "http")]
+mod consul_api;
 mod failures;
 mod forward;
 mod freshness;
@@ -51,6 +53,8 @@ mod sources;
 mod tally;
 mod tcp;
 mod udp;
+#[cfg(feature = "http")]
+mod web;
 mod wire;
 
 pub use access::Network;

@@ -35,11 +35,13 @@ pub enum Binary {
     CoreDns,
     /// kwok, which plays nodes and pods by the thousand.
     Kwok,
+    /// consul-template, which writes files from what Consul tells.
+    ConsulTemplate,
 }
 
 impl Binary {
     /// All of them, in the order in which building them costs least.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::KubeApiserver,
         Self::KubeControllerManager,
         Self::KubeProxy,
@@ -47,6 +49,7 @@ impl Binary {
         Self::Consul,
         Self::CoreDns,
         Self::Kwok,
+        Self::ConsulTemplate,
     ];
 
     /// The name of the program file.
@@ -194,6 +197,7 @@ impl Binary {
             Self::Consul => &CONSUL,
             Self::CoreDns => &COREDNS,
             Self::Kwok => &KWOK,
+            Self::ConsulTemplate => &CONSUL_TEMPLATE,
         }
     }
 }
@@ -343,5 +347,14 @@ const KWOK: Recipe = Recipe {
     module: "kwok",
     package: "sigs.k8s.io/kwok/cmd/kwok",
     takes: "2 minutes",
+    ..CONSUL
+};
+
+const CONSUL_TEMPLATE: Recipe = Recipe {
+    name: "consul-template",
+    version: "0.41.1",
+    module: "consul-template",
+    package: "github.com/hashicorp/consul-template",
+    takes: "half a minute",
     ..CONSUL
 };

@@ -99,6 +99,11 @@ impl Faces {
         };
         let addresses = server.local_addrs().to_vec();
         let listening: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+        let http: Vec<_> = server
+            .http_addrs()
+            .iter()
+            .map(ToString::to_string)
+            .collect();
         let status = server.status();
         self.runtime.add_face("dns", move || {
             let upstreams = status.upstreams().into_iter().map(|upstream| {
@@ -108,7 +113,7 @@ impl Faces {
                     "help": upstream.help,
                 })
             });
-            json!({ "listening": listening, "upstreams": upstreams.collect::<Vec<_>>() })
+            json!({ "listening": listening, "http": http, "upstreams": upstreams.collect::<Vec<_>>() })
         });
         let server = server.sources(self.runtime.sources().to_vec());
         self.tasks.spawn(server.run(self.stop.clone()));
@@ -271,8 +276,13 @@ fn dns_failure(error: &BindError) -> Failure {
     } else {
         Code::AddressDenied
     };
-    Failure::caused(code, error)
-        .help("choose another address with --dns-listen ADDR, or see `ss -lntup`")
+    let help = match error.setting() {
+        "listen" => "choose another address with --dns-listen ADDR, or see `ss -lntup`".to_owned(),
+        key => {
+            format!("choose another address in dns.{key} of the configuration, or see `ss -lntup`")
+        }
+    };
+    Failure::caused(code, error).help(help)
 }
 
 fn bind_failure(address: SocketAddr, error: &io::Error, flag: &str) -> Failure {

@@ -7,48 +7,15 @@
 //!
 //! The sum holds at any quiet moment: requests = responses + dropped + shed.
 
+use super::{
+    ConsulApiMetrics,
+    labels::{Grid, Label, labels, register_row},
+};
 use prometheus_client::{
-    metrics::{counter::Counter, family::Family, histogram::Histogram},
+    metrics::{counter::Counter, histogram::Histogram},
     registry::Registry,
 };
-use std::{array, fmt, time::Duration};
-
-/// A closed set of label values: an enum whose variants are numbered from zero.
-trait Label: Copy + 'static {
-    const KEY: &'static str;
-    const ALL: &'static [Self];
-    fn word(self) -> &'static str;
-}
-
-macro_rules! labels {
-    ($(#[$doc:meta])* $name:ident, $key:literal, { $($(#[$variant_doc:meta])* $variant:ident => $word:literal),+ $(,)? }) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-        pub enum $name {
-            $($(#[$variant_doc])* $variant,)+
-        }
-
-        impl $name {
-            const COUNT: usize = Self::ALL.len();
-
-            /// The word that metrics use.
-            pub fn as_str(self) -> &'static str {
-                match self {
-                    $(Self::$variant => $word,)+
-                }
-            }
-        }
-
-        impl Label for $name {
-            const KEY: &'static str = $key;
-            const ALL: &'static [Self] = &[$(Self::$variant),+];
-
-            fn word(self) -> &'static str {
-                self.as_str()
-            }
-        }
-    };
-}
+use std::{fmt, time::Duration};
 
 labels! {
     /// How a question came.
@@ -240,6 +207,7 @@ pub struct DnsMetrics {
     pauses: [Counter; DnsPause::COUNT],
     upstream: [Counter; DnsUpstream::COUNT],
     duration: Histogram,
+    consul_api: ConsulApiMetrics,
 }
 
 impl DnsMetrics {
@@ -281,7 +249,13 @@ impl DnsMetrics {
             pauses: register_row::<DnsPause, _>(registry, PAUSES),
             upstream: register_row::<DnsUpstream, _>(registry, UPSTREAM),
             duration,
+            consul_api: ConsulApiMetrics::register(registry),
         }
+    }
+
+    /// The counters of the interface of Consul that tells the same over HTTP.
+    pub fn consul_api(&self) -> &ConsulApiMetrics {
+        &self.consul_api
     }
 
     /// Counts a message that arrived.
@@ -369,7 +343,7 @@ impl DnsMetrics {
 
     /// The answers delivered with the given code.
     pub fn responses(&self, transport: DnsTransport, rcode: DnsRcode) -> u64 {
-        self.responses.0[transport as usize][rcode as usize].get()
+        self.responses.get(transport as usize, rcode as usize)
     }
 
     /// The pauses for the given reason.
@@ -404,43 +378,6 @@ impl fmt::Debug for DnsMetrics {
             .field("totals", &self.totals())
             .finish_non_exhaustive()
     }
-}
-
-/// One counter per pair of label values.
-struct Grid<const ROWS: usize, const COLUMNS: usize>([[Counter; COLUMNS]; ROWS]);
-
-impl<const ROWS: usize, const COLUMNS: usize> Grid<ROWS, COLUMNS> {
-    fn count(&self, row: usize, column: usize, by: u64) {
-        self.0[row][column].inc_by(by);
-    }
-
-    fn sum(&self) -> u64 {
-        self.0.iter().flatten().map(Counter::get).sum()
-    }
-
-    fn register<R: Label, C: Label>(registry: &mut Registry, (name, help): (&str, &str)) -> Self {
-        let family = Family::<[(&str, &str); 2], Counter>::default();
-        let cell = |row: usize, column: usize| {
-            let (row, column) = (R::ALL[row], C::ALL[column]);
-            family.get_or_create_owned(&[(R::KEY, row.word()), (C::KEY, column.word())])
-        };
-        let grid = Self(array::from_fn(|row| {
-            array::from_fn(|column| cell(row, column))
-        }));
-        registry.register(name, help, family);
-        grid
-    }
-}
-
-/// One counter per label value.
-fn register_row<L: Label, const COUNT: usize>(
-    registry: &mut Registry,
-    (name, help): (&str, &str),
-) -> [Counter; COUNT] {
-    let family = Family::<[(&str, &str); 1], Counter>::default();
-    let row = array::from_fn(|at| family.get_or_create_owned(&[(L::KEY, L::ALL[at].word())]));
-    registry.register(name, help, family);
-    row
 }
 
 // The names without the prefix `zonal_` of the registry and the suffix `_total` of its exposition.

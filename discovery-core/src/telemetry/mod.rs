@@ -5,13 +5,16 @@
 //! fields. What only restates the newest snapshot is read when somebody scrapes, so that it costs nothing otherwise.
 
 mod agent;
+mod consul_api;
 mod dns;
+mod labels;
 mod metrics;
 mod proxy;
 mod view;
 mod watch;
 
 pub use agent::{AgentMetrics, ClientEnd};
+pub use consul_api::*;
 pub use dns::*;
 pub use metrics::Metrics;
 pub use proxy::*;

@@ -7,7 +7,6 @@
 
 use super::{
     CatalogInstance, CatalogNode, CatalogService, InstanceAddress, InstanceHealth, InstanceTag,
-    LanAddresses,
 };
 use crate::Config;
 use discovery_core::{
@@ -148,6 +147,50 @@ pub(crate) fn external(view: &ServiceView) -> Option<CatalogInstance> {
     })
 }
 
+/// What is told of a service over HTTP: the endpoints that callers are given, and those near that serve less well or not at
+/// all, which DNS does not tell.
+#[cfg(feature = "http")]
+pub(crate) fn told(view: &ServiceView, nodes: &Nodes) -> Vec<CatalogInstance> {
+    let translator = Translator::new(view, nodes);
+    let members = view.tiers().iter().flat_map(Tier::members);
+    let others = members.filter(|member| !member.is_foreign() && !member.is_usable());
+    let meta = wishes(view).map_or(&[][..], |wishes| &wishes.meta);
+    let meta: Vec<_> = meta
+        .iter()
+        .map(|(key, value)| (key.to_string(), value.to_string()))
+        .collect();
+    let mut told = Vec::new();
+    for endpoint in view.usable().chain(others) {
+        let health = match endpoint.standing() {
+            Standing::Out => InstanceHealth::Critical,
+            _ if endpoint.is_usable() => health(endpoint),
+            _ => InstanceHealth::Warning,
+        };
+        let instances = translator.located(endpoint).instances.into_iter();
+        told.extend(instances.map(|instance| CatalogInstance {
+            node: named_node(instance.node, endpoint),
+            health,
+            reason: endpoint.reason().as_str(),
+            meta: meta.clone(),
+            ..instance
+        }));
+    }
+    told.extend(external(view));
+    told
+}
+
+/// A node that is not one of our zone is told by its name alone.
+#[cfg(feature = "http")]
+fn named_node(node: Arc<CatalogNode>, endpoint: &Endpoint) -> Arc<CatalogNode> {
+    match endpoint.node() {
+        Some(name) if node.name.is_empty() => Arc::new(CatalogNode {
+            name: name.as_str().to_owned(),
+            ..CatalogNode::default()
+        }),
+        _ => node,
+    }
+}
+
 /// How long answers about the service may be kept, by its own wish.
 pub(crate) fn ttl_seconds(view: &ServiceView) -> Option<u32> {
     wishes(view)?.ttl_seconds
@@ -180,13 +223,10 @@ impl<'v> Translator<'v> {
         let known = endpoint.node().and_then(|name| self.nodes.get(name));
         let node = known.cloned().unwrap_or_default();
         let instance = CatalogInstance {
-            node: node.clone(),
-            address: None,
-            lan: LanAddresses::default(),
-            port: self.port(endpoint),
             tags: self.tags(endpoint),
             weights: (self.weight, 1),
             health: health(endpoint),
+            ..CatalogInstance::new(node.clone(), self.port(endpoint))
         };
         let instances = endpoint.addresses().iter().map(|address| CatalogInstance {
             // The node's own address is told by the node's name, which stays when the address changes.
@@ -218,7 +258,8 @@ impl<'v> Translator<'v> {
     }
 
     fn tags(&self, endpoint: &Endpoint) -> Vec<InstanceTag> {
-        let own = self.tags.iter().map(|tag| (tag.to_ascii_lowercase(), None));
+        // As they are spelled: some readers over HTTP look at it. Names are compared without.
+        let own = self.tags.iter().map(|tag| (tag.to_string(), None));
         let ports = endpoint.ports();
         let names = ports
             .iter()
@@ -230,7 +271,7 @@ impl<'v> Translator<'v> {
         let mut tags: Vec<InstanceTag> = Vec::new();
         // A port's name wins over a tag of the same word, and the first port of a protocol stands for it.
         for (name, port) in names.chain(protocols).chain(own) {
-            if !tags.iter().any(|tag| tag.name == name) {
+            if !tags.iter().any(|tag| tag.name.eq_ignore_ascii_case(&name)) {
                 tags.push(InstanceTag { name, port });
             }
         }

@@ -26,7 +26,7 @@ pub struct Catalog {
 }
 
 /// A host.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
 pub struct CatalogNode {
     /// Its name, dots and capitals allowed.
     pub name: String,
@@ -41,7 +41,7 @@ pub struct CatalogNode {
 }
 
 /// Consul's tagged addresses `lan_ipv4` and `lan_ipv6`.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 pub struct LanAddresses {
     /// The IPv4 address.
     pub v4: Option<IpAddr>,
@@ -70,7 +70,7 @@ pub enum InstanceAddress {
 }
 
 /// How an instance is.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 pub enum InstanceHealth {
     /// Well.
     #[default]
@@ -82,10 +82,12 @@ pub enum InstanceHealth {
 }
 
 /// One instance of a service.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct CatalogInstance {
     /// Its host.
     pub node: Arc<CatalogNode>,
+    /// What it is called among those of its node, over HTTP alone; none means `<service>:<address>:<port>`.
+    pub id: Option<String>,
     /// Where it is reached; none means at its node's address.
     pub address: Option<InstanceAddress>,
     /// Addresses that win where their family is asked for.
@@ -98,10 +100,14 @@ pub struct CatalogInstance {
     pub weights: (u16, u16),
     /// How it is.
     pub health: InstanceHealth,
+    /// Why, in a word; over HTTP alone.
+    pub reason: &'static str,
+    /// What is said of it; over HTTP alone.
+    pub meta: Vec<(String, String)>,
 }
 
 /// A word by which instances are chosen, and the port that it stands for.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct InstanceTag {
     /// The word; dots allowed.
     pub name: String,
@@ -114,12 +120,15 @@ impl CatalogInstance {
     pub fn new(node: Arc<CatalogNode>, port: u16) -> Self {
         Self {
             node,
+            id: None,
             address: None,
             lan: LanAddresses::default(),
             port,
             tags: Vec::new(),
             weights: (1, 1),
             health: InstanceHealth::default(),
+            reason: "",
+            meta: Vec::new(),
         }
     }
 

@@ -76,7 +76,7 @@ impl<'de> Deserialize<'de> for Span {
 }
 
 /// Go's notation of durations: numbers with units, one after another.
-fn read_span(text: &str) -> Option<Duration> {
+pub(crate) fn read_span(text: &str) -> Option<Duration> {
     if text == "0" {
         return Some(Duration::ZERO);
     }

@@ -4,11 +4,21 @@
 //! In: addresses, names, sizes, durations. Out: a [`Config`] whose every value can be used. No I/O.
 
 mod consul;
+mod error;
+#[cfg(feature = "http")]
+mod http;
+mod limits;
 mod profile;
 mod query;
 mod ttl;
 
+#[cfg(feature = "http")]
+pub(crate) use consul::read_span;
 pub use consul::{DnsConfig, Strategy};
+pub use error::ConfigError;
+#[cfg(feature = "http")]
+use http::HttpFace;
+use limits::Limits;
 pub use profile::Profile;
 pub use query::PreparedQuery;
 pub(crate) use ttl::ServiceTtls;
@@ -18,52 +28,9 @@ use discovery_core::runtime::Sockets;
 use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    num::{NonZeroU32, NonZeroUsize},
+    num::NonZeroU32,
     time::Duration,
 };
-
-/// Why a setting is refused.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ConfigError {
-    /// The domain is no name, or too long to hold the names of services.
-    #[error(
-        "domain {domain:?} is refused: it must be a DNS name of at most {DOMAIN_BYTES_MAX} bytes"
-    )]
-    Domain {
-        /// What was given.
-        domain: String,
-    },
-    /// The size is outside of what a datagram may be.
-    #[error("max_udp_payload {bytes} is refused: it must be 512 to {UDP_PAYLOAD_BYTES_MAX} bytes")]
-    UdpPayload {
-        /// What was given.
-        bytes: u16,
-    },
-    /// There is nothing to listen on.
-    #[error("the list of addresses to listen on is empty")]
-    NoListener,
-    /// The block of Consul's configuration cannot be used.
-    #[error("dns_config is refused: {reason}")]
-    Block {
-        /// What is wrong with it, and the nearest key that is known.
-        reason: String,
-    },
-    /// The text is no address of a server.
-    #[error("recursor {text:?} is refused: it is no IP address with or without a port")]
-    Recursor {
-        /// What was given.
-        text: String,
-    },
-    /// The duration is longer than a TTL may be.
-    #[error("{name} of {seconds} s is refused: a TTL is at most {TTL_SECONDS_MAX} s")]
-    Ttl {
-        /// The setting.
-        name: &'static str,
-        /// What was given.
-        seconds: u64,
-    },
-}
 
 /// The settings of a responder.
 ///
@@ -106,11 +73,10 @@ pub struct Config {
     pub(crate) rate_per_second: u32,
     pub(crate) query_log: QueryLog,
     notices: Vec<String>,
-    max_udp_payload: Option<u16>,
-    udp_workers: NonZeroUsize,
-    tcp_connections_max: NonZeroUsize,
-    tcp_connections_per_source_max: NonZeroUsize,
-    tcp_idle_timeout: Duration,
+    pub(crate) limits: Limits,
+    #[cfg(feature = "http")]
+    pub(crate) http: HttpFace,
+    pub(crate) node_name: Option<String>,
     plain_namespaces: Vec<String>,
     name_server_addresses: Vec<IpAddr>,
     pub(crate) sockets: Sockets,
@@ -254,6 +220,13 @@ impl Config {
         self
     }
 
+    /// The name of our node, which the interface of Consul tells of itself; none by default.
+    #[must_use]
+    pub fn node_name(mut self, name: &str) -> Self {
+        self.node_name = Some(name.to_owned());
+        self
+    }
+
     /// How long a source may be out of reach before answers say that they are old (RFC 8914, code 3); default 60 s. They are
     /// given all the same.
     #[must_use]
@@ -275,54 +248,6 @@ impl Config {
     #[must_use]
     pub fn deny_all(mut self) -> Self {
         self.is_denied = true;
-        self
-    }
-
-    /// The largest datagram sent, whatever a client takes; default 1232 bytes, which no path fragments, and 4096 where only
-    /// this host can ask.
-    ///
-    /// Datagrams are sent with "don't fragment", so that one larger than the path allows is lost, and counted where the
-    /// system notices. More than 1232 suits loopback and networks of known MTU.
-    pub fn max_udp_payload(mut self, bytes: u16) -> Result<Self, ConfigError> {
-        if !(512..=UDP_PAYLOAD_BYTES_MAX).contains(&bytes) {
-            return Err(ConfigError::UdpPayload { bytes });
-        }
-        self.max_udp_payload = Some(bytes);
-        Ok(self)
-    }
-
-    /// How many tasks serve each UDP socket; default one per core, at most two.
-    #[must_use]
-    pub fn udp_workers(mut self, workers: NonZeroUsize) -> Self {
-        self.udp_workers = workers;
-        self
-    }
-
-    /// How many TCP connections are open at once, over all listeners; default 256. More wait in the system's queue, and
-    /// whoever has been silent for longest, and for a second at least, makes room.
-    ///
-    /// An idle connection holds a descriptor and 4 KiB; a busy one up to 200 KiB.
-    #[must_use]
-    pub fn tcp_connections_max(mut self, connections: NonZeroUsize) -> Self {
-        self.tcp_connections_max = connections;
-        self
-    }
-
-    /// How many of them one source has at most: an IPv4 address, or a /64 of IPv6; default 32. More are closed and counted.
-    /// This host has no such limit.
-    #[must_use]
-    pub fn tcp_connections_per_source_max(mut self, connections: NonZeroUsize) -> Self {
-        self.tcp_connections_per_source_max = connections;
-        self
-    }
-
-    /// How long a TCP connection may wait for the client's next message; default 10 s (RFC 7766 6.2.3: seconds), and half of
-    /// it once half of the connections are taken.
-    ///
-    /// A message that has begun must be complete, and a reply taken, within that time and 5 s at most.
-    #[must_use]
-    pub fn tcp_idle_timeout(mut self, timeout: Duration) -> Self {
-        self.tcp_idle_timeout = timeout;
         self
     }
 
@@ -376,32 +301,6 @@ impl Config {
         self.enable_truncate.unwrap_or(!self.profile.is_compat())
     }
 
-    /// The largest datagram that is sent from a socket at this address.
-    pub(crate) fn udp_payload(&self, listener: IpAddr) -> u16 {
-        let default = if listener.is_loopback() {
-            UDP_PAYLOAD_BYTES_MAX
-        } else {
-            UDP_PAYLOAD_BYTES
-        };
-        self.max_udp_payload.unwrap_or(default)
-    }
-
-    pub(crate) fn workers(&self) -> usize {
-        self.udp_workers.get()
-    }
-
-    pub(crate) fn connections_max(&self) -> usize {
-        self.tcp_connections_max.get()
-    }
-
-    pub(crate) fn connections_per_source_max(&self) -> usize {
-        self.tcp_connections_per_source_max.get()
-    }
-
-    pub(crate) fn idle_timeout(&self) -> Duration {
-        self.tcp_idle_timeout
-    }
-
     pub(crate) fn is_plain(&self, namespace: &str) -> bool {
         self.plain_namespaces.iter().any(|plain| plain == namespace)
     }
@@ -419,7 +318,6 @@ impl Config {
 
 impl Default for Config {
     fn default() -> Self {
-        let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
         Self {
             listen: vec![SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), PORT)],
             domain: WireName::parse(DOMAIN).unwrap_or_default(),
@@ -457,11 +355,10 @@ impl Default for Config {
             rate_per_second: RATE_PER_SECOND,
             query_log: QueryLog::Off,
             notices: Vec::new(),
-            max_udp_payload: None,
-            udp_workers: cores.min(UDP_WORKERS),
-            tcp_connections_max: TCP_CONNECTIONS_MAX,
-            tcp_connections_per_source_max: TCP_CONNECTIONS_PER_SOURCE_MAX,
-            tcp_idle_timeout: TCP_IDLE_TIMEOUT,
+            limits: Limits::default(),
+            #[cfg(feature = "http")]
+            http: HttpFace::default(),
+            node_name: None,
             plain_namespaces: vec!["default".to_owned()],
             name_server_addresses: Vec::new(),
             sockets: Sockets::default(),
@@ -491,25 +388,12 @@ const DOMAIN_BYTES_MAX: usize = 128;
 const SOA_MINIMUM_TTL_SECONDS: u32 = 1;
 /// RFC 2181 8.
 const TTL_SECONDS_MAX: u32 = i32::MAX as u32;
-/// The smallest IPv6 MTU of 1280 less its headers.
-const UDP_PAYLOAD_BYTES: u16 = 1232;
-/// What resolvers ask for at most in practice.
-const UDP_PAYLOAD_BYTES_MAX: u16 = 4096;
 /// A site's own callers ask hundreds.
 const RATE_PER_SECOND: u32 = 2_000;
 /// A cut that a restart of a router explains is not worth a word.
 const STALE_AFTER: Duration = Duration::from_secs(60);
 /// About 2 MB of questions and sockets.
 const FORWARDED_OPEN_MAX: usize = 1_000;
-/// One answers about 100,000 questions a second; the second is for a core that is busy with something else.
-const UDP_WORKERS: NonZeroUsize = NonZeroUsize::new(2).unwrap();
-/// Well below the 1,024 descriptors that a process may open by default.
-const TCP_CONNECTIONS_MAX: NonZeroUsize = NonZeroUsize::new(256).unwrap();
-/// A resolver that forwards for a site opens a few at a time.
-const TCP_CONNECTIONS_PER_SOURCE_MAX: NonZeroUsize = NonZeroUsize::new(32).unwrap();
-/// Long enough to reuse a connection, short enough that lost clients hold few.
-const TCP_IDLE_TIMEOUT: Duration = Duration::from_secs(10);
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -537,9 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_and_durations_are_checked() {
-        assert!(Config::default().max_udp_payload(511).is_err());
-        assert!(Config::default().max_udp_payload(4097).is_err());
+    fn durations_and_lists_are_checked() {
         assert!(Config::default().ttl(Duration::from_secs(1 << 31)).is_err());
         assert!(Config::default().listen(Vec::new()).is_err());
     }

@@ -36,7 +36,7 @@ pub struct IndexBuilder {
     zone: Option<Zone>,
     queries: Arc<Queries>,
     nodes: Vec<Node>,
-    hosts: kube::Nodes,
+    hosts: Arc<kube::Nodes>,
     prepared_nodes: Arc<HashMap<Box<[u8]>, PreparedNode>>,
     /// The services of the last snapshot, by their view's place in memory.
     known: HashMap<usize, Known, BuildHasherDefault<WordHasher>>,
@@ -67,7 +67,7 @@ impl IndexBuilder {
             freshness: Arc::default(),
             zone: None,
             nodes: Vec::new(),
-            hosts: kube::Nodes::new(),
+            hosts: Arc::default(),
             prepared_nodes: Arc::default(),
             known: HashMap::default(),
             places: HashMap::new(),
@@ -162,6 +162,8 @@ impl IndexBuilder {
             coverage: Some(discovery_core::store::Coverage::Synced),
             connect,
             servers,
+            #[cfg(feature = "http")]
+            origin: super::Origin::Catalog(Arc::new(catalog.clone())),
             ..builder.index(Generation(1))
         }
     }
@@ -184,6 +186,8 @@ impl IndexBuilder {
             queries: self.queries.clone(),
             reverse: self.reverse.clone(),
             unnamed: self.unnamed.values().flatten().cloned().collect(),
+            #[cfg(feature = "http")]
+            origin: super::Origin::Views(self.hosts.clone()),
         }
     }
 
@@ -197,7 +201,11 @@ impl IndexBuilder {
             naming: naming(&self.config, zone),
             zone: zone.cloned(),
             nodes: snapshot.nodes().to_vec(),
-            hosts: kube::nodes(snapshot.nodes(), &self.config),
+            hosts: if self.config.is_denied {
+                Arc::default()
+            } else {
+                Arc::new(kube::nodes(snapshot.nodes(), &self.config))
+            },
             freshness: self.freshness.clone(),
             ..Self::new(&self.config)
         };

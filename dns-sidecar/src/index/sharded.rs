@@ -61,6 +61,12 @@ impl<K: Clone + Eq + Hash, V: Clone> Sharded<K, V> {
         gone
     }
 
+    /// Every key with its value, in no order.
+    #[cfg(feature = "http")]
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
+        self.shards.iter().flatten().flat_map(|shard| shard.iter())
+    }
+
     /// How many keys there are.
     pub(crate) fn len(&self) -> usize {
         self.len

@@ -317,6 +317,12 @@ impl Naming {
         }
     }
 
+    /// The label of our zone in names; none while the zone is unknown.
+    #[cfg(feature = "http")]
+    pub(crate) fn zone(&self) -> Option<&str> {
+        std::str::from_utf8(self.zones.first()?).ok()
+    }
+
     /// Whether the label is our zone.
     pub(crate) fn is_ours(&self, label: &[u8]) -> bool {
         self.zones.iter().any(|zone| zone == label)

@@ -137,7 +137,10 @@ impl Loader {
                 .iter()
                 .filter(|((node, service, _), _)| node == node_name && service == id);
             let health = worst(on_node.chain(own.map(|(_, status)| status)));
-            let instance = instance(node, service, health);
+            let instance = CatalogInstance {
+                id: Some(id.clone()),
+                ..instance(node, service, health)
+            };
             let name = text(&service["Service"]);
             match service["Kind"].as_str() {
                 Some("connect-proxy") => {
@@ -241,6 +244,12 @@ fn instance(node: &Arc<CatalogNode>, service: &Value, health: InstanceHealth) ->
             number(&service["Weights"]["Warning"]),
         ),
         health,
+        meta: service["Meta"]
+            .as_object()
+            .into_iter()
+            .flatten()
+            .map(|(key, value)| (key.clone(), text(value)))
+            .collect(),
         ..CatalogInstance::new(
             node.clone(),
             u16::try_from(service["Port"].as_u64().unwrap_or(0)).unwrap(),

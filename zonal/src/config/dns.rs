@@ -9,6 +9,7 @@ use serde::Deserialize;
 use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    num::NonZeroUsize,
     time::Duration,
 };
 
@@ -31,6 +32,17 @@ pub(super) struct RawDns {
     pub(super) forward_cache_bytes: usize,
     /// `off`, `errors`, `sample:N` or `client:NETWORK`.
     pub(super) log: Option<String>,
+    pub(super) http: RawHttp,
+}
+
+/// A read-only part of Consul's HTTP interface.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawHttp {
+    /// Off unless there is one.
+    pub(super) listen: Vec<SocketAddr>,
+    pub(super) connections_max: Option<NonZeroUsize>,
+    pub(super) waiting_max: Option<NonZeroUsize>,
 }
 
 /// The DNS face.
@@ -38,6 +50,20 @@ pub(super) struct RawDns {
 pub(crate) struct DnsConfig {
     pub(crate) listen: Vec<SocketAddr>,
     names: RawDns,
+    node: String,
+}
+
+impl DnsConfig {
+    /// Every address that is listened on.
+    pub(super) fn own(&self) -> impl Iterator<Item = SocketAddr> {
+        self.listen.iter().chain(&self.names.http.listen).copied()
+    }
+
+    /// The name of our node.
+    pub(super) fn named(mut self, node: &str) -> Self {
+        node.clone_into(&mut self.node);
+        self
+    }
 }
 
 impl DnsConfig {
@@ -50,7 +76,21 @@ impl DnsConfig {
         let log = self.names.log.as_deref().unwrap_or("off").parse();
         let log = log
             .map_err(|why: String| Failure::new(Code::ConfigInvalid, format!("dns.log: {why}")))?;
+        let config = self.names.http.apply(config.node_name(&self.node));
         Ok(config.query_log(log))
+    }
+}
+
+impl RawHttp {
+    fn apply(&self, config: dns_sidecar::Config) -> dns_sidecar::Config {
+        let mut config = config.http_listen(self.listen.clone());
+        if let Some(connections) = self.connections_max {
+            config = config.http_connections_max(connections);
+        }
+        if let Some(requests) = self.waiting_max {
+            config = config.http_waiting_max(requests);
+        }
+        config
     }
 }
 
@@ -99,7 +139,11 @@ pub(super) fn dns(args: &AgentArgs, raw: RawDns) -> Option<DnsConfig> {
         (flags, _) => flags.to_vec(),
     };
     let enabled = !args.no_dns && raw.enabled.unwrap_or(true);
-    enabled.then_some(DnsConfig { listen, names: raw })
+    enabled.then_some(DnsConfig {
+        listen,
+        names: raw,
+        node: String::new(),
+    })
 }
 
 /// Consul's own default.

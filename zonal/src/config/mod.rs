@@ -89,10 +89,7 @@ impl AgentConfig {
             .or(raw.metrics.listen)
             .unwrap_or(METRICS_LISTEN);
         let dns = dns(args, raw.dns);
-        let mut own: Vec<_> = dns
-            .iter()
-            .flat_map(|dns| dns.listen.iter().copied())
-            .collect();
+        let mut own: Vec<_> = dns.iter().flat_map(DnsConfig::own).collect();
         own.extend([admin_listen, metrics_listen]);
         let holds = holds(&raw.zone, &raw.source);
         let grace = grace(&raw.source)?;
@@ -100,6 +97,7 @@ impl AgentConfig {
         let allows_loopback = args.source.allow_loopback_endpoints || raw.allow_loopback_endpoints;
         let sources = Sources::check(args, raw.source)?;
         let node = view.node.clone();
+        let dns = dns.map(|dns| dns.named(node.as_str()));
         let runtime = view
             .runtime(sources, AddressRules::new(allows_loopback, own))
             .state(|state| {

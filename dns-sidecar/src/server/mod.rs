@@ -4,8 +4,11 @@
 //! [`DnsServer::bind`] opens every socket or none; [`DnsServer::run`] serves until it is told to stop and returns when the
 //! last socket is closed. A new snapshot becomes a new [`Index`] beside the questions, never within one.
 
+mod publisher;
+mod sockets;
+
 use crate::{
-    Config, Index, IndexBuilder, Unnamed,
+    Config, Index, IndexBuilder,
     catalog::Catalog,
     forward::{Forwarder, LOOP_HELP, UpstreamState},
     query_log::query_log,
@@ -13,30 +16,29 @@ use crate::{
     udp::{UdpContext, UdpListener, UdpWorker, watch_overflows},
 };
 use arc_swap::ArcSwap;
-use discovery_core::{
-    model,
-    runtime::{Kept, Sockets},
-    source::SourceStatus,
-    store::Reader,
-    telemetry::DnsMetrics,
-};
-use socket2::{Domain, Protocol, Socket, Type};
-use std::{
-    collections::HashSet,
-    io,
-    net::SocketAddr,
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
-use tokio::net::TcpListener;
+use discovery_core::{runtime::Kept, source::SourceStatus, store::Reader, telemetry::DnsMetrics};
+use publisher::Publisher;
+use sockets::open_pair;
+use std::{collections::HashSet, io, net::SocketAddr, sync::Arc};
+use tokio::{net::TcpListener, sync::watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+#[cfg(feature = "http")]
+use {
+    crate::{
+        access::Access,
+        consul_api::{ConsulApi, keep_view},
+        web::Web,
+    },
+    std::num::NonZeroUsize,
+};
 
 /// A socket could not be opened.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen for DNS over {transport} on {address}")]
+#[error("cannot listen for {what} on {address}")]
 pub struct BindError {
     address: SocketAddr,
-    transport: &'static str,
+    what: &'static str,
+    setting: &'static str,
     #[source]
     source: io::Error,
 }
@@ -45,6 +47,11 @@ impl BindError {
     /// The address that was asked for.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The key of the address below `dns` in the agent's configuration.
+    pub fn setting(&self) -> &'static str {
+        self.setting
     }
 
     /// Whether another process has the address: another port, or an end of the other process, helps.
@@ -131,6 +138,8 @@ pub struct DnsServer {
     followed: Option<(IndexBuilder, Reader)>,
     metrics: Arc<DnsMetrics>,
     sockets: Vec<(UdpListener, TcpListener)>,
+    #[cfg(feature = "http")]
+    http: Vec<(TcpListener, SocketAddr)>,
     kept: Vec<Kept>,
     sources: Vec<Arc<SourceStatus>>,
     status: DnsStatus,
@@ -179,6 +188,8 @@ impl DnsServer {
             sockets.push((udp, tcp));
             listen.push(bound);
         }
+        #[cfg(feature = "http")]
+        let http = open_streams(&config, &config.http.listen, HTTP, &mut kept)?;
         let status = DnsStatus {
             forwarder: Forwarder::new(&config, &listen, metrics.clone()),
             listen: listen.into(),
@@ -190,6 +201,8 @@ impl DnsServer {
             followed,
             metrics,
             sockets,
+            #[cfg(feature = "http")]
+            http,
             kept,
             sources: Vec::new(),
             status,
@@ -206,6 +219,12 @@ impl DnsServer {
     /// Where it listens, in the order of the configuration.
     pub fn local_addrs(&self) -> &[SocketAddr] {
         self.status.listen()
+    }
+
+    /// Where it offers Consul's HTTP interface, in the order of the configuration.
+    #[cfg(feature = "http")]
+    pub fn http_addrs(&self) -> Vec<SocketAddr> {
+        self.http.iter().map(|(_, address)| *address).collect()
     }
 
     /// What it says of itself; to be taken before [`DnsServer::run`].
@@ -232,6 +251,7 @@ impl DnsServer {
             tasks: tasks.clone(),
             stop: stop.clone(),
         };
+        let (published, _followed) = watch::channel(());
         let context = Arc::new(TcpContext::new(
             self.config,
             self.status.index.clone(),
@@ -251,6 +271,10 @@ impl DnsServer {
             }
             tasks.spawn(accept_all(tcp, context.clone()));
         }
+        #[cfg(feature = "http")]
+        if !self.http.is_empty() {
+            serve_http(self.http, &context, published.subscribe());
+        }
         context.forwarder.look_for_loops();
         for notice in context.config.notices() {
             tracing::info!(%notice, "DNS setting");
@@ -263,6 +287,7 @@ impl DnsServer {
                 reader,
                 sources: self.sources,
                 told: HashSet::new(),
+                published,
             };
             tasks.spawn(publisher.run(context.index.clone(), stop.clone()));
         }
@@ -275,149 +300,61 @@ impl DnsServer {
     }
 }
 
-/// Makes an index of each new snapshot.
-struct Publisher {
-    builder: IndexBuilder,
-    reader: Reader,
-    sources: Vec<Arc<SourceStatus>>,
-    stale_after: Duration,
-    is_compat: bool,
-    told: HashSet<Unnamed>,
-}
-
-impl Publisher {
-    async fn run(mut self, index: Arc<ArcSwap<Index>>, stop: CancellationToken) {
-        // The last two are held, so that an index is freed here and not by a worker within a question.
-        let mut newest_two = [index.load_full(), index.load_full()];
-        self.tell_unnamed(&newest_two[1]);
-        let mut ticks = tokio::time::interval(FRESHNESS_EVERY);
-        let mut has_writer = true;
-        loop {
-            let changed = tokio::select! {
-                () = stop.cancelled() => return,
-                _ = ticks.tick() => {
-                    self.builder.freshness().note(&self.sources, self.stale_after);
-                    continue;
-                }
-                changed = self.reader.changed(), if has_writer => changed,
-            };
-            let Some(snapshot) = changed else {
-                // Without a writer there is nothing new to say, and the last index stays true.
-                has_writer = false;
-                continue;
-            };
-            let made = self.builder.build(&snapshot);
-            let next = Arc::new(self.dated(made));
-            self.tell_unnamed(&next);
-            index.store(next.clone());
-            newest_two.rotate_left(1);
-            newest_two[1] = next;
-        }
-    }
-
-    /// Consul's serial is the time.
-    fn dated(&self, index: Index) -> Index {
-        if !self.is_compat {
-            return index;
-        }
-        let since = SystemTime::now().duration_since(UNIX_EPOCH);
-        let seconds = since.map_or(0, |since| since.as_secs());
-        index.with_serial(u32::try_from(seconds).unwrap_or(u32::MAX))
-    }
-
-    /// Each service without a name is told once, and again only after it had one.
-    fn tell_unnamed(&mut self, index: &Index) {
-        for unnamed in index
-            .unnamed()
-            .iter()
-            .filter(|unnamed| !self.told.contains(unnamed))
-        {
-            tracing::warn!(reason = %unnamed, "Service has no DNS name");
-        }
-        self.told = index.unnamed().iter().cloned().collect();
-    }
-}
-
-/// A UDP and a TCP socket on one address: those that this process was handed, else new ones.
-fn open_pair(
-    address: SocketAddr,
-    handed: &Sockets,
-) -> Result<(UdpListener, TcpListener, SocketAddr), BindError> {
-    let mut attempts = if address.port() == 0 {
-        FREE_PORT_ATTEMPTS
-    } else {
-        1
+/// Opens TCP sockets for a face of its own, each with the address that it has.
+#[cfg(feature = "http")]
+fn open_streams(
+    config: &Config,
+    addresses: &[SocketAddr],
+    [what, setting]: [&'static str; 2],
+    kept: &mut Vec<Kept>,
+) -> Result<Vec<(TcpListener, SocketAddr)>, BindError> {
+    let mut open = |address: &SocketAddr| {
+        let listener = sockets::open_tcp(*address, &config.sockets)?;
+        let bound = listener.local_addr()?;
+        kept.push(config.sockets.keep(&listener)?);
+        Ok((listener, bound))
     };
-    loop {
-        attempts -= 1;
-        let fail = |transport| {
-            move |source| BindError {
-                address,
-                transport,
-                source,
-            }
-        };
-        let (udp, bound) = open_udp(address, handed).map_err(fail("UDP"))?;
-        match open_tcp(bound, handed).map_err(fail("TCP")) {
-            Ok(tcp) => return Ok((udp, tcp, bound)),
-            // The port that was free for UDP is taken for TCP: try another.
-            Err(error) if attempts > 0 && error.is_in_use() => {}
-            Err(error) => return Err(error),
-        }
+    let opened = addresses.iter().map(|address| {
+        open(address).map_err(|source| BindError {
+            address: *address,
+            what,
+            setting,
+            source,
+        })
+    });
+    opened.collect()
+}
+
+/// Offers Consul's HTTP interface.
+#[cfg(feature = "http")]
+fn serve_http(
+    listeners: Vec<(TcpListener, SocketAddr)>,
+    context: &TcpContext,
+    published: watch::Receiver<()>,
+) {
+    let (config, tasks, stop) = (&context.config, &context.tasks, &context.stop);
+    let (view, keep) = keep_view(context.index.clone(), published, stop.clone());
+    tasks.spawn(keep);
+    let limits = [
+        config.http.connections_max,
+        config.http.connections_per_source_max,
+    ];
+    for (listener, address) in listeners {
+        let face = ConsulApi::new(
+            config,
+            address,
+            &view,
+            context.metrics.clone(),
+            stop.clone(),
+        );
+        let access = Access::new(&config.allow);
+        let limits = limits.map(NonZeroUsize::get);
+        let web = Web::new(face, access, limits, tasks.clone(), stop.clone());
+        tracing::info!(%address, "Consul's HTTP interface is offered");
+        tasks.spawn(web.accept_all(listener));
     }
 }
 
-fn open_udp(address: SocketAddr, handed: &Sockets) -> io::Result<(UdpListener, SocketAddr)> {
-    if let Some(handed) = handed.take(model::Protocol::Udp, address) {
-        let socket = std::net::UdpSocket::from(handed);
-        socket.set_nonblocking(true)?;
-        return Ok((UdpListener::new(socket)?, address));
-    }
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::DGRAM,
-        Some(Protocol::UDP),
-    )?;
-    prepare(&socket, address)?;
-    // The system grants what its limit allows; less is no reason not to serve.
-    let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES);
-    socket.bind(&address.into())?;
-    let socket = std::net::UdpSocket::from(socket);
-    let bound = socket.local_addr()?;
-    Ok((UdpListener::new(socket)?, bound))
-}
-
-fn open_tcp(address: SocketAddr, handed: &Sockets) -> io::Result<TcpListener> {
-    if let Some(handed) = handed.take(model::Protocol::Tcp, address) {
-        let listener = std::net::TcpListener::from(handed);
-        listener.set_nonblocking(true)?;
-        return TcpListener::from_std(listener);
-    }
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
-    prepare(&socket, address)?;
-    // A restart must not wait for connections of the process before.
-    socket.set_reuse_address(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
-}
-
-fn prepare(socket: &Socket, address: SocketAddr) -> io::Result<()> {
-    if address.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
-    socket.set_nonblocking(true)
-}
-
-/// How often the age of the answers is noted.
-const FRESHNESS_EVERY: Duration = Duration::from_secs(1);
-/// UDP and TCP have ports of their own; two free ones of the same number are found soon.
-const FREE_PORT_ATTEMPTS: u32 = 16;
-/// A burst of some thousand questions.
-const RECEIVE_BUFFER_BYTES: usize = 4 * 1024 * 1024;
-/// Connections that the system holds while the limit is reached.
-const BACKLOG: i32 = 128;
+/// What cannot be opened, and where it is set.
+#[cfg(feature = "http")]
+const HTTP: [&str; 2] = ["Consul's HTTP interface", "http.listen"];
