@@ -151,7 +151,7 @@ pub async fn ask(
     let exchange = async {
         match transport {
             DnsTransport::Udp => question.ask_udp(server).await,
-            DnsTransport::Tcp => question.ask_tcp(server).await,
+            _ => question.ask_tcp(server).await,
         }
     };
     let received = match tokio::time::timeout(timeout, exchange).await {

@@ -7,27 +7,27 @@
 use crate::{
     Config,
     freshness::Freshness,
-    names::{Asked, AskedService, Choice, InDomain, Naming, Reversed, tag_key},
+    names::{Asked, AskedService, Choice, InDomain, Naming, Reversed},
     prepare::{RecordSet, RecordSets},
     records::Addresses,
     wire::{LowerName, WireName},
 };
-use discovery_core::{
-    model::ServiceName,
-    store::{Coverage, Endpoint, Generation, ServiceView},
-};
+use discovery_core::store::{Coverage, Endpoint, Generation, ServiceView};
 use std::{
     collections::{BTreeMap, HashMap},
-    fmt,
     net::IpAddr,
     sync::Arc,
 };
 
 mod builder;
+mod queries;
 mod sharded;
+mod unnamed;
 
 pub use builder::IndexBuilder;
+pub(crate) use queries::Queries;
 pub(crate) use sharded::Sharded;
+pub use unnamed::Unnamed;
 
 /// The answers of one generation. Immutable; shared behind an `Arc`.
 ///
@@ -65,48 +65,6 @@ pub(crate) enum Origin {
 
 /// Services by their label, in lower case.
 pub(crate) type Services = Sharded<Box<[u8]>, Arc<PreparedService>>;
-
-/// A service that could not have a name, and why.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
-#[non_exhaustive]
-pub enum Unnamed {
-    /// Another service has the name; the older one keeps it, of two of one age the one with the smaller `namespace/name`.
-    Taken {
-        /// The service without this name.
-        service: ServiceName,
-        /// The name.
-        label: String,
-        /// The service that has it.
-        holder: ServiceName,
-    },
-    /// The name would be longer than the 63 bytes of a label.
-    TooLong {
-        /// The service without this name.
-        service: ServiceName,
-        /// The name.
-        label: String,
-    },
-}
-
-impl fmt::Display for Unnamed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Taken {
-                service,
-                label,
-                holder,
-            } => {
-                write!(f, "{service} is not called {label}: {holder} has that name")
-            }
-            Self::TooLong { service, label } => {
-                write!(
-                    f,
-                    "{service} is not called {label}: it is longer than 63 bytes"
-                )
-            }
-        }
-    }
-}
 
 /// A service, ready to be asked for.
 #[derive(Debug, Default)]
@@ -155,55 +113,6 @@ pub(crate) struct PreparedNode {
 pub(crate) struct Server {
     pub(crate) name: WireName,
     pub(crate) addresses: Addresses,
-}
-
-/// The names under `query`.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Queries {
-    exact: HashMap<Box<[u8]>, Query>,
-    /// The longest prefix first.
-    templates: Vec<(Box<[u8]>, Query)>,
-}
-
-/// Which instances a prepared query stands for.
-#[derive(Clone, Debug)]
-struct Query {
-    /// None in a template: the rest of the name.
-    service: Option<Box<[u8]>>,
-    only_passing: bool,
-    ttl_seconds: Option<u32>,
-}
-
-impl Queries {
-    pub(crate) fn new(config: &Config) -> Self {
-        let mut queries = Self::default();
-        for query in &config.queries {
-            let service = query.service.as_deref().map(str::to_ascii_lowercase);
-            let made = Query {
-                service: service.map(|service| service.into_bytes().into()),
-                only_passing: query.only_passing,
-                ttl_seconds: query.ttl_seconds,
-            };
-            match tag_key(&query.name) {
-                Some(key) if made.service.is_some() => drop(queries.exact.insert(key, made)),
-                Some(key) => queries.templates.push((key, made)),
-                None => {}
-            }
-        }
-        queries
-            .templates
-            .sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
-        queries
-    }
-
-    /// The query of a name, and the service that it asks for.
-    fn get<'q>(&'q self, key: &'q [u8]) -> Option<(&'q Query, &'q [u8])> {
-        if let Some(query) = self.exact.get(key) {
-            return Some((query, query.service.as_deref()?));
-        }
-        let mut templates = self.templates.iter();
-        templates.find_map(|(prefix, query)| Some((query, key.strip_prefix(&**prefix)?)))
-    }
 }
 
 /// The names of addresses.

@@ -31,6 +31,11 @@
 //! A service is called by its annotation `zonal.dev/consul-name`, else `<name>-<namespace>`, and in the namespace `default`
 //! also `<name>`.
 
+#![cfg_attr(
+    feature = "http",
+    doc = "\n[`Config::http_listen`] offers the same as a read-only part of Consul's HTTP interface."
+)]
+
 mod access;
 mod answer;
 pub mod catalog;
@@ -38,6 +43,9 @@ pub mod client;
 mod config;
 #[cfg(feature = "http")]
 mod consul_api;
+mod cookie;
+#[cfg(feature = "doh")]
+mod doh;
 mod failures;
 mod forward;
 mod freshness;
@@ -52,8 +60,10 @@ mod server;
 mod sources;
 mod tally;
 mod tcp;
+#[cfg(any(feature = "dot", feature = "doh"))]
+mod tls;
 mod udp;
-#[cfg(feature = "http")]
+#[cfg(any(feature = "http", feature = "doh"))]
 mod web;
 mod wire;
 

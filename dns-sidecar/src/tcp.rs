@@ -5,15 +5,19 @@
 //! limit for a bounded time, and UDP nothing. One source has a part of the places at most. While all are taken, whoever
 //! has been silent for longest makes room.
 
+#[cfg(feature = "dot")]
+use crate::tls::Acceptor;
 use crate::{
     Config, Index, Responder, Verdict,
     access::Access,
     answer::Answered,
+    cookie::Secret,
     failures::Failures,
     forward::Forwarder,
     query_log::Told,
     sources::{Sources, Visit},
     tally::Tally,
+    udp::now_seconds,
 };
 use arc_swap::{ArcSwap, Cache};
 use bytes::{Buf, BytesMut};
@@ -22,7 +26,7 @@ use discovery_core::telemetry::{
 };
 use std::{io, net::IpAddr, sync::Arc, time::Duration};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::{Notify, OwnedSemaphorePermit, Semaphore},
     time::{Instant, sleep, sleep_until, timeout, timeout_at},
@@ -36,7 +40,13 @@ pub(crate) struct TcpContext {
     pub(crate) index: Arc<ArcSwap<Index>>,
     pub(crate) metrics: Arc<DnsMetrics>,
     pub(crate) forwarder: Forwarder,
+    /// TCP, or DNS over TLS.
+    transport: DnsTransport,
+    /// Below which the questions come; none means in the clear.
+    #[cfg(feature = "dot")]
+    acceptor: Option<Acceptor>,
     log: Option<Told>,
+    secret: Option<Secret>,
     access: Access,
     places: Arc<Semaphore>,
     sources: Arc<Sources>,
@@ -52,7 +62,7 @@ impl TcpContext {
         index: Arc<ArcSwap<Index>>,
         metrics: Arc<DnsMetrics>,
         forwarder: Forwarder,
-        log: Option<Told>,
+        told: (Option<Told>, Option<Secret>),
         tasks: TaskTracker,
         stop: CancellationToken,
     ) -> Self {
@@ -65,17 +75,61 @@ impl TcpContext {
             index,
             metrics,
             forwarder,
-            log,
+            transport: DnsTransport::Tcp,
+            #[cfg(feature = "dot")]
+            acceptor: None,
+            log: told.0,
+            secret: told.1,
             tasks,
             stop,
+        }
+    }
+
+    /// The same for connections below TLS, with places of their own.
+    #[cfg(feature = "dot")]
+    pub(crate) fn below(&self, acceptor: Acceptor) -> Self {
+        Self {
+            transport: DnsTransport::Dot,
+            acceptor: Some(acceptor),
+            ..Self::new(
+                self.config.clone(),
+                self.index.clone(),
+                self.metrics.clone(),
+                self.forwarder.clone(),
+                (self.log.clone(), self.secret),
+                self.tasks.clone(),
+                self.stop.clone(),
+            )
+        }
+    }
+
+    /// What questions are told by in the log, and what cookies are made with.
+    #[cfg(feature = "doh")]
+    pub(crate) fn told(&self) -> (Option<Told>, Option<Secret>) {
+        (self.log.clone(), self.secret)
+    }
+
+    /// A handshake costs more than a question: such connections are kept for longer.
+    fn longest_idle(&self) -> Duration {
+        let plain = self.config.idle_timeout();
+        if self.transport.is_encrypted() {
+            plain * 3
+        } else {
+            plain
         }
     }
 
     /// How long a client may be silent: half the time once half the places are taken.
     fn idle_timeout(&self) -> Duration {
         let is_half_full = self.places.available_permits() * 2 < self.config.connections_max();
-        let longest = self.config.idle_timeout();
+        let longest = self.longest_idle();
         if is_half_full { longest / 2 } else { longest }
+    }
+
+    /// The connection is closed without a byte, and counts as one message without an answer.
+    fn turn_away(&self, reason: DnsDrop) {
+        self.metrics.received(self.transport, DnsQueryType::Unread);
+        self.metrics.dropped(self.transport, reason);
     }
 
     /// Waits until the place of a client that has been silent since then is wanted by another.
@@ -114,7 +168,7 @@ async fn accept_forever(listener: TcpListener, context: Arc<TcpContext>) {
                             .tasks
                             .spawn(serve(stream, client.ip(), context.clone(), held));
                     }
-                    Err(reason) => turn_away(&context.metrics, reason),
+                    Err(reason) => context.turn_away(reason),
                 }
             }
             // Out of descriptors or memory, or an error of the network that accept reports early: it passes.
@@ -151,25 +205,43 @@ fn admit(context: &TcpContext, client: IpAddr) -> Result<Visit, DnsDrop> {
     visit.ok_or(DnsDrop::Connections)
 }
 
-/// The connection is closed without a byte, and counts as one message without an answer.
-fn turn_away(metrics: &DnsMetrics, reason: DnsDrop) {
-    metrics.received(DnsTransport::Tcp, DnsQueryType::Unread);
-    metrics.dropped(DnsTransport::Tcp, reason);
-}
-
 async fn serve(
     stream: TcpStream,
     client: IpAddr,
     context: Arc<TcpContext>,
     _held: (OwnedSemaphorePermit, Visit),
 ) {
-    if let Err(error) = Connection::new(stream, client, &context).serve().await {
+    // Replies are written whole; waiting for more would only delay them.
+    let _ = stream.set_nodelay(true);
+    #[cfg(feature = "dot")]
+    if let Some(acceptor) = &context.acceptor {
+        let shaken = tokio::select! {
+            () = context.stop.cancelled() => return,
+            shaken = acceptor.accept(stream) => shaken,
+        };
+        match shaken {
+            Ok(stream) => return serve_stream(stream, client, &context).await,
+            Err(error) => {
+                tracing::debug!(%error, "DNS over TLS was not begun");
+                return context.turn_away(DnsDrop::Handshake);
+            }
+        }
+    }
+    serve_stream(stream, client, &context).await;
+}
+
+async fn serve_stream<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
+    client: IpAddr,
+    context: &TcpContext,
+) {
+    if let Err(error) = Connection::new(stream, client, context).serve().await {
         tracing::debug!(%error, "DNS connection ended");
     }
 }
 
-struct Connection<'c> {
-    stream: TcpStream,
+struct Connection<'c, S> {
+    stream: S,
     client: IpAddr,
     context: &'c TcpContext,
     index: Cache<Arc<ArcSwap<Index>>, Arc<Index>>,
@@ -188,8 +260,8 @@ struct Answers {
     answered: Vec<Answered>,
 }
 
-impl<'c> Connection<'c> {
-    fn new(stream: TcpStream, client: IpAddr, context: &'c TcpContext) -> Self {
+impl<'c, S: AsyncRead + AsyncWrite + Unpin> Connection<'c, S> {
+    fn new(stream: S, client: IpAddr, context: &'c TcpContext) -> Self {
         Self {
             stream,
             client,
@@ -199,15 +271,13 @@ impl<'c> Connection<'c> {
             reply: Vec::new(),
             answers: Answers::default(),
             log: context.log.clone(),
-            tally: Tally::new(DnsTransport::Tcp),
+            tally: Tally::new(context.transport),
             context,
         }
     }
 
     /// Answers until the client closes, is silent for too long, breaks the framing, or the server stops.
     async fn serve(mut self) -> io::Result<()> {
-        // Replies are written whole; waiting for more would only delay them.
-        self.stream.set_nodelay(true)?;
         while self.receive().await? {
             let is_framed = self.answer_received().await?;
             self.flush().await?;
@@ -265,9 +335,14 @@ impl<'c> Connection<'c> {
     /// Answers one message; false when it is too short to be one, after which no length can be believed.
     async fn answer(&mut self, message: &[u8]) -> bool {
         let index = self.index.load();
+        let transport = self.context.transport;
+        let asking = self.responder.asking();
+        asking.by(self.client, self.context.secret);
+        asking.at(now_seconds());
+        asking.may_idle(self.context.idle_timeout());
         let verdict = self
             .responder
-            .answer(index, message, DnsTransport::Tcp, &mut self.reply);
+            .answer(index, message, transport, &mut self.reply);
         match verdict {
             Verdict::Answered(answered) => {
                 self.tally.received(answered.qtype);
@@ -285,7 +360,6 @@ impl<'c> Connection<'c> {
                     self.tally.shed(DnsShed::UpstreamFull);
                     return true;
                 };
-                let transport = DnsTransport::Tcp;
                 let asked =
                     forwarder.finish(&index, &mut self.responder, message, transport, upstream);
                 match asked.await {
@@ -302,7 +376,7 @@ impl<'c> Connection<'c> {
 
     fn note(&mut self, message: &[u8], answered: Answered) {
         if let Some(log) = &mut self.log {
-            log.note(self.client, DnsTransport::Tcp, message, answered);
+            log.note(self.client, self.context.transport, message, answered);
         }
     }
 
@@ -310,7 +384,11 @@ impl<'c> Connection<'c> {
     async fn flush(&mut self) -> io::Result<()> {
         let metrics = &self.context.metrics;
         let patience = self.context.patience(WRITE_TIMEOUT);
-        let written = match timeout(patience, self.stream.write_all(&self.answers.bytes)).await {
+        let write = async {
+            self.stream.write_all(&self.answers.bytes).await?;
+            self.stream.flush().await
+        };
+        let written = match timeout(patience, write).await {
             Ok(written) => written,
             Err(elapsed) => Err(elapsed.into()),
         };

@@ -99,11 +99,11 @@ impl Faces {
         };
         let addresses = server.local_addrs().to_vec();
         let listening: Vec<_> = addresses.iter().map(ToString::to_string).collect();
-        let http: Vec<_> = server
-            .http_addrs()
-            .iter()
-            .map(ToString::to_string)
-            .collect();
+        let texts = |addresses: Vec<SocketAddr>| -> Vec<_> {
+            addresses.iter().map(ToString::to_string).collect()
+        };
+        let (http, dot, doh) = (server.http_addrs(), server.dot_addrs(), server.doh_addrs());
+        let others = json!({ "http": texts(http), "dot": texts(dot), "doh": texts(doh) });
         let status = server.status();
         self.runtime.add_face("dns", move || {
             let upstreams = status.upstreams().into_iter().map(|upstream| {
@@ -113,7 +113,7 @@ impl Faces {
                     "help": upstream.help,
                 })
             });
-            json!({ "listening": listening, "http": http, "upstreams": upstreams.collect::<Vec<_>>() })
+            json!({ "listening": listening, "others": others, "upstreams": upstreams.collect::<Vec<_>>() })
         });
         let server = server.sources(self.runtime.sources().to_vec());
         self.tasks.spawn(server.run(self.stop.clone()));
@@ -277,6 +277,9 @@ fn dns_failure(error: &BindError) -> Failure {
         Code::AddressDenied
     };
     let help = match error.setting() {
+        "tls.certificate" => {
+            "dns.tls.certificate and dns.tls.key must be a chain and its key in PEM".to_owned()
+        }
         "listen" => "choose another address with --dns-listen ADDR, or see `ss -lntup`".to_owned(),
         key => {
             format!("choose another address in dns.{key} of the configuration, or see `ss -lntup`")

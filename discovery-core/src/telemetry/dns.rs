@@ -24,6 +24,10 @@ labels! {
         Udp => "udp",
         /// Over a connection.
         Tcp => "tcp",
+        /// Over a connection with TLS.
+        Dot => "dot",
+        /// Over HTTPS.
+        Doh => "doh",
     }
 }
 
@@ -94,6 +98,8 @@ labels! {
         Rate => "rate",
         /// From a source that has as many connections as it may.
         Connections => "connections",
+        /// It did not shake hands for TLS, or not in time.
+        Handshake => "handshake",
     }
 }
 
@@ -134,6 +140,18 @@ labels! {
         ConnectionsFull => "connections-full",
         /// The system could not accept; most often it is out of descriptors.
         AcceptFailed => "accept-failed",
+    }
+}
+
+impl DnsTransport {
+    /// Whether replies come whole and in order, however long they are.
+    pub fn is_stream(self) -> bool {
+        self != Self::Udp
+    }
+
+    /// Whether others on the way see no more than lengths.
+    pub fn is_encrypted(self) -> bool {
+        matches!(self, Self::Dot | Self::Doh)
     }
 }
 

@@ -7,11 +7,14 @@
 
 mod addresses;
 mod alias;
+mod asking;
 mod domain;
 mod info;
 mod judge;
 mod reply;
 mod srv;
+
+pub(crate) use asking::Asking;
 
 use crate::{
     Config, Index,
@@ -92,6 +95,7 @@ pub struct Responder {
     placed: Vec<(usize, usize)>,
     /// Host names of others that an answer needs the addresses of.
     wanted: Vec<(WireName, u16)>,
+    asking: Asking,
 }
 
 impl Responder {
@@ -114,6 +118,7 @@ impl Responder {
             chosen: Vec::new(),
             placed: Vec::new(),
             wanted: Vec::new(),
+            asking: Asking::default(),
         }
     }
 
@@ -122,6 +127,11 @@ impl Responder {
     pub fn on(mut self, config: &Config, listener: IpAddr) -> Self {
         self.udp_payload_max = config.udp_payload(listener);
         self
+    }
+
+    /// What is known of who asks next, beside the request.
+    pub(crate) fn asking(&mut self) -> &mut Asking {
+        &mut self.asking
     }
 
     /// Writes the reply to a request into `out`, in place of what stood there.
@@ -147,6 +157,7 @@ impl Responder {
         out: &mut Vec<u8>,
     ) -> Verdict {
         out.clear();
+        self.asking.begin();
         let Some(header) = Header::read(bytes) else {
             return Verdict::Dropped(DnsDrop::Short);
         };
@@ -187,9 +198,9 @@ impl Responder {
         let config = &index.config;
         let is_compat = config.profile.is_compat();
         let is_stale = index.is_stale();
-        let options = Options {
-            repeats_dnssec_ok: !is_compat,
-            tells_errors: !is_compat,
+        let options = match request.edns {
+            Some(edns) if !is_compat => self.asking.options(edns, transport),
+            _ => Options::default(),
         };
         let is_error = is_stale || !index.is_ready();
         let mut reply = Reply {
@@ -242,7 +253,7 @@ impl Responder {
 
     /// How large the reply may be. RFC 6891 6.2.5: less than 512 means 512.
     fn limit(&self, edns: Option<Edns<'_>>, transport: DnsTransport) -> usize {
-        if transport == DnsTransport::Tcp {
+        if transport.is_stream() {
             return TCP_BYTES_MAX;
         }
         let asked = edns.map_or(UDP_BYTES_MIN, |edns| edns.payload);
@@ -265,6 +276,7 @@ pub(crate) fn write_failure(index: &Index, bytes: &[u8], is_compat: bool, out: &
     let options = Options {
         repeats_dnssec_ok: !is_compat,
         tells_errors: !is_compat,
+        ..Options::default()
     };
     let status = Status {
         is_recursive: index.config.is_forwarding(),

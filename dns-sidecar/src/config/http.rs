@@ -11,6 +11,7 @@ pub(crate) struct HttpFace {
     pub(crate) connections_max: NonZeroUsize,
     pub(crate) connections_per_source_max: NonZeroUsize,
     pub(crate) waiting_max: NonZeroUsize,
+    pub(crate) node_name: Option<String>,
 }
 
 impl Default for HttpFace {
@@ -20,11 +21,19 @@ impl Default for HttpFace {
             connections_max: CONNECTIONS_MAX,
             connections_per_source_max: CONNECTIONS_PER_SOURCE_MAX,
             waiting_max: WAITING_MAX,
+            node_name: None,
         }
     }
 }
 
 impl Config {
+    /// The name of our node, which the interface of Consul tells of itself; none by default.
+    #[must_use]
+    pub fn node_name(mut self, name: &str) -> Self {
+        self.http.node_name = Some(name.to_owned());
+        self
+    }
+
     /// Where to offer a read-only part of Consul's HTTP interface; none by default. Consul's own port is 8500.
     ///
     /// It tells what DNS tells, and of instances that do not serve that they do not. Hosts outside of

@@ -10,6 +10,8 @@ mod http;
 mod limits;
 mod profile;
 mod query;
+#[cfg(any(feature = "dot", feature = "doh"))]
+mod tls;
 mod ttl;
 
 #[cfg(feature = "http")]
@@ -76,7 +78,8 @@ pub struct Config {
     pub(crate) limits: Limits,
     #[cfg(feature = "http")]
     pub(crate) http: HttpFace,
-    pub(crate) node_name: Option<String>,
+    #[cfg(any(feature = "dot", feature = "doh"))]
+    pub(crate) tls: tls::TlsFaces,
     plain_namespaces: Vec<String>,
     name_server_addresses: Vec<IpAddr>,
     pub(crate) sockets: Sockets,
@@ -220,13 +223,6 @@ impl Config {
         self
     }
 
-    /// The name of our node, which the interface of Consul tells of itself; none by default.
-    #[must_use]
-    pub fn node_name(mut self, name: &str) -> Self {
-        self.node_name = Some(name.to_owned());
-        self
-    }
-
     /// How long a source may be out of reach before answers say that they are old (RFC 8914, code 3); default 60 s. They are
     /// given all the same.
     #[must_use]
@@ -358,7 +354,8 @@ impl Default for Config {
             limits: Limits::default(),
             #[cfg(feature = "http")]
             http: HttpFace::default(),
-            node_name: None,
+            #[cfg(any(feature = "dot", feature = "doh"))]
+            tls: tls::TlsFaces::default(),
             plain_namespaces: vec!["default".to_owned()],
             name_server_addresses: Vec::new(),
             sockets: Sockets::default(),

@@ -54,7 +54,7 @@ impl ConsulApi {
         Self {
             view: view.0.clone(),
             identity: Arc::new(Identity {
-                node: config.node_name.clone(),
+                node: config.http.node_name.clone(),
                 address,
             }),
             metrics,
@@ -158,6 +158,8 @@ impl Face for ConsulApi {
         self.counts().turned_away(match why {
             TurnedAway::Denied => ConsulApiTurnedAway::Denied,
             TurnedAway::Source => ConsulApiTurnedAway::Connections,
+            #[cfg(feature = "doh")]
+            TurnedAway::Handshake => return,
             TurnedAway::Full => ConsulApiTurnedAway::Full,
             TurnedAway::AcceptFailed => ConsulApiTurnedAway::AcceptFailed,
         });

@@ -49,6 +49,11 @@ impl Cache {
         }
     }
 
+    /// Whether anything is kept.
+    pub(super) fn keeps(&self) -> bool {
+        self.bytes_max > 0
+    }
+
     /// The reply that holds now, with what is left of its TTLs.
     pub(super) fn get(&self, key: &Key, now: Instant) -> Option<Vec<u8>> {
         if self.bytes_max == 0 {

@@ -4,7 +4,7 @@
 //! Alike are questions that differ in id and in the case of their name alone: flags, type, class, EDNS and transport say
 //! what a reply may look like, so that they belong to the key.
 
-use crate::wire::HEADER_BYTES;
+use crate::wire::{HEADER_BYTES, HOP_OPTIONS, opt_data};
 use discovery_core::telemetry::DnsTransport;
 
 /// What questions that are one have in common.
@@ -44,6 +44,31 @@ pub(super) fn as_reply_to(request: &[u8], reply: &[u8]) -> Vec<u8> {
     reply
 }
 
+/// The request without what its client says to us alone: cookie, keepalive and padding (RFC 7873 5.5, RFC 7828 3.1, RFC 7830 3).
+pub(super) fn without_hop_options(request: &[u8]) -> Vec<u8> {
+    let mut told = request.to_vec();
+    let Some(options) = opt_data(request) else {
+        return told;
+    };
+    let mut kept = Vec::new();
+    let mut rest = request.get(options.clone()).unwrap_or_default();
+    while let [a, b, c, d, tail @ ..] = rest {
+        let (code, length) = (u16::from_be_bytes([*a, *b]), u16::from_be_bytes([*c, *d]));
+        let (data, behind) = tail.split_at(tail.len().min(length.into()));
+        if !HOP_OPTIONS.contains(&code) {
+            kept.extend_from_slice(&[*a, *b, *c, *d]);
+            kept.extend_from_slice(data);
+        }
+        rest = behind;
+    }
+    let length = u16::try_from(kept.len()).unwrap_or(0);
+    told.splice(
+        options.start - 2..options.end,
+        length.to_be_bytes().into_iter().chain(kept),
+    );
+    told
+}
+
 /// Where the question of a request that was read before ends.
 pub(super) fn question_end(request: &[u8]) -> usize {
     let mut at = HEADER_BYTES;
@@ -78,6 +103,36 @@ mod tests {
             assert_ne!(key(at, byte), same, "{at}");
         }
         assert_ne!(Key::of(REQUEST, DnsTransport::Tcp), same);
+    }
+
+    #[test]
+    fn what_is_said_to_us_alone_is_not_passed_on() {
+        let mut request = REQUEST.to_vec();
+        request[11] = 2;
+        let opt = |options: &[u8]| {
+            let mut opt = vec![0, 0, 41, 4, 208, 0, 0, 0, 0];
+            opt.extend(u16::try_from(options.len()).unwrap().to_be_bytes());
+            opt.extend(options);
+            opt
+        };
+        let record = b"\xc0\x0c\0\x01\0\x01\0\0\0\0\0\x04\x0a\0\0\x01";
+        let (subnet, cookie) = (
+            [0, 8, 0, 4, 0, 1, 0, 0],
+            [0, 10, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8],
+        );
+        let (keepalive, padding) = ([0, 11, 0, 0], [0, 12, 0, 2, 0, 0]);
+        let all = [&cookie[..], &subnet, &keepalive, &padding].concat();
+        let with = |options: &[u8]| [&request[..], &opt(options), record].concat();
+        assert_eq!(without_hop_options(&with(&all)), with(&subnet));
+        assert_eq!(without_hop_options(&with(&cookie)), with(&[]));
+        for same in [
+            with(&subnet),
+            REQUEST.to_vec(),
+            request.clone(),
+            REQUEST[..20].to_vec(),
+        ] {
+            assert_eq!(without_hop_options(&same), same);
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::{
     exchange::{ask_tcp, ask_udp, ask_whole},
     joined::{Join, Open},
     loops::{CHECK_PATIENCE, Marks},
-    question::{Key, as_reply_to},
+    question::{Key, as_reply_to, without_hop_options},
     upstreams::{Try, Upstreams},
 };
 use crate::{
@@ -20,6 +20,7 @@ use crate::{
 use discovery_core::telemetry::{DnsMetrics, DnsRcode, DnsTransport, DnsUpstream};
 use std::{
     net::{IpAddr, SocketAddr},
+    pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -127,7 +128,7 @@ impl Forwarder {
                         self.upstreams().looped(server, Instant::now());
                         None
                     }
-                    None => self.ask(request, transport).await,
+                    None => self.ask(&without_hop_options(request), transport).await,
                 };
                 Some(match reply {
                     Some(reply) => relayed(request, reply),
@@ -160,6 +161,11 @@ impl Forwarder {
 
     /// The reply that is kept, that another already waits for, or that a server gives.
     async fn ask(&self, request: &[u8], transport: DnsTransport) -> Option<Vec<u8>> {
+        // How the client came says what the server is asked over; whether others see it is between us and the client.
+        let transport = match transport {
+            DnsTransport::Udp => DnsTransport::Udp,
+            _ => DnsTransport::Tcp,
+        };
         let key = Key::of(request, transport);
         if let Some(reply) = self.0.cache.get(&key, Instant::now()) {
             self.0.metrics.upstream(DnsUpstream::Kept);
@@ -170,6 +176,9 @@ impl Forwarder {
                 let reply = self.ask_servers(request, transport, false).await?;
                 self.0.cache.put(&key, &reply, Instant::now());
                 lead.tell(&reply);
+                if transport == DnsTransport::Udp {
+                    self.keep_whole(request, &reply);
+                }
                 Some(reply)
             }
             Join::Behind(behind) => {
@@ -180,6 +189,24 @@ impl Forwarder {
             }
             Join::Full => None,
         }
+    }
+
+    /// Has the whole of a reply that was cut ready for a client that comes back over TCP, where replies are kept.
+    fn keep_whole(&self, request: &[u8], reply: &[u8]) {
+        let is_cut = Header::read(reply).is_some_and(Header::is_truncated);
+        if !is_cut || !self.0.cache.keeps() {
+            return;
+        }
+        // Within the bound of what is open; without a place the client's own question will ask.
+        let Ok(place) = self.0.places.clone().try_acquire_owned() else {
+            return;
+        };
+        let (forwarder, request) = (self.clone(), request.to_vec());
+        let asked: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(async move {
+            let _place = place;
+            forwarder.ask(&request, DnsTransport::Tcp).await;
+        });
+        tokio::spawn(asked);
     }
 
     /// The first good reply; none when no server gave one in time.
@@ -230,7 +257,7 @@ impl Forwarder {
             match transport {
                 DnsTransport::Udp if is_whole => ask_whole(server, request, unwanted).await,
                 DnsTransport::Udp => ask_udp(server, request, unwanted).await,
-                DnsTransport::Tcp => ask_tcp(server, request).await,
+                _ => ask_tcp(server, request).await,
             }
         };
         let Ok(Ok(reply)) = timeout(attempt.patience, exchange).await else {

@@ -6,10 +6,12 @@
 
 mod publisher;
 mod sockets;
+mod streams;
 
 use crate::{
     Config, Index, IndexBuilder,
     catalog::Catalog,
+    cookie::Secret,
     forward::{Forwarder, LOOP_HELP, UpstreamState},
     query_log::query_log,
     tcp::{TcpContext, accept_all},
@@ -20,17 +22,9 @@ use discovery_core::{runtime::Kept, source::SourceStatus, store::Reader, telemet
 use publisher::Publisher;
 use sockets::open_pair;
 use std::{collections::HashSet, io, net::SocketAddr, sync::Arc};
+use streams::Streams;
 use tokio::{net::TcpListener, sync::watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-#[cfg(feature = "http")]
-use {
-    crate::{
-        access::Access,
-        consul_api::{ConsulApi, keep_view},
-        web::Web,
-    },
-    std::num::NonZeroUsize,
-};
 
 /// A socket could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -138,8 +132,7 @@ pub struct DnsServer {
     followed: Option<(IndexBuilder, Reader)>,
     metrics: Arc<DnsMetrics>,
     sockets: Vec<(UdpListener, TcpListener)>,
-    #[cfg(feature = "http")]
-    http: Vec<(TcpListener, SocketAddr)>,
+    streams: Streams,
     kept: Vec<Kept>,
     sources: Vec<Arc<SourceStatus>>,
     status: DnsStatus,
@@ -188,8 +181,7 @@ impl DnsServer {
             sockets.push((udp, tcp));
             listen.push(bound);
         }
-        #[cfg(feature = "http")]
-        let http = open_streams(&config, &config.http.listen, HTTP, &mut kept)?;
+        let streams = Streams::open(&config, &mut kept)?;
         let status = DnsStatus {
             forwarder: Forwarder::new(&config, &listen, metrics.clone()),
             listen: listen.into(),
@@ -201,8 +193,7 @@ impl DnsServer {
             followed,
             metrics,
             sockets,
-            #[cfg(feature = "http")]
-            http,
+            streams,
             kept,
             sources: Vec::new(),
             status,
@@ -224,7 +215,19 @@ impl DnsServer {
     /// Where it offers Consul's HTTP interface, in the order of the configuration.
     #[cfg(feature = "http")]
     pub fn http_addrs(&self) -> Vec<SocketAddr> {
-        self.http.iter().map(|(_, address)| *address).collect()
+        addresses(&self.streams.http)
+    }
+
+    /// Where it answers DNS over TLS, in the order of the configuration.
+    #[cfg(feature = "dot")]
+    pub fn dot_addrs(&self) -> Vec<SocketAddr> {
+        addresses(&self.streams.dot)
+    }
+
+    /// Where it answers DNS over HTTPS, in the order of the configuration.
+    #[cfg(feature = "doh")]
+    pub fn doh_addrs(&self) -> Vec<SocketAddr> {
+        addresses(&self.streams.doh)
     }
 
     /// What it says of itself; to be taken before [`DnsServer::run`].
@@ -243,11 +246,13 @@ impl DnsServer {
             tasks.spawn(writing.write(stop.clone()));
             told
         });
+        let secret = Secret::random();
         let udp_context = UdpContext {
             index: self.status.index.clone(),
             metrics: self.metrics.clone(),
             forwarder: forwarder.clone(),
             log: log.clone(),
+            secret,
             tasks: tasks.clone(),
             stop: stop.clone(),
         };
@@ -257,7 +262,7 @@ impl DnsServer {
             self.status.index.clone(),
             self.metrics,
             forwarder,
-            log,
+            (log, secret),
             tasks.clone(),
             stop.clone(),
         ));
@@ -271,10 +276,7 @@ impl DnsServer {
             }
             tasks.spawn(accept_all(tcp, context.clone()));
         }
-        #[cfg(feature = "http")]
-        if !self.http.is_empty() {
-            serve_http(self.http, &context, published.subscribe());
-        }
+        self.streams.serve(&context, &published);
         context.forwarder.look_for_loops();
         for notice in context.config.notices() {
             tracing::info!(%notice, "DNS setting");
@@ -300,61 +302,7 @@ impl DnsServer {
     }
 }
 
-/// Opens TCP sockets for a face of its own, each with the address that it has.
-#[cfg(feature = "http")]
-fn open_streams(
-    config: &Config,
-    addresses: &[SocketAddr],
-    [what, setting]: [&'static str; 2],
-    kept: &mut Vec<Kept>,
-) -> Result<Vec<(TcpListener, SocketAddr)>, BindError> {
-    let mut open = |address: &SocketAddr| {
-        let listener = sockets::open_tcp(*address, &config.sockets)?;
-        let bound = listener.local_addr()?;
-        kept.push(config.sockets.keep(&listener)?);
-        Ok((listener, bound))
-    };
-    let opened = addresses.iter().map(|address| {
-        open(address).map_err(|source| BindError {
-            address: *address,
-            what,
-            setting,
-            source,
-        })
-    });
-    opened.collect()
+#[cfg(any(feature = "http", feature = "dot", feature = "doh"))]
+fn addresses(listeners: &[(TcpListener, SocketAddr)]) -> Vec<SocketAddr> {
+    listeners.iter().map(|(_, address)| *address).collect()
 }
-
-/// Offers Consul's HTTP interface.
-#[cfg(feature = "http")]
-fn serve_http(
-    listeners: Vec<(TcpListener, SocketAddr)>,
-    context: &TcpContext,
-    published: watch::Receiver<()>,
-) {
-    let (config, tasks, stop) = (&context.config, &context.tasks, &context.stop);
-    let (view, keep) = keep_view(context.index.clone(), published, stop.clone());
-    tasks.spawn(keep);
-    let limits = [
-        config.http.connections_max,
-        config.http.connections_per_source_max,
-    ];
-    for (listener, address) in listeners {
-        let face = ConsulApi::new(
-            config,
-            address,
-            &view,
-            context.metrics.clone(),
-            stop.clone(),
-        );
-        let access = Access::new(&config.allow);
-        let limits = limits.map(NonZeroUsize::get);
-        let web = Web::new(face, access, limits, tasks.clone(), stop.clone());
-        tracing::info!(%address, "Consul's HTTP interface is offered");
-        tasks.spawn(web.accept_all(listener));
-    }
-}
-
-/// What cannot be opened, and where it is set.
-#[cfg(feature = "http")]
-const HTTP: [&str; 2] = ["Consul's HTTP interface", "http.listen"];

@@ -14,6 +14,7 @@ use crate::{
     Config, Index, Responder, Verdict,
     access::Access,
     answer::{Answered, Upstream},
+    cookie::Secret,
     failures::Failures,
     forward::Forwarder,
     query_log::Told,
@@ -32,7 +33,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     os::fd::{AsFd, BorrowedFd},
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 use tokio::{io::Interest, net::UdpSocket};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -78,6 +79,8 @@ pub(crate) struct UdpContext {
     pub(crate) forwarder: Forwarder,
     /// None when no question is told.
     pub(crate) log: Option<Told>,
+    /// None where cookies are not to be had.
+    pub(crate) secret: Option<Secret>,
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
 }
@@ -177,6 +180,7 @@ impl UdpWorker {
                 let elapsed = self.started.elapsed().as_millis() & u128::from(u32::MAX);
                 self.now_milliseconds = u32::try_from(elapsed).unwrap_or(0);
             }
+            self.responder.asking().at(now_seconds());
             // One load for all: replies of a batch are of one generation.
             let index = self.index.load().clone();
             for (slot, meta) in received.chunks(SLOT_BYTES).zip(&metas).take(count) {
@@ -220,6 +224,8 @@ impl UdpWorker {
         if !self.access.allows(meta.addr.ip()) {
             return self.tally.dropped(DnsDrop::Denied);
         }
+        let asking = self.responder.asking();
+        asking.by(meta.addr.ip(), self.context.secret);
         let verdict = self
             .responder
             .answer(index, datagram, DnsTransport::Udp, &mut self.reply);
@@ -302,6 +308,10 @@ impl UdpWorker {
         let Some(limiter) = &mut self.limiter else {
             return Rate::Within;
         };
+        // Its address is not forged: it was sent the cookie there.
+        if self.responder.asking().showed_cookie() {
+            return Rate::Within;
+        }
         let cost = if answered.rcode == DnsRcode::NoError {
             1
         } else {
@@ -319,6 +329,13 @@ impl UdpWorker {
         };
         is_due.then(Instant::now)
     }
+}
+
+/// The clock of cookies. Wraps in 2106, as they expect.
+pub(crate) fn now_seconds() -> u32 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    let seconds = since.map_or(0, |since| since.as_secs()) & u64::from(u32::MAX);
+    u32::try_from(seconds).unwrap_or(0)
 }
 
 /// Whether a reply to this address could reach the one who asked. Port 0 and addresses of many are forged.

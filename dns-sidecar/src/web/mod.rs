@@ -7,6 +7,8 @@
 mod connection;
 mod patient;
 
+#[cfg(feature = "doh")]
+use crate::tls::Acceptor;
 use crate::{access::Access, failures::Failures, sources::Sources};
 use bytes::Bytes;
 use http::{Request, Response};
@@ -40,6 +42,9 @@ pub(crate) enum TurnedAway {
     Denied,
     /// Its source has as many as it may.
     Source,
+    /// It did not shake hands for TLS, or not in time.
+    #[cfg(feature = "doh")]
+    Handshake,
     /// All places are taken; it waits.
     Full,
     /// The system could not accept; it waits.
@@ -50,6 +55,9 @@ pub(crate) enum TurnedAway {
 #[derive(Debug)]
 pub(crate) struct Web<F> {
     face: F,
+    /// Below which requests come; none means in the clear.
+    #[cfg(feature = "doh")]
+    acceptor: Option<Acceptor>,
     access: Access,
     places: Arc<Semaphore>,
     sources: Arc<Sources>,
@@ -65,24 +73,33 @@ impl<F: Face> Web<F> {
         limits: [usize; 2],
         tasks: TaskTracker,
         stop: CancellationToken,
-    ) -> Arc<Self> {
+    ) -> Self {
         let [connections, of_source] = limits;
-        Arc::new(Self {
+        Self {
             face,
+            #[cfg(feature = "doh")]
+            acceptor: None,
             access,
             places: Arc::new(Semaphore::new(connections)),
             sources: Arc::new(Sources::new(of_source)),
             tasks,
             stop,
-        })
+        }
+    }
+
+    /// The same for connections below TLS.
+    #[cfg(feature = "doh")]
+    pub(crate) fn below(mut self, acceptor: Acceptor) -> Self {
+        self.acceptor = Some(acceptor);
+        self
     }
 
     /// Accepts until it is told to stop.
-    pub(crate) async fn accept_all(self: Arc<Self>, listener: TcpListener) {
+    pub(crate) async fn accept_all(self, listener: TcpListener) {
         let stopped = self.stop.clone();
         tokio::select! {
             () = stopped.cancelled() => {}
-            () = self.accept_forever(listener) => {}
+            () = Arc::new(self).accept_forever(listener) => {}
         }
     }
 
@@ -124,6 +141,20 @@ impl<F: Face> Web<F> {
 
     async fn serve(self: Arc<Self>, stream: TcpStream, client: IpAddr) {
         let _ = stream.set_nodelay(true);
+        #[cfg(feature = "doh")]
+        if let Some(acceptor) = &self.acceptor {
+            let shaken = tokio::select! {
+                () = self.stop.cancelled() => return,
+                shaken = acceptor.accept(stream) => shaken,
+            };
+            match shaken {
+                Ok(stream) => return connection::serve(self, stream, client).await,
+                Err(error) => {
+                    tracing::debug!(%error, "HTTPS was not begun");
+                    return self.face.turned_away(TurnedAway::Handshake);
+                }
+            }
+        }
         connection::serve(self, stream, client).await;
     }
 }

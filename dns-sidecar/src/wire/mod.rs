@@ -15,7 +15,10 @@ pub(crate) use reply::{
     write_header_only,
 };
 pub(crate) use request::{ClientSubnet, Edns, Header, Request};
-pub(crate) use upstream::{UpstreamRecord, read_answers, ttl_places};
+pub(crate) use upstream::{UpstreamRecord, opt_data, read_answers, ttl_places};
+
+/// The options that are between a client and the server that it asks.
+pub(crate) const HOP_OPTIONS: [u16; 3] = [request::COOKIE, request::KEEPALIVE, request::PADDING];
 
 /// Types of records that this responder knows.
 pub(crate) mod rtype {

@@ -4,7 +4,12 @@
 //! Room for the OPT record is kept from the start, so that a reply that had to be cut still carries it (RFC 6891 7).
 //! Header counts and flags are filled in at the end.
 
-use super::{Edns, HEADER_BYTES, Header, Request, request::CLIENT_SUBNET, rtype};
+use super::{
+    Edns, HEADER_BYTES, Header, Request,
+    request::{CLIENT_SUBNET, COOKIE, KEEPALIVE, PADDING},
+    rtype,
+};
+use crate::cookie::Cookie;
 use discovery_core::telemetry::DnsRcode;
 
 /// The sections that follow the question.
@@ -52,12 +57,26 @@ impl Status {
 }
 
 /// What the OPT record of replies carries.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Options {
     /// Whether DO is repeated (RFC 3225 3).
     pub(crate) repeats_dnssec_ok: bool,
     /// Whether extended errors are told.
     pub(crate) tells_errors: bool,
+    /// The client's cookie with ours.
+    pub(crate) cookie: Option<Cookie>,
+    /// How long the connection may be idle, in tenths of a second.
+    pub(crate) keepalive: Option<u16>,
+    /// Whether the reply's length is to tell little.
+    pub(crate) pads: bool,
+}
+
+impl Options {
+    /// What they take.
+    fn bytes(self) -> usize {
+        let cookie = self.cookie.map_or(0, |cookie| 4 + cookie.len());
+        cookie + self.keepalive.map_or(0, |_| 6)
+    }
 }
 
 /// A reply under construction.
@@ -88,7 +107,7 @@ impl<'o> ReplyWriter<'o> {
         out.extend_from_slice(request.question);
         let reserved = request.edns.map_or(0, |edns| {
             let subnet = edns.client_subnet.map_or(0, |subnet| 4 + subnet.data.len());
-            OPT_BYTES + subnet + if has_error { ERROR_BYTES } else { 0 }
+            OPT_BYTES + subnet + options.bytes() + if has_error { ERROR_BYTES } else { 0 }
         });
         Self {
             out,
@@ -276,7 +295,20 @@ fn write_opt(out: &mut Vec<u8>, edns: Edns<'_>, options: Options, status: Status
     if let Some(code) = status.extended_error.filter(|_| options.tells_errors) {
         write_option(out, EXTENDED_ERROR, &code.to_be_bytes());
     }
-    // Bounded by the options of a request and one of ours.
+    if let Some(cookie) = options.cookie {
+        write_option(out, COOKIE, &cookie);
+    }
+    if let Some(tenths) = options.keepalive {
+        write_option(out, KEEPALIVE, &tenths.to_be_bytes());
+    }
+    if options.pads {
+        // RFC 8467 4.1; what would no longer be a message is not padded.
+        let padding = (out.len() + 4).next_multiple_of(PADDED_BYTES) - out.len() - 4;
+        if u16::try_from(out.len() + 4 + padding).is_ok() {
+            write_option(out, PADDING, &[0; PADDED_BYTES][..padding]);
+        }
+    }
+    // Bounded by the options of a request and some of ours.
     let length = u16::try_from(out.len() - length_at - 2).unwrap_or(0);
     out[length_at..length_at + 2].copy_from_slice(&length.to_be_bytes());
 }
@@ -291,6 +323,8 @@ fn write_option(out: &mut Vec<u8>, code: u16, data: &[u8]) {
 pub(crate) const EDNS_VERSION: u8 = 0;
 /// The option code of RFC 8914.
 const EXTENDED_ERROR: u16 = 15;
+/// RFC 8467 4.1: what replies are padded to a multiple of.
+const PADDED_BYTES: usize = 468;
 /// The record without options.
 const OPT_BYTES: usize = 11;
 /// One extended error without text.
@@ -313,6 +347,7 @@ mod tests {
         let options = Options {
             repeats_dnssec_ok: true,
             tells_errors: true,
+            ..Options::default()
         };
         let mut writer = ReplyWriter::new(&mut out, &request, limit, options, true);
         write(&mut writer);

@@ -79,6 +79,12 @@ pub(crate) struct Edns<'m> {
     pub(crate) dnssec_ok: bool,
     /// The network for which the client asks.
     pub(crate) client_subnet: Option<ClientSubnet<'m>>,
+    /// The client's cookie, and ours where it shows one (RFC 7873 4).
+    pub(crate) cookie: Option<&'m [u8]>,
+    /// Whether the client would know how long its connection may be idle (RFC 7828 3.1).
+    pub(crate) asks_keepalive: bool,
+    /// Whether the request is padded (RFC 7830).
+    pub(crate) is_padded: bool,
 }
 
 /// The option of RFC 7871, as it was sent.
@@ -175,6 +181,9 @@ fn read_additional<'m>(
             version,
             dnssec_ok: flags & 0x80 != 0,
             client_subnet: None,
+            cookie: None,
+            asks_keepalive: false,
+            is_padded: false,
         });
         if let Some(edns) = &mut request.edns {
             read_options(record.rdata, edns)?;
@@ -233,8 +242,16 @@ fn read_options<'m>(rdata: &'m [u8], edns: &mut Edns<'m>) -> Option<()> {
     while cursor.at < rdata.len() {
         let (code, length) = (cursor.u16()?, cursor.u16()?);
         let data = cursor.take(usize::from(length))?;
-        if code == CLIENT_SUBNET {
-            edns.client_subnet = edns.client_subnet.or(ClientSubnet::read(data));
+        match code {
+            CLIENT_SUBNET => {
+                edns.client_subnet = edns.client_subnet.or(ClientSubnet::read(data));
+            }
+            // RFC 7873 5.2.2: of another length it is malformed.
+            COOKIE if !matches!(data.len(), 8 | 16..=40) => return None,
+            COOKIE => edns.cookie = edns.cookie.or(Some(data)),
+            KEEPALIVE => edns.asks_keepalive = true,
+            PADDING => edns.is_padded = true,
+            _ => {}
         }
     }
     Some(())
@@ -244,6 +261,12 @@ fn read_options<'m>(rdata: &'m [u8], edns: &mut Edns<'m>) -> Option<()> {
 const OPTIONS_BYTES_MAX: usize = 512;
 /// RFC 7871 6.
 pub(super) const CLIENT_SUBNET: u16 = 8;
+/// RFC 7873 4.
+pub(super) const COOKIE: u16 = 10;
+/// RFC 7828 3.1.
+pub(super) const KEEPALIVE: u16 = 11;
+/// RFC 7830 3.
+pub(super) const PADDING: u16 = 12;
 
 #[cfg(test)]
 mod tests {
@@ -277,6 +300,9 @@ mod tests {
             version: 0,
             dnssec_ok: true,
             client_subnet: None,
+            cookie: None,
+            asks_keepalive: false,
+            is_padded: false,
         };
         assert_eq!(request.edns, Some(edns));
     }
@@ -320,11 +346,25 @@ mod tests {
     }
 
     #[test]
+    fn cookies_have_one_of_their_lengths() {
+        for length in 0..=64_u8 {
+            let mut opt = OPT.to_vec();
+            opt[10] = 4 + length;
+            opt.extend([0, 10, 0, length]);
+            opt.extend(vec![7; length.into()]);
+            let message = request([0, 0, 1], &[&opt]);
+            let cookie = read(&message).map(|read| read.edns.unwrap().cookie.unwrap().len());
+            let is_one = length == 8 || (16..=40).contains(&length);
+            assert_eq!(cookie, is_one.then_some(length.into()), "{length}");
+        }
+    }
+
+    #[test]
     fn malformed_records_are_refused() {
         let named = [&b"\x01a"[..], &OPT].concat();
         let mut cut_option = OPT.to_vec();
         cut_option[10] = 4;
-        cut_option.extend([0, 10, 0, 1]);
+        cut_option.extend([0, 10, 0, 8]);
         for (counts, records) in [
             ([0, 0, 1], vec![]),
             ([0, 0, 2], vec![&OPT[..]]),

@@ -99,6 +99,31 @@ pub(crate) fn ttl_places(message: &[u8]) -> Option<Vec<TtlPlace>> {
     Some(places)
 }
 
+/// Where the options of a message's OPT record stand; none without one.
+pub(crate) fn opt_data(message: &[u8]) -> Option<std::ops::Range<usize>> {
+    let header = Header::read(message)?;
+    let mut cursor = Cursor {
+        message,
+        at: HEADER_BYTES,
+    };
+    for _ in 0..header.questions() {
+        read_name(&mut cursor)?;
+        cursor.take(4)?;
+    }
+    for _ in 0..header.records() {
+        read_name(&mut cursor)?;
+        let rtype = cursor.u16()?;
+        cursor.take(6)?;
+        let length = usize::from(cursor.u16()?);
+        let start = cursor.at;
+        cursor.take(length)?;
+        if rtype == rtype::OPT {
+            return Some(start..cursor.at);
+        }
+    }
+    None
+}
+
 /// The name at the cursor, which moves behind it.
 fn read_name(cursor: &mut Cursor<'_>) -> Option<WireName> {
     let mut labels = Vec::new();

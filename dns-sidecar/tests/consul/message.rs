@@ -194,6 +194,10 @@ fn option(reader: &mut Reader<'_>) -> String {
             };
             format!("ECS {address}/{source} scope/{scope}")
         }
+        // What is ours in it is another each second.
+        (10, [client @ .., 1, 0, 0, 0, _, _, _, _, _, _, _, _, _, _, _, _]) => {
+            format!("COOKIE {client:02x?} with ours")
+        }
         _ => format!("{code} {data:02x?}"),
     }
 }

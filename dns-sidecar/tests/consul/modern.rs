@@ -90,6 +90,11 @@ fn change_of_protocol(case: &mut Case) -> Option<&'static str> {
             case.observed.edns.as_mut()?.r#do = true;
             "RFC 3225 3: DO is repeated"
         }
+        "E06" => {
+            let shown = "COOKIE [01, 02, 03, 04, 05, 06, 07, 08] with ours";
+            case.observed.edns.as_mut()?.options = vec![shown.to_owned()];
+            "RFC 7873: a client that shows a cookie is given ours"
+        }
         "E04" => refused(case, "BADVERS", "RFC 6891 6.1.3"),
         "E08" => {
             case.observed.edns = Some(Edns {

@@ -9,7 +9,11 @@ use crate::{
 use discovery_core::telemetry::{ConsulApiEndpoint, ConsulApiOutcome};
 use std::{num::NonZeroUsize, time::Duration};
 use testbed::wait_for;
-use tokio::{net::TcpStream, task::JoinHandle, time::Instant};
+use tokio::{
+    net::TcpStream,
+    task::JoinHandle,
+    time::{self, Instant},
+};
 
 const WEB: &str = "/v1/health/service/web-default";
 const NAMES: &str = "/v1/health/service/names-infra";
@@ -58,6 +62,30 @@ async fn a_change_wakes_who_waits_for_it_and_nobody_else() {
         woken.index()
     );
     assert!(began.elapsed() < Duration::from_secs(5));
+}
+
+#[tokio::test]
+async fn who_waits_for_longer_than_a_request_may_take_to_come_is_not_given_up() {
+    let mut site = Site::start(Mall::open());
+    let index = site.get(WEB).await.index();
+    let mut waiting = TcpStream::connect(site.http).await.unwrap();
+    let path = format!("{WEB}?index={index}&wait=10m");
+    send(&mut waiting, "GET", &path, "").await;
+    until(&site, 1).await;
+    // Without waiting for it.
+    time::pause();
+    time::advance(Duration::from_secs(300)).await;
+    time::resume();
+    assert_eq!(site.get(WEB).await.index(), index);
+    until(&site, 1).await;
+    add(&mut site, "web-new", "10.1.0.77");
+    let mut reply = String::new();
+    let read = tokio::io::AsyncReadExt::read_to_string(&mut waiting, &mut reply);
+    time::timeout(PATIENCE, read).await.unwrap().unwrap();
+    assert!(
+        reply.contains("200 OK") && reply.contains("10.1.0.77"),
+        "{reply}"
+    );
 }
 
 #[tokio::test]

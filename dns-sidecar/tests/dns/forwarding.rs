@@ -3,7 +3,7 @@
 
 use crate::{
     mall::Mall,
-    packet::{A, decode, query, query_edns, words},
+    packet::{A, decode, query, query_edns, with_additional, words},
 };
 use discovery_core::{
     clock::SystemClock,
@@ -426,6 +426,71 @@ async fn replies_are_kept_where_memory_is_given_for_it() {
     }
     assert_eq!(questions(&asked).len(), 1);
     assert_eq!(site.metrics.upstream_count(DnsUpstream::Kept), 9);
+}
+
+#[tokio::test]
+async fn a_reply_that_was_cut_is_kept_whole_for_the_client_that_comes_back_over_tcp() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let socket = UdpSocket::bind(listener.local_addr().unwrap())
+        .await
+        .unwrap();
+    let server = upstream_on(socket, |request| {
+        let mut cut = good(request, 1);
+        cut[2] |= 2;
+        vec![cut]
+    });
+    let asked = Arc::new(Mutex::new(0));
+    let counted = asked.clone();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut request = vec![0; stream.read_u16().await.unwrap().into()];
+            stream.read_exact(&mut request).await.unwrap();
+            *counted.lock().unwrap() += 1;
+            let reply = good(&request, 2);
+            let length = u16::try_from(reply.len()).unwrap();
+            stream.write_u16(length).await.unwrap();
+            stream.write_all(&reply).await.unwrap();
+        }
+    });
+    let config = Config::default().recursors(&[server.to_string()]).unwrap();
+    let site = start(
+        Mall::open(),
+        config.forward_cache_bytes(1 << 20),
+        Vec::new(),
+    );
+    let request = query("apple.example.test", A);
+    assert!(ask(&site, &request).await.metadata.truncation);
+    let answered = || site.metrics.upstream_count(DnsUpstream::Answered);
+    testbed::wait_for("the whole is there", PATIENCE, async || {
+        (answered() == 2).then_some(())
+    })
+    .await
+    .unwrap();
+    for _ in 0..3 {
+        let mut stream = tokio::net::TcpStream::connect(site.address).await.unwrap();
+        let length = u16::try_from(request.len()).unwrap();
+        stream.write_u16(length).await.unwrap();
+        stream.write_all(&request).await.unwrap();
+        let mut reply = vec![0; stream.read_u16().await.unwrap().into()];
+        stream.read_exact(&mut reply).await.unwrap();
+        let whole = decode(&reply);
+        assert_eq!((whole.metadata.truncation, whole.answers.len()), (false, 1));
+    }
+    assert_eq!(*asked.lock().unwrap(), 1, "no client waited for it");
+}
+
+#[tokio::test]
+async fn what_a_client_says_to_us_alone_goes_to_no_other_server() {
+    let (server, asked) = recording(|request| vec![good(request, 1)]).await;
+    let site = forwarding(&[server]);
+    let opt = [
+        0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 12, 0, 10, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8,
+    ];
+    let request = with_additional(query("apple.example.test", A), &opt);
+    ask(&site, &request).await;
+    let (passed_on, _) = questions(&asked)[0].clone();
+    let without = query_edns("apple.example.test", A, 1232);
+    assert_eq!(passed_on[2..], without[2..]);
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ mod answers;
 mod asker;
 mod choices;
 mod connections;
+mod cookies;
 mod forwarding;
 mod kube_names;
 mod mall;

@@ -53,11 +53,22 @@ fn is_no_version(message: &Message) {
     assert_eq!(message.edns.as_ref().unwrap().version(), 0);
 }
 
-/// Nothing of what we do not know comes back, and a cookie never bare.
+/// Nothing of what we do not know comes back.
 fn has_data_and_no_option(message: &Message) {
     has_data(message);
     let edns = message.edns.as_ref().unwrap();
     assert!(edns.options().options.is_empty(), "{message}");
+}
+
+/// The client's part and ours: never the client's alone.
+fn has_data_and_our_cookie(message: &Message) {
+    has_data(message);
+    let options = message.edns.as_ref().unwrap().options().as_ref();
+    let lengths: Vec<_> = options
+        .iter()
+        .map(|(code, option)| (u16::from(*code), option.len()))
+        .collect();
+    assert_eq!(lengths, [(10, 24)], "{message}");
 }
 
 fn rows() -> Vec<Row> {
@@ -75,7 +86,7 @@ fn rows() -> Vec<Row> {
             opt(0, 0, &unknown),
             has_data_and_no_option,
         ),
-        ("a cookie", opt(0, 0, &cookie), has_data_and_no_option),
+        ("a cookie", opt(0, 0, &cookie), has_data_and_our_cookie),
         ("the Z bits", opt(0, 0x7f, &[]), |message| {
             has_data(message);
             let flags = message.edns.as_ref().unwrap().flags();

@@ -10,6 +10,7 @@ use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     num::NonZeroUsize,
+    path::PathBuf,
     time::Duration,
 };
 
@@ -33,6 +34,17 @@ pub(super) struct RawDns {
     /// `off`, `errors`, `sample:N` or `client:NETWORK`.
     pub(super) log: Option<String>,
     pub(super) http: RawHttp,
+    pub(super) tls: RawTls,
+}
+
+/// DNS over TLS and HTTPS, each off unless it has an address.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawTls {
+    pub(super) dot_listen: Vec<SocketAddr>,
+    pub(super) doh_listen: Vec<SocketAddr>,
+    pub(super) certificate: Option<PathBuf>,
+    pub(super) key: Option<PathBuf>,
 }
 
 /// A read-only part of Consul's HTTP interface.
@@ -56,7 +68,18 @@ pub(crate) struct DnsConfig {
 impl DnsConfig {
     /// Every address that is listened on.
     pub(super) fn own(&self) -> impl Iterator<Item = SocketAddr> {
-        self.listen.iter().chain(&self.names.http.listen).copied()
+        let RawTls {
+            dot_listen,
+            doh_listen,
+            ..
+        } = &self.names.tls;
+        let faces = [
+            &self.listen,
+            &self.names.http.listen,
+            dot_listen,
+            doh_listen,
+        ];
+        faces.into_iter().flatten().copied()
     }
 
     /// The name of our node.
@@ -77,7 +100,26 @@ impl DnsConfig {
         let log = log
             .map_err(|why: String| Failure::new(Code::ConfigInvalid, format!("dns.log: {why}")))?;
         let config = self.names.http.apply(config.node_name(&self.node));
-        Ok(config.query_log(log))
+        Ok(self.names.tls.apply(config)?.query_log(log))
+    }
+}
+
+impl RawTls {
+    fn apply(&self, config: dns_sidecar::Config) -> Result<dns_sidecar::Config, Failure> {
+        let config = config
+            .dot_listen(self.dot_listen.clone())
+            .doh_listen(self.doh_listen.clone());
+        let is_wanted = !self.dot_listen.is_empty() || !self.doh_listen.is_empty();
+        match (&self.certificate, &self.key) {
+            (Some(certificate), Some(key)) => {
+                Ok(config.certificate(certificate.clone(), key.clone()))
+            }
+            (None, None) if !is_wanted => Ok(config),
+            _ => {
+                let what = "dns.tls: an address needs `certificate` and `key`, and each of these the other";
+                Err(Failure::new(Code::ConfigInvalid, what))
+            }
+        }
     }
 }
 

@@ -13,7 +13,8 @@ fn every_key_of_the_file_is_known() {
                 unlocated: cidr-map, networks: {10.1.0.0/16: mall-1}},
          source: {static: mall.yaml, mass_change_hold_seconds: 60, move_grace_seconds: 0},
          dns: {enabled: true, listen: ['127.0.0.1:53'], domain: corp, ttl_seconds: 3,
-               http: {listen: ['127.0.0.1:8500'], connections_max: 9, waiting_max: 7}},
+               http: {listen: ['127.0.0.1:8500'], connections_max: 9, waiting_max: 7},
+               tls: {dot_listen: ['127.0.0.1:853'], doh_listen: ['127.0.0.1:443'], certificate: /t.crt, key: /t.key}},
          proxy: {enabled: false, listen: [10.0.0.1], drain_seconds: 5, peer_timeout_seconds: 60,
                 limits: {connections: 9, pipes: 0}, timeouts: {idle_seconds: 9, answer_seconds: 0},
                 expect_proxy_header: {30080: [10.0.0.0/8, 192.0.2.1]}, register: {consul: '127.0.0.1:8500', token_file: /t,
@@ -48,6 +49,29 @@ fn endpoints_on_no_node_need_a_policy_that_fits_the_networks() {
     ] {
         assert!(check(policy, networks).is_err(), "{policy:?} {networks:?}");
     }
+}
+
+#[test]
+fn an_address_below_tls_needs_both_files() {
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: AgentArgs,
+    }
+    let args = Line::try_parse_from(["agent"]).unwrap().args;
+    let is_taken = |tls: &str| {
+        let raw: RawConfig =
+            config::parse("zonal.yaml", &format!("{{dns: {{tls: {tls}}}}}")).unwrap();
+        dns(&args, raw.dns).unwrap().face().is_ok()
+    };
+    assert!(is_taken("{}"));
+    assert!(is_taken(
+        "{doh_listen: ['127.0.0.1:443'], certificate: /c, key: /k}"
+    ));
+    assert!(!is_taken("{dot_listen: ['127.0.0.1:853']}"));
+    assert!(!is_taken(
+        "{dot_listen: ['127.0.0.1:853'], certificate: /c}"
+    ));
 }
 
 #[test]
