@@ -37,7 +37,8 @@ pub(crate) fn run() -> anyhow::Result<()> {
     for round in 0..ROUNDS {
         for (place, suite) in SUITES.iter().enumerate() {
             let mut targets = Target::ALL.to_vec();
-            targets.rotate_left(round * 2 + place);
+            let first = (round * 2 + place) % targets.len();
+            targets.rotate_left(first);
             for target in targets.into_iter().filter(|target| target.plays(suite)) {
                 let figure = measure(target, suite, folder.path())
                     .with_context(|| format!("{suite} of {}", target.name()))?;
