@@ -27,7 +27,7 @@ pub fn proxy_header(bytes: &[u8]) {
             }
             written(header);
         }
-        Err(error) if bytes.is_empty() => drop(*error),
+        Err(_) if bytes.is_empty() => {}
         Err(_) => assert_eq!(parse(&more), parsed, "no more bytes make a header of it"),
     }
 }

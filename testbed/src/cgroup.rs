@@ -7,6 +7,7 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    process::Command,
     sync::atomic::{AtomicU32, Ordering::Relaxed},
     time::Duration,
 };
@@ -88,6 +89,18 @@ impl Cgroup {
         let file = self.path.join("cgroup.procs");
         let what = format!("putting a process into {}", self.path.display());
         fs::write(file, process.to_string()).map_err(Error::io(what))
+    }
+
+    /// The command that starts a program inside the group, so that all of its memory counts.
+    #[must_use]
+    pub fn around(&self, program: &Command) -> Command {
+        let mut command = Command::new("sh");
+        command
+            .args(["-ec", r#"echo $$ > "$0"; exec "$@""#])
+            .arg(self.path.join("cgroup.procs"))
+            .arg(program.get_program())
+            .args(program.get_args());
+        command
     }
 
     /// How many processes of the group the kernel has killed for its memory.

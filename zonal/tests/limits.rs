@@ -26,8 +26,7 @@ async fn f40_with_64_mib_of_memory_under_load_it_sheds_and_is_not_killed() {
         return;
     };
     let site = Site::new(1);
-    let mut agent = site.start(|command| command);
-    group.add(agent.id()).unwrap();
+    let mut agent = site.start(|command| group.around(&command));
     site.served().await;
     let is_over = AtomicBool::new(false);
     let sent = AtomicU64::new(0);
@@ -138,7 +137,7 @@ async fn f41_with_a_tenth_of_a_core_no_endpoint_is_ejected_that_is_well() {
     let metrics = site.metrics().await;
     println!("{served} connections served, held back for {throttled:?}");
     assert!(
-        throttled > Duration::from_secs(1),
+        throttled > Duration::from_millis(200),
         "{throttled:?}: it was not short of time"
     );
     assert!(served > 50, "{served}");

@@ -2,12 +2,14 @@
 //! An agent with every face, on one node with one service of some endpoints that echo.
 
 use std::{
+    fmt::Write as _,
     fs,
-    io::{self, Read as _, Write as _},
+    io::{self, Read as _, Write},
     net::{SocketAddr, TcpStream},
     os::unix::fs::PermissionsExt as _,
     path::Path,
     process::Command,
+    sync::atomic::{AtomicU16, Ordering::Relaxed},
     time::Duration,
 };
 use tempfile::TempDir;
@@ -29,9 +31,9 @@ impl Site {
         let folder = tempfile::tempdir().unwrap();
         // Whoever the agent runs as has to find its files.
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        let [front, admin, metrics, dns] = testbed::free_ports()
-            .unwrap()
-            .map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+        let ports = testbed::free_ports().unwrap();
+        let [admin, metrics, dns] = ports.map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+        let front = SocketAddr::from(([127, 0, 0, 1], quiet_port()));
         let port = echo(endpoints);
         fs::write(
             folder.path().join("mall.yaml"),
@@ -113,6 +115,18 @@ pub(crate) fn exchange(stream: &mut TcpStream) -> io::Result<()> {
     Ok(())
 }
 
+/// A free port that the system gives to no connection: thousands are opened here, and one that ends keeps its port for a while.
+fn quiet_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let start = u16::try_from(std::process::id() % 10_000).unwrap();
+    loop {
+        let port = 20_000 + (start + NEXT.fetch_add(1, Relaxed)) % 10_000;
+        if std::net::TcpListener::bind(("0.0.0.0", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
 /// Servers that echo, on one port of an address each; for ever.
 fn echo(endpoints: u8) -> u16 {
     let mut port = 0;
@@ -135,14 +149,14 @@ fn echo(endpoints: u8) -> u16 {
 }
 
 fn manifest(node_port: u16, port: u16, endpoints: u8) -> String {
-    let endpoints: String = (1..=endpoints)
-        .map(|last| {
-            format!(
-                "- {{addresses: [127.0.1.{last}], nodeName: edge-a, \
-                 targetRef: {{kind: Pod, name: web-{last}, uid: u{last}}}}}\n"
-            )
-        })
-        .collect();
+    let mut listed = String::new();
+    for last in 1..=endpoints {
+        let _ = writeln!(
+            listed,
+            "- {{addresses: [127.0.1.{last}], nodeName: edge-a, \
+             targetRef: {{kind: Pod, name: web-{last}, uid: u{last}}}}}"
+        );
+    }
     format!(
         "
 apiVersion: v1
@@ -163,6 +177,6 @@ metadata: {{name: web-1, labels: {{kubernetes.io/service-name: web}}}}
 addressType: IPv4
 ports: [{{name: http, port: {port}}}]
 endpoints:
-{endpoints}"
+{listed}"
     )
 }
