@@ -232,7 +232,7 @@ fn r11_at_more_than_twice_the_capacity_every_datagram_is_accounted_for() {
     let mut sent = closed_loop(&client, 10);
     let mut offered = 0;
     // Until twice as much was offered as answered: a generator that is held up by other work is no overload.
-    while offered < 2 * (flooded.responses() - u64::from(10 * BATCH)) || offered == 0 {
+    while offered < 2 * flooded.responses().saturating_sub(u64::from(10 * BATCH)) || offered == 0 {
         offered += flood(&client, Duration::from_millis(300));
         assert!(offered < 20_000_000, "the server is faster than a cable");
     }
