@@ -9,7 +9,7 @@ mod host;
 mod stage;
 
 use anyhow::{Context as _, ensure};
-use host::{Host, run};
+use host::run;
 use rustix::process::Signal;
 use stage::{FAR, NODE_PORT, Stage, answers, ask_from, clients};
 use std::{
