@@ -230,8 +230,8 @@ impl Config {
         self
     }
 
-    /// The most connections of all listeners together; by default 45 % of the descriptor limit. One more is accepted and
-    /// reset, so that the client goes to another host instead of waiting.
+    /// The most connections of all listeners together; by default 45 % of the descriptor limit, and 16,384 at most. One more
+    /// is accepted and reset, so that the client goes to another host instead of waiting.
     #[must_use]
     pub fn connections_max(mut self, connections_max: usize) -> Self {
         self.connections_max = Some(connections_max);

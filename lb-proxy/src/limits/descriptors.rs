@@ -6,7 +6,7 @@
 use rustix::process::{Resource, getrlimit};
 
 /// The configured cap, else 45 % of the soft descriptor limit: a connection takes two descriptors, and the rest has to
-/// do for listeners, watches and the administration page.
+/// do for listeners, watches and the administration page. Where that is more than a small device has memory for, 16,384.
 pub(crate) fn connections_max(configured: Option<usize>) -> usize {
     configured.unwrap_or_else(|| of_descriptors(getrlimit(Resource::Nofile).current))
 }
@@ -16,11 +16,14 @@ fn of_descriptors(soft: Option<u64>) -> usize {
     let soft = soft.unwrap_or(NR_OPEN).min(NR_OPEN);
     usize::try_from(soft * CONNECTIONS_PERCENT / 100)
         .unwrap_or(usize::MAX)
-        .max(1)
+        .clamp(1, CONNECTIONS_UNASKED_MAX)
 }
 
 /// The share of the descriptor limit that connections may count to.
 const CONNECTIONS_PERCENT: u64 = 45;
+
+/// What nobody has to ask for: idle, 32 MiB of ours and some 350 of the kernel's.
+const CONNECTIONS_UNASKED_MAX: usize = 16_384;
 
 /// The kernel's own default limit of descriptors per process (`fs.nr_open`).
 const NR_OPEN: u64 = 1_048_576;
@@ -33,7 +36,7 @@ mod tests {
     fn connections_take_less_than_half_of_the_descriptors() {
         assert_eq!(of_descriptors(Some(1_024)), 460);
         assert_eq!(of_descriptors(Some(1)), 1);
-        assert_eq!(of_descriptors(None), 471_859);
+        assert_eq!(of_descriptors(None), CONNECTIONS_UNASKED_MAX);
         assert_eq!(connections_max(Some(7)), 7);
     }
 }
