@@ -330,12 +330,10 @@ async fn the_control_plane_dies_and_everything_goes_on(
     }
     let begin = Instant::now();
     one.restart(site).await?;
-    testbed::wait_for(
-        "the restarted agent serves from disk",
-        SECOND * 5,
-        async || (dns_addresses(one.dns).await.ok()? == before).then_some(()),
-    )
-    .await?;
+    let serves = async || (dns_addresses(one.dns).await.ok()? == before).then_some(());
+    let waited =
+        testbed::wait_for("the restarted agent serves from disk", SECOND * 5, serves).await;
+    waited.with_context(|| one.log())?;
     let took = begin.elapsed();
     ensure!(took < SECOND, "serving from disk took {took:?}");
     println!("with the control plane gone the restarted agent served from disk after {took:?}");

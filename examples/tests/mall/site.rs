@@ -263,11 +263,11 @@ impl Agent {
     /// Kills the process and starts it again with the same configuration.
     pub(crate) async fn restart(&mut self, _site: &Site) -> anyhow::Result<()> {
         self.process.signal(rustix::process::Signal::KILL)?;
-        testbed::wait_for(
-            "the old agent is gone",
-            Duration::from_secs(5),
-            async || TcpStream::connect(self.metrics).await.err(),
-        )
+        // Not merely one of its ports: whoever ends closes them one by one.
+        let process = &mut self.process;
+        testbed::wait_for("the old agent is gone", Duration::from_secs(5), || {
+            std::future::ready(process.status().ok().flatten())
+        })
         .await?;
         let ports = [self.dns, self.metrics, self.admin];
         let command = command(
@@ -284,8 +284,13 @@ impl Agent {
     pub(crate) async fn ready(&self) -> anyhow::Result<()> {
         let ready = async || self.readiness().await.ok().filter(|(ready, _)| *ready);
         let waited = testbed::wait_for("the agent is ready", Duration::from_secs(15), ready).await;
-        waited.with_context(|| std::fs::read_to_string(self.process.log()).unwrap_or_default())?;
+        waited.with_context(|| self.log())?;
         Ok(())
+    }
+
+    /// What it has written so far.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.process.log()).unwrap_or_default()
     }
 
     /// Whether it is ready, and what it says is missing.
