@@ -188,8 +188,9 @@ fn documented() -> BTreeMap<String, Family> {
 }
 
 /// Names of labels whose values are a closed set, or services and ports of the view.
-const LABELS: [&str; 15] = [
+const LABELS: [&str; 16] = [
     "direction",
+    "endpoint",
     "family",
     "kind",
     "layer",
