@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What a real Consul says of this host while it comes, pauses, is caught and leaves.
 
+mod cable;
 mod registry;
 mod site;
 
+use cable::Cable;
 use lb_proxy::{ListenerState, Proof};
-use registry::{LEAVE_WAIT, becomes, check, in_namespace, is_child, nft, site};
+use registry::{HEARTBEAT, LEAVE_WAIT, becomes, check, in_namespace, is_child, nft, site, site_at};
 use site::{Endpoint, FRONT, carried, exchange, free_port, greeted, until, within};
 use std::{
     io::ErrorKind,
@@ -137,8 +139,8 @@ async fn f34_a_service_that_is_deleted_leaves_consul_before_its_listener_closes(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_agent_that_forgot_everything_is_told_again_within_a_heartbeat() {
-    let test = "an_agent_that_forgot_everything_is_told_again_within_a_heartbeat";
+async fn f27_an_agent_that_forgot_everything_is_told_again_within_a_heartbeat_and_once() {
+    let test = "f27_an_agent_that_forgot_everything_is_told_again_within_a_heartbeat_and_once";
     let Some(consul) = Consul::start_or_skip(test).await else {
         return;
     };
@@ -151,11 +153,37 @@ async fn an_agent_that_forgot_everything_is_told_again_within_a_heartbeat() {
     let consul = consul.restart().await.unwrap();
     let back = becomes(&consul, Some("passing")).await;
     assert!(back < Duration::from_secs(3), "{back:?}");
+    let instances = consul.get("/v1/health/service/web").await.unwrap();
+    assert_eq!(instances.as_array().unwrap().len(), 1, "{instances}");
     site.kill.cancel();
     within(site.running).await.unwrap();
     // As after a power cut: nobody leaves, and the check runs out.
     let expired = becomes(&consul, Some("critical")).await;
     assert!(expired < Duration::from_secs(4), "{expired:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f32_after_a_partition_longer_than_the_ttl_the_check_passes_within_a_heartbeat() {
+    let test = "f32_after_a_partition_longer_than_the_ttl_the_check_passes_within_a_heartbeat";
+    let Some(consul) = Consul::start_or_skip(test).await else {
+        return;
+    };
+    let (endpoint, front) = (Endpoint::echo("pod-0").await, free_port());
+    let cable = Cable::to(consul.http_addr()).await;
+    let mut site = site_at(cable.address, front, |config| config);
+    site.service("web", front.port());
+    site.endpoint("web", &endpoint);
+    site.publish();
+    becomes(&consul, Some("passing")).await;
+    cable.set_whole(false);
+    becomes(&consul, Some("critical")).await;
+    assert_eq!(greeted(front).await.unwrap(), "pod-0", "it serves on");
+    cable.set_whole(true);
+    let back = becomes(&consul, Some("passing")).await;
+    println!("F32: passing {back:.2?} after the partition");
+    assert!(back < HEARTBEAT * 2, "{back:?}");
+    site.stop.cancel();
+    within(site.running).await.unwrap();
 }
 
 #[test]

@@ -14,6 +14,8 @@ use std::{
 use testbed::Consul;
 use tokio::time::sleep;
 
+/// A third of how long a check holds without news.
+pub(crate) const HEARTBEAT: Duration = Duration::from_secs(1);
 const HOLD: Duration = Duration::from_millis(600);
 pub(crate) const LEAVE_WAIT: Duration = Duration::from_millis(800);
 
@@ -28,11 +30,20 @@ pub(crate) fn site_with(
     front: SocketAddr,
     change: impl FnOnce(Config) -> Config,
 ) -> Site {
-    let address = consul.http_addr().to_string().parse().unwrap();
+    site_at(consul.http_addr(), front, change)
+}
+
+/// The same over an address of its own for the agent.
+pub(crate) fn site_at(
+    agent: SocketAddr,
+    front: SocketAddr,
+    change: impl FnOnce(Config) -> Config,
+) -> Site {
+    let address = agent.to_string().parse().unwrap();
     let agent = ConsulAgent::new(address, Token::default(), None).unwrap();
     let registration = Registration::new(agent)
         .address(front.ip())
-        .ttl(Duration::from_secs(3))
+        .ttl(HEARTBEAT * 3)
         .weight(7)
         .weight_every(Duration::from_secs(1))
         .leave_wait(LEAVE_WAIT);
