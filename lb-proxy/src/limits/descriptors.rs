@@ -22,7 +22,7 @@ fn of_descriptors(soft: Option<u64>) -> usize {
 /// The share of the descriptor limit that connections may count to.
 const CONNECTIONS_PERCENT: u64 = 45;
 
-/// What nobody has to ask for: idle, 32 MiB of ours and some 350 of the kernel's.
+/// What nobody has to ask for: idle, 32 MiB of ours and some 320 of the kernel's.
 const CONNECTIONS_UNASKED_MAX: usize = 16_384;
 
 /// The kernel's own default limit of descriptors per process (`fs.nr_open`).

@@ -2,7 +2,7 @@
 //! Compresses a body on its way, as real servers do it with large lists: when asked, above 128 KiB, and as small.
 //!
 //! A kube-apiserver has level 1 of Go's library. Of a list of 500 slices (22,864,977 bytes) that makes 3,520,131 bytes and level 2
-//! of the library here 3,518,901, if it is given large pieces; given an object at a time it makes a quarter more.
+//! of the library here 3,518,901, given large pieces. Its level 1 made 4,510,212, given an object at a time.
 
 use std::io::{self, BufWriter, Write as _};
 
