@@ -126,6 +126,26 @@ impl Circle {
         Some(owner(found))
     }
 
+    /// The same with its place, of which the owner does not have to wait.
+    #[inline]
+    pub(super) fn first_with_place(&self, position: u64) -> Option<(u16, usize)> {
+        let slot = usize::try_from(position >> self.shift).unwrap_or(usize::MAX);
+        let hint = *self.index.get(slot)? as usize;
+        let window = self.entries.get(hint..hint + STEPS)?;
+        let upper = position >> LOW_BITS;
+        let (mut found, mut at) = (upper << LOW_BITS, hint);
+        for entry in window.iter().rev() {
+            let is_before = *entry >> LOW_BITS < upper;
+            found = if is_before { found } else { *entry };
+            at += usize::from(is_before);
+        }
+        if found >> LOW_BITS == upper {
+            let at = self.search_from(hint, position);
+            return Some((owner(*self.entries().get(at)?), at));
+        }
+        Some((owner(found), self.around(at)))
+    }
+
     #[cold]
     fn searched_owner(&self, hint: usize, position: u64) -> Option<u16> {
         let at = self.search_from(hint, position);
@@ -139,8 +159,9 @@ impl Circle {
         at.unwrap_or(0)
     }
 
+    /// Past the last virtual node comes the first.
     #[inline]
-    fn around(&self, at: usize) -> usize {
+    pub(super) fn around(&self, at: usize) -> usize {
         if at < self.len() { at } else { 0 }
     }
 
@@ -267,6 +288,7 @@ mod tests {
             let at = at % vnodes.len().max(1);
             prop_assert_eq!(circle.first_at_or_after(key), at);
             prop_assert_eq!(circle.first_owner(key), vnodes.get(at).map(|vnode| vnode.1));
+            prop_assert_eq!(circle.first_with_place(key), vnodes.get(at).map(|vnode| (vnode.1, at)));
             prop_assert_eq!(listed(&circle), vnodes);
         }
 

@@ -140,6 +140,23 @@ impl Table {
         }
     }
 
+    /// The first slot of the walk, and the walk of the others. On a ring the first does not wait for its place.
+    #[inline]
+    pub(crate) fn begin(&self, key: HashKey) -> Option<(u16, Walk<'_>)> {
+        let Some(circle) = self.circle() else {
+            let mut walk = self.walk(key);
+            return walk.next().map(|slot| (slot, walk));
+        };
+        let (slot, at) = circle.first_with_place(key.0)?;
+        let walk = Walk {
+            table: self,
+            key,
+            at: narrow(circle.around(at + 1)),
+            left: narrow(circle.len() - 1),
+        };
+        Some((slot, walk))
+    }
+
     /// Of a ring.
     #[inline]
     fn circle(&self) -> Option<&Circle> {

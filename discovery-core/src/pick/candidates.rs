@@ -58,22 +58,21 @@ fn unflagged<const N: usize>(
     key: HashKey,
 ) -> Option<[Option<&Arc<Endpoint>>; N]> {
     let tier = view.tier_of(key)?;
-    let mut walk = tier.walk(key);
+    let (mut slot, mut walk) = tier.begin(key)?;
     let (mut found, mut slots) = ([None; N], [0; N]);
     for at in 0..N.min(tier.usable()) {
         let hop = loop {
-            let slot = walk.next()?;
-            if slots[..at].contains(&slot) {
-                continue;
-            }
-            if let Some(hop) = tier.at_slot(slot) {
-                slots[at] = slot;
+            if !slots[..at].contains(&slot)
+                && let Some(hop) = tier.at_slot(slot)
+            {
                 break hop;
             }
+            slot = walk.next()?;
         };
         if hop.load().is_flagged() {
             return None;
         }
+        slots[at] = slot;
         found[at] = Some(hop.endpoint());
     }
     Some(found)

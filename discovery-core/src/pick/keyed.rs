@@ -75,7 +75,7 @@ impl From<LoadFactor> for Bound {
 
 /// Picks for the key; none when no endpoint is usable.
 ///
-/// 10 to 20 ns for up to 100 endpoints. A bound costs one comparison while the owner is below the floor. Above it the
+/// 10 to 20 ns for up to 100 endpoints. A bound costs a sum of eight counts while the owner is below the floor. Above it the
 /// load of all usable endpoints is added up, about 1 ns each, and at most 10 endpoints are looked at; when all are over
 /// the bound the least busy of them is taken.
 #[inline]

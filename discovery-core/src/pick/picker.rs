@@ -38,8 +38,11 @@ pub struct Picker {
     without_key: Option<WithoutKey>,
     turns: RoundRobin,
     random: Random,
-    seen: Option<(Generation, Option<Arc<ServiceView>>)>,
+    seen: Seen,
 }
+
+/// The service as the last pick found it, if it was there, and in which generation.
+type Seen = Option<(Generation, Option<Arc<ServiceView>>)>;
 
 impl Picker {
     /// A picker of the service over the snapshots of the reader.
@@ -163,16 +166,22 @@ impl Picker {
 fn newest<'s>(
     reader: &mut Reader,
     service: &ServiceName,
-    seen: &'s mut Option<(Generation, Option<Arc<ServiceView>>)>,
+    seen: &'s mut Seen,
 ) -> Result<&'s Arc<ServiceView>, PickError> {
     let snapshot = reader.snapshot();
     if !matches!(seen, Some((generation, _)) if *generation == snapshot.generation()) {
-        *seen = Some((snapshot.generation(), snapshot.service(service).cloned()));
+        *seen = Some((snapshot.generation(), looked_up(snapshot, service)));
     }
     match seen {
         Some((_, Some(view))) => Ok(view),
         _ => Err(unknown(snapshot, service)),
     }
+}
+
+/// Once a generation: kept out of what every pick is built with.
+#[cold]
+fn looked_up(snapshot: &Snapshot, service: &ServiceName) -> Option<Arc<ServiceView>> {
+    snapshot.service(service).cloned()
 }
 
 #[cold]

@@ -6,17 +6,17 @@
 //! about to be ejected is looked at together with the others, under a lock that no pick takes.
 
 use super::Endpoint;
-use crate::sync::{AtomicU32, AtomicU64, Mutex};
+use crate::sync::{AtomicU32, AtomicU64, Mutex, Striped};
 use std::sync::{Arc, PoisonError, atomic::Ordering::Relaxed};
 
-/// What one process counts about one endpoint, on a cache line of its own.
+/// What one process counts about one endpoint, on two cache lines of its own: what every pick writes, and what it only reads.
 ///
-/// Picks and those under way share one word, so that a pick costs one atomic addition and its end another.
+/// Picks and those under way share one word, so that a pick costs one addition and its end another.
 #[derive(Debug, Default)]
 #[repr(align(64))]
 pub struct Load {
     /// Picks so far in the upper bits, picks under way in the lower ones.
-    counts: AtomicU64,
+    counts: Striped,
     /// Why to skip the endpoint for now: bits of [`Flag`].
     flags: AtomicU32,
     /// Errors in a row.
@@ -54,15 +54,22 @@ pub(crate) enum Flag {
 pub(crate) const RAMP_PENDING: u64 = u64::MAX;
 
 impl Load {
-    /// Requests or connections of this process that are under way to the endpoint, at most 16 million.
+    /// Requests or connections of this process that are under way to the endpoint, at most 8 million.
+    ///
+    /// Those that other threads begin or end meanwhile may be counted or not.
     #[inline]
     pub fn in_flight(&self) -> u32 {
-        u32::try_from(self.counts.load(Relaxed) & IN_FLIGHT_MASK).unwrap_or(u32::MAX)
+        let count = self.counts.sum() & IN_FLIGHT_MASK;
+        // The end of one may be seen before its beginning, where they were on two threads: then it is below zero.
+        if count >= IN_FLIGHT_MAX {
+            return 0;
+        }
+        u32::try_from(count).unwrap_or(u32::MAX)
     }
 
     /// Picks of the endpoint so far.
     pub fn picks(&self) -> u64 {
-        self.counts.load(Relaxed) >> IN_FLIGHT_BITS
+        self.counts.sum().wrapping_add(IN_FLIGHT_MAX) >> IN_FLIGHT_BITS
     }
 
     /// Whether this process skips the endpoint because of failures that it has seen.
@@ -82,13 +89,13 @@ impl Load {
     /// Counts one pick, under way.
     #[inline]
     pub(crate) fn enter(&self) {
-        self.counts.fetch_add((1 << IN_FLIGHT_BITS) | 1, Relaxed);
+        self.counts.add((1 << IN_FLIGHT_BITS) | 1);
     }
 
     /// Counts one less under way.
     #[inline]
     pub(crate) fn leave(&self) {
-        self.counts.fetch_sub(1, Relaxed);
+        self.counts.add(1_u64.wrapping_neg());
     }
 
     /// Whether there is any reason to look closer before the endpoint is picked.
@@ -127,6 +134,7 @@ impl Load {
 
 const IN_FLIGHT_BITS: u32 = 24;
 const IN_FLIGHT_MASK: u64 = (1 << IN_FLIGHT_BITS) - 1;
+const IN_FLIGHT_MAX: u64 = 1 << (IN_FLIGHT_BITS - 1);
 
 /// What one process counts about a whole service beside its endpoints.
 #[derive(Debug, Default)]

@@ -133,6 +133,12 @@ impl Tier {
         self.table.walk(key)
     }
 
+    /// The first of these slots, and the walk of the others.
+    #[inline]
+    pub(crate) fn begin(&self, key: HashKey) -> Option<(u16, Walk<'_>)> {
+        self.table.begin(key)
+    }
+
     /// The owner of the key, where it is usable.
     #[inline]
     pub(crate) fn owner(&self, key: HashKey) -> Option<&Hop> {

@@ -5,6 +5,7 @@ use crate::{
     clock::Tick,
     pick::{EjectRule, InFlight, Outcome, Verdict, claims_trial, report},
     store::{Endpoint, Flag, Generation, ServiceLoad, StateConfig, Writer, channel, publish},
+    sync::give_back_stripe,
 };
 use loom::{future::block_on, thread};
 use std::{
@@ -57,7 +58,7 @@ fn publish_two(writer: &mut Writer) {
     }
 }
 
-/// Two callers pick, one of them keeps its pick over an await, and a third looks on.
+/// Two callers pick, each sees its own at least, and the later may be given the stripe of the earlier.
 pub fn guards() {
     loom::model(|| {
         let endpoint = Arc::new(Endpoint::default());
@@ -65,22 +66,38 @@ pub fn guards() {
             .map(|_| {
                 let endpoint = endpoint.clone();
                 thread::spawn(move || {
-                    let first = InFlight::new(&endpoint);
-                    let second = InFlight::new(&endpoint);
-                    assert!(
-                        (2..=4).contains(&endpoint.load().in_flight()),
-                        "its own at least"
-                    );
-                    drop((first, second));
+                    let pick = InFlight::new(&endpoint);
+                    let in_flight = endpoint.load().in_flight();
+                    assert!((1..=2).contains(&in_flight), "its own at least");
+                    drop(pick);
+                    // Whoever counts first from now on may be given its stripe.
+                    give_back_stripe();
                 })
             })
             .collect();
-        assert!(endpoint.load().in_flight() <= 4);
         for caller in callers {
             caller.join().unwrap();
         }
         let load = endpoint.load();
-        assert_eq!((load.in_flight(), load.picks()), (0, 4));
+        assert_eq!((load.in_flight(), load.picks()), (0, 2));
+    });
+}
+
+/// One caller ends what another began, each on a stripe of its own, while a third looks on.
+pub fn handed_over() {
+    loom::model(|| {
+        let endpoint = Arc::new(Endpoint::default());
+        let begun = InFlight::new(&endpoint);
+        let ending = thread::spawn(move || drop(begun));
+        let own = InFlight::new(&endpoint);
+        assert!(
+            (1..=2).contains(&endpoint.load().in_flight()),
+            "its own at least"
+        );
+        drop(own);
+        ending.join().unwrap();
+        let load = endpoint.load();
+        assert_eq!((load.in_flight(), load.picks()), (0, 2));
     });
 }
 

@@ -5,7 +5,38 @@ pub(crate) use loom::sync::{
     Mutex,
     atomic::{AtomicU32, AtomicU64},
 };
-use std::sync::Arc;
+use std::{cell::Cell, sync::Arc};
+pub(crate) use striped::{Claims, Striped};
+
+#[path = "../../../src/sync/striped.rs"]
+mod striped;
+
+/// One that a thread has alone, and the one that is shared.
+const STRIPES: usize = 2;
+
+loom::lazy_static! {
+    static ref CLAIMS: Claims = Claims::of(AtomicU32::new(0));
+}
+
+loom::thread_local! {
+    static OWN: Cell<Option<usize>> = Cell::new(None);
+}
+
+/// The stripe of a thread: claimed when it counts first.
+pub(crate) fn own_stripe() -> usize {
+    OWN.with(|own| {
+        let stripe = own.get().or_else(|| CLAIMS.claim());
+        own.set(stripe);
+        stripe.unwrap_or(striped::SHARED)
+    })
+}
+
+/// Gives the stripe back, as a thread does that ends.
+pub(crate) fn give_back_stripe() {
+    if let Some(stripe) = OWN.with(Cell::take) {
+        CLAIMS.release(stripe);
+    }
+}
 
 #[derive(Debug)]
 pub(crate) struct ArcSwap<T>(Mutex<Arc<T>>);

@@ -19,6 +19,11 @@ fn d4_whoever_picks_and_ends_leaves_nothing_in_flight() {
 }
 
 #[test]
+fn d4_what_one_caller_begins_another_may_end() {
+    models::handed_over();
+}
+
+#[test]
 fn d4_of_three_that_fail_at_once_no_more_are_ejected_than_may_be() {
     models::ejection();
 }

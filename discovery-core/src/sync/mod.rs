@@ -4,8 +4,16 @@
 //! They are named here and nowhere else in `store` and `pick`, so that the models of `tests/models` can put others in their
 //! place whose every interleaving is tried.
 
+mod own;
+mod striped;
+
 pub(crate) use arc_swap::{ArcSwap, Cache};
+pub(crate) use own::own_stripe;
 pub(crate) use std::sync::{
     Mutex,
     atomic::{AtomicU32, AtomicU64},
 };
+pub(crate) use striped::{Claims, Striped};
+
+/// Stripes of a counter: a cache line.
+const STRIPES: usize = 8;
