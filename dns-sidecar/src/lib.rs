@@ -66,6 +66,7 @@ mod udp;
 #[cfg(any(feature = "http", feature = "doh"))]
 mod web;
 mod wire;
+mod words;
 
 pub use access::Network;
 pub use answer::{Answered, HostNames, Responder, Upstream, Verdict};
