@@ -3,18 +3,18 @@
 
 use discovery_core::{
     model::{
-        AddressRules, Conditions, Node, NodeName, Reason, Service, Slice, SliceEndpoint, SliceKey,
-        SlicePort, TargetRef, Zone, ZoneKeys, ZonePolicy,
+        AddressRules, Conditions, Node, NodeName, Reason, Service, ServiceName, Slice,
+        SliceEndpoint, SliceKey, SlicePort, TargetRef, Zone, ZoneKeys, ZonePolicy,
     },
     store::{
         Change, Coverage, HoldRule, Kind, Object, ObjectKey, Problem, Reader, ServiceView,
-        SourceId, StateConfig, Tier, Update, Writer, ZoneStatus, channel,
+        Snapshot, SourceId, StateConfig, Tier, Update, Writer, ZoneStatus, channel,
         persist::{Owner, Shelf, ShelfError},
     },
 };
 use proptest::prelude::*;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     num::NonZeroU16,
     sync::Arc,
@@ -424,6 +424,70 @@ proptest! {
         prop_assert_eq!(reasons(&ours), reasons(&theirs));
         prop_assert_eq!(ours.tiers()[0].table(), theirs.tiers()[0].table());
     }
+
+    /// A snapshot tells of its last forerunners which services are others since, and all of them.
+    #[test]
+    fn what_changed_since_an_older_snapshot_is_what_differs(steps in proptest::collection::vec(step(), 1..60)) {
+        let (mut writer, reader) = start();
+        apply(&mut writer, mall(None));
+        let mut published = vec![reader.load()];
+        for step in steps {
+            match step {
+                Some(update) => drop(writer.apply(update)),
+                None => published.extend(writer.publish()),
+            }
+        }
+        let newest = published.last().unwrap();
+        for (age, before) in published.iter().rev().enumerate() {
+            let mark = before.mark();
+            let told = newest.changed_since(&mark);
+            prop_assert_eq!(told.is_some(), age < 8, "{} publications ago", age);
+            let Some(told) = told else { continue };
+            let told: BTreeSet<_> = told.cloned().collect();
+            let differ = differing(before, newest);
+            prop_assert!(differ.is_subset(&told), "{:?} are told, {:?} differ", told, differ);
+            // What went and came, or changed back, differs in no way and is told.
+            prop_assert!(age != 1 || differ == told, "{:?} are told, {:?} differ", told, differ);
+        }
+    }
+}
+
+/// An update, or a publication.
+fn step() -> impl Strategy<Value = Option<Update>> {
+    let name = |number: usize| format!("s-{number}");
+    let slice = (0..4_usize, any::<bool>()).prop_map(move |(number, ready)| {
+        let pod = endpoint("pod", "10.0.1.1", Some("edge-a"), ready);
+        upsert(Object::Slice(Slice {
+            service: name(number).parse().unwrap(),
+            ..slice(&name(number), vec![pod])
+        }))
+    });
+    let gone = (0..4_usize).prop_map(move |number| {
+        let key = SliceKey::new("default", &name(number)).unwrap();
+        Update::Remove(SOURCE, ObjectKey::Slice(key))
+    });
+    let zone = proptest::sample::select(&["mall-1", "mall-2"][..]);
+    let moved = zone.prop_map(|zone| upsert(Object::Node(node("edge-b", Some(zone)))));
+    let relist = Just(Update::Reset(SOURCE, Kind::Services));
+    let listed = Just(Update::Synced(SOURCE, Kind::Services));
+    prop_oneof![
+        6 => slice.prop_map(Some),
+        2 => gone.prop_map(Some),
+        1 => moved.prop_map(Some),
+        1 => relist.prop_map(Some),
+        1 => listed.prop_map(Some),
+        6 => Just(None),
+    ]
+}
+
+/// The services of which the snapshots have other views.
+fn differing(before: &Snapshot, after: &Snapshot) -> BTreeSet<ServiceName> {
+    let both = before.services().chain(after.services());
+    let differ = both.filter(|view| {
+        let views = [before, after].map(|snapshot| snapshot.service(view.name()).map(Arc::as_ptr));
+        views[0] != views[1]
+    });
+    differ.map(|view| view.name().clone()).collect()
 }
 
 fn shelf(folder: &std::path::Path, cluster: &str, node: &str) -> Shelf {

@@ -43,7 +43,7 @@ pub struct Index {
     name_server: Addresses,
     servers: Vec<Server>,
     services: Services,
-    connect: Arc<HashMap<Box<[u8]>, RecordSets>>,
+    connect: Arc<HashMap<Label, RecordSets>>,
     ingress: Services,
     nodes: Arc<HashMap<Box<[u8]>, PreparedNode>>,
     queries: Arc<Queries>,
@@ -63,8 +63,11 @@ pub(crate) enum Origin {
     Catalog(Arc<crate::catalog::Catalog>),
 }
 
-/// Services by their label, in lower case.
-pub(crate) type Services = Sharded<Box<[u8]>, Arc<PreparedService>>;
+/// A label in lower case; shared, so that a table is copied without an allocation for each of its keys.
+pub(crate) type Label = Arc<[u8]>;
+
+/// Services by their label.
+pub(crate) type Services = Sharded<Label, Arc<PreparedService>>;
 
 /// A service, ready to be asked for.
 #[derive(Debug, Default)]
@@ -75,7 +78,7 @@ pub(crate) struct PreparedService {
     /// The SRV records of each endpoint, by the endpoint's place in memory, ascending.
     pub(crate) members: Vec<(usize, std::ops::Range<u32>)>,
     /// The endpoints of other zones that the policy lets be named.
-    pub(crate) zones: BTreeMap<Box<[u8]>, Arc<RecordSet>>,
+    pub(crate) zones: BTreeMap<Label, Arc<RecordSet>>,
     pub(crate) ttl_seconds: u32,
 }
 
@@ -120,7 +123,7 @@ pub(crate) struct Server {
 pub(crate) struct Reverse {
     /// By address, ascending, so that a block is looked up as well.
     pub(crate) nodes: Arc<BTreeMap<IpAddr, WireName>>,
-    pub(crate) instances: Sharded<IpAddr, Arc<[Box<[u8]>]>>,
+    pub(crate) instances: Sharded<IpAddr, Arc<[Label]>>,
 }
 
 /// What stands behind a name of ours.

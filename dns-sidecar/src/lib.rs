@@ -66,14 +66,21 @@ mod udp;
 #[cfg(any(feature = "http", feature = "doh"))]
 mod web;
 mod wire;
+mod words;
 
 pub use access::Network;
 pub use answer::{Answered, HostNames, Responder, Upstream, Verdict};
 pub use config::{Config, ConfigError, DnsConfig, PreparedQuery, Profile, Strategy};
 pub use forward::UpstreamState;
-#[cfg(any(test, fuzzing))]
-#[doc(hidden)]
-pub use forward::fuzz;
 pub use index::{Index, IndexBuilder, Unnamed};
 pub use query_log::QueryLog;
 pub use server::{BindError, DnsServer, DnsStatus, UpstreamStatus};
+
+/// What must hold for any bytes, beside each parser. Built for tests and for `fuzz/` alone.
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzz {
+    #[cfg(feature = "http")]
+    pub use crate::consul_api::fuzz::consul_filter;
+    pub use crate::forward::fuzz::upstream_reply;
+}

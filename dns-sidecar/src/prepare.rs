@@ -10,6 +10,7 @@ use crate::{
     names::{Naming, hex_label, tag_key},
     records::{Addresses, Instance, SrvRecords, TargetKind},
     wire::WireName,
+    words::WordHash,
 };
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -52,9 +53,9 @@ impl RecordSet {
 pub(crate) struct RecordSets {
     pub(crate) all: Arc<RecordSet>,
     pub(crate) passing: Arc<RecordSet>,
-    tagged: HashMap<Box<[u8]>, Arc<RecordSet>>,
+    tagged: HashMap<Box<[u8]>, Arc<RecordSet>, WordHash>,
     /// Labels that only end other tags.
-    stems: HashSet<Box<[u8]>>,
+    stems: HashSet<Box<[u8]>, WordHash>,
     /// For each instance given, the number of its SRV record.
     pub(crate) numbers: Vec<u32>,
 }
@@ -145,13 +146,20 @@ impl<'s> Preparer<'s> {
         chosen: &[(&CatalogInstance, u16)],
         ttl_seconds: u32,
     ) -> (RecordSet, Vec<u32>) {
-        let own_name = self.own_name(name);
+        let is_named = |(instance, _): &(&CatalogInstance, u16)| {
+            matches!(instance.address, Some(InstanceAddress::Name(_)))
+        };
+        let own_name = chosen.iter().any(is_named).then(|| self.own_name(name));
+        let own_name = own_name.flatten();
         let places: Vec<_> = chosen
             .iter()
             .map(|(instance, _)| Place::of(instance, own_name.as_ref()))
             .collect();
         let addresses = Addresses::new(places.iter().flat_map(Place::families), ttl_seconds);
-        let either = Addresses::new(places.iter().flat_map(Place::either), ttl_seconds);
+        let either = places.iter().any(Place::is_tagged).then(|| {
+            let either = places.iter().flat_map(Place::either);
+            Addresses::new(either, ttl_seconds)
+        });
         let mut aliases: Vec<WireName> = Vec::new();
         for alias in places.iter().filter_map(Place::alias) {
             if !aliases.contains(alias) {
@@ -160,7 +168,7 @@ impl<'s> Preparer<'s> {
         }
         let (srv, numbers) = self.srv(chosen, &places, ttl_seconds);
         let set = RecordSet {
-            either: (either != addresses).then(|| Box::new(either)),
+            either: either.filter(|either| *either != addresses).map(Box::new),
             addresses,
             srv,
             aliases,
@@ -177,8 +185,8 @@ impl<'s> Preparer<'s> {
         places: &[Place],
         ttl: u32,
     ) -> (SrvRecords, Vec<u32>) {
-        let mut seen = HashMap::new();
-        let mut instances = Vec::new();
+        let mut seen = HashMap::<_, _, WordHash>::default();
+        let mut instances = Vec::with_capacity(chosen.len());
         let mut numbers = Vec::with_capacity(chosen.len());
         for ((instance, port), place) in chosen.iter().zip(places) {
             let key = (&instance.node.name, &instance.address, *port);
@@ -329,6 +337,11 @@ impl Place {
                 _ => of_node(node.addresses.first().copied()),
             },
         }
+    }
+
+    /// Whether an address of another network stands beside its own.
+    fn is_tagged(&self) -> bool {
+        self.parts().1 != [None; 2]
     }
 
     /// The addresses that questions for one family get.

@@ -5,7 +5,10 @@
 //! that the client's spelling stands in every record and one set serves every spelling. Pure; linear in the number of
 //! records.
 
-use crate::wire::{WireName, class, rtype};
+use crate::{
+    wire::{WireName, class, rtype},
+    words::WordHash,
+};
 use std::{collections::HashSet, net::IpAddr, ops::Range};
 
 /// The address records of one name.
@@ -19,14 +22,15 @@ impl Addresses {
     /// One record per distinct address, in the order given.
     pub(crate) fn new(addresses: impl IntoIterator<Item = IpAddr>, ttl_seconds: u32) -> Self {
         let mut records = Self::default();
-        let mut seen = HashSet::new();
+        let mut seen = HashSet::<_, WordHash>::default();
         for address in addresses {
             if seen.insert(address) {
-                let family = if address.is_ipv4() {
-                    &mut records.v4
+                let (family, bytes) = if address.is_ipv4() {
+                    (&mut records.v4, A_BYTES)
                 } else {
-                    &mut records.v6
+                    (&mut records.v6, AAAA_BYTES)
                 };
+                family.reserve(bytes);
                 family.extend_from_slice(&OWNER_IS_QUESTION);
                 write_address(family, address, ttl_seconds);
             }
@@ -140,6 +144,8 @@ impl SrvRecords {
 
     fn add(&mut self, instance: &Instance, ttl_seconds: u32) {
         let start = self.bytes.len();
+        let target = instance.target.as_bytes().len();
+        self.bytes.reserve(TARGET_OFFSET + target + 1 + A_BYTES);
         write_service(&mut self.bytes, instance, ttl_seconds);
         let range = span(start, self.bytes.len());
         let first = self.extras.len();

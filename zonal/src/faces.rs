@@ -115,7 +115,9 @@ impl Faces {
             });
             json!({ "listening": listening, "others": others, "upstreams": upstreams.collect::<Vec<_>>() })
         });
-        let server = server.sources(self.runtime.sources().to_vec());
+        let server = server
+            .sources(self.runtime.sources().to_vec())
+            .need(self.runtime.need("dns-index"));
         self.tasks.spawn(server.run(self.stop.clone()));
         Ok(addresses)
     }

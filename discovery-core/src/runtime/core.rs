@@ -2,8 +2,9 @@
 //! The handle on everything that runs: one writer, its sources, the disk, and the counters.
 
 use super::{
-    Readiness, RuntimeConfig, StartError, Status,
+    Need, Readiness, RuntimeConfig, StartError, Status,
     agent_socket::Told,
+    need::Needs,
     persister::Persister,
     prepared::PreparedSource,
     publisher::{Ask, Publisher},
@@ -14,7 +15,7 @@ use crate::{
     clock::{Clock, SystemClock},
     model::NodeName,
     source::SourceStatus,
-    store::{Reader, StateConfig, Writer, channel, persist::Shelf},
+    store::{Reader, Snapshot, StateConfig, Writer, channel, persist::Shelf},
     telemetry::Metrics,
 };
 use std::{
@@ -52,6 +53,7 @@ struct Shared {
     /// When the snapshot was written that we started from.
     saved_at: Option<SystemTime>,
     draining: AtomicBool,
+    needs: Needs,
     keeps_snapshot: bool,
     // Guards the list of faces; held for a clone of it, never across an await.
     faces: Mutex<Vec<(String, Face)>>,
@@ -101,6 +103,7 @@ impl Runtime {
                 started: Instant::now(),
                 saved_at,
                 draining: AtomicBool::new(false),
+                needs: Needs::default(),
                 keeps_snapshot: shelf.is_some(),
                 faces: Mutex::default(),
                 accepted: Arc::default(),
@@ -211,17 +214,29 @@ impl Runtime {
 
     /// Whether everything is there that callers need, and what is missing when not.
     pub fn readiness(&self) -> Readiness {
-        Readiness::of(
-            &self.shared.reader.load(),
-            self.shared.draining.load(Relaxed),
-        )
+        self.readiness_of(&self.shared.reader.load())
+    }
+
+    fn readiness_of(&self, snapshot: &Snapshot) -> Readiness {
+        let draining = self.shared.draining.load(Relaxed);
+        Readiness::of(snapshot, draining).and(self.shared.needs.missing())
+    }
+
+    /// From now on it is ready only while this is met as well, which nothing is before [`Need::set`] says so. Named in
+    /// readiness while it is missing; one name is one need.
+    pub fn need(&self, name: &str) -> Need {
+        self.shared.needs.add(name)
     }
 
     /// Waits until the runtime is ready.
     pub async fn ready(&self) {
-        let mut reader = self.reader();
+        let (mut reader, mut needs) = (self.reader(), self.shared.needs.follow());
         while !self.readiness().ready {
-            if reader.changed().await.is_none() {
+            let has_writer = tokio::select! {
+                snapshot = reader.changed() => snapshot.is_some(),
+                told = needs.changed() => told.is_ok(),
+            };
+            if !has_writer {
                 return std::future::pending().await;
             }
         }
@@ -244,17 +259,18 @@ impl Runtime {
             .into_iter()
             .map(|(name, report)| (name, report()))
             .collect();
+        let snapshot = self.shared.reader.load();
         let context = StatusContext {
             node: self.shared.node.as_str(),
             sources: &self.shared.sources,
             clock: &*self.shared.clock,
             started: self.shared.started,
             saved_at: self.shared.saved_at,
-            draining: self.shared.draining.load(Relaxed),
+            readiness: self.readiness_of(&snapshot),
             keeps_snapshot: self.shared.keeps_snapshot,
             faces,
         };
-        context.status(&self.shared.reader.load())
+        context.status(&snapshot)
     }
 
     /// Lets go of everything that is held back (see [`Held`](crate::store::Held)): the sources are right, also one that is

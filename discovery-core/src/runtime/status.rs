@@ -84,6 +84,13 @@ impl Readiness {
             missing,
         }
     }
+
+    /// Ready only without these, too.
+    pub(super) fn and(mut self, missing: Vec<String>) -> Self {
+        self.missing.extend(missing);
+        self.ready = self.missing.is_empty();
+        self
+    }
 }
 
 /// One service in the status.
@@ -255,7 +262,7 @@ pub(super) struct StatusContext<'s> {
     pub(super) clock: &'s dyn Clock,
     pub(super) started: std::time::Instant,
     pub(super) saved_at: Option<SystemTime>,
-    pub(super) draining: bool,
+    pub(super) readiness: Readiness,
     pub(super) keeps_snapshot: bool,
     pub(super) faces: BTreeMap<String, serde_json::Value>,
 }
@@ -291,7 +298,7 @@ impl StatusContext<'_> {
             sources: self.sources.iter().map(report).collect(),
             uptime_seconds: (self.clock.now() - self.started).as_secs_f64(),
             generation: snapshot.generation().0,
-            readiness: Readiness::of(snapshot, self.draining),
+            readiness: self.readiness,
             services,
             held: snapshot.held().iter().map(ToString::to_string).collect(),
             keeps_snapshot: self.keeps_snapshot,

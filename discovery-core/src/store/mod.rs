@@ -6,6 +6,7 @@
 
 mod admit;
 mod build;
+mod changes;
 mod far;
 mod grace;
 mod hold;
@@ -28,6 +29,7 @@ mod update;
 mod view;
 mod writer;
 
+pub use changes::Mark;
 pub use grace::GraceCounts;
 pub use hold::{Held, HoldReason, HoldRule};
 pub use load::{EjectCause, Load, PickCounts, ServiceLoad};

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The published, immutable view of one moment.
 
-use super::{Held, Kind, Overruled, Problem, ServiceView, SourceId};
+use super::{Held, Kind, Mark, Overruled, Problem, ServiceView, SourceId, changes::Changes};
 use crate::model::{Node, NodeName, ServiceName, Zone, ZoneKeys};
 use std::{collections::HashMap, fmt, sync::Arc};
 
@@ -116,6 +116,7 @@ pub struct Snapshot {
     pub(super) overruled: Arc<[Overruled]>,
     pub(super) is_degraded: bool,
     pub(super) moving_to: Option<Zone>,
+    pub(super) changes: Changes,
 }
 
 impl Snapshot {
@@ -135,6 +136,7 @@ impl Snapshot {
             overruled: Arc::new([]),
             is_degraded: false,
             moving_to: None,
+            changes: Changes::anew(),
         }
     }
 
@@ -172,6 +174,31 @@ impl Snapshot {
     /// All services, in no order.
     pub fn services(&self) -> impl Iterator<Item = &Arc<ServiceView>> {
         self.services.values()
+    }
+
+    /// Marks this snapshot, so that a later one can tell what changed since.
+    pub fn mark(&self) -> Mark {
+        self.changes.mark()
+    }
+
+    /// The names of the services that have come, gone or got another view since the snapshot with this mark; one that
+    /// changed several times comes several times.
+    ///
+    /// None when that cannot be told: the mark is eight publications old, one of them changed more than 1,024 services or
+    /// began anew, or it is the mark of another writer. Then all services have to be compared, by their place in memory.
+    ///
+    /// ```
+    /// use discovery_core::{model::NodeName, store::{StateConfig, channel}};
+    ///
+    /// let (_writer, reader) = channel(StateConfig::new(NodeName::parse("edge-a").unwrap()));
+    /// let mark = reader.load().mark();
+    /// assert_eq!(reader.load().changed_since(&mark).unwrap().count(), 0);
+    /// ```
+    pub fn changed_since(
+        &self,
+        mark: &Mark,
+    ) -> Option<impl Iterator<Item = &ServiceName> + use<'_>> {
+        self.changes.since(mark)
     }
 
     /// The nodes of our zone in the order of their names.

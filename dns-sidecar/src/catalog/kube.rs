@@ -8,7 +8,7 @@
 use super::{
     CatalogInstance, CatalogNode, CatalogService, InstanceAddress, InstanceHealth, InstanceTag,
 };
-use crate::Config;
+use crate::{Config, words::WordHash};
 use discovery_core::{
     model::{
         Node, NodeName, Protocol, Reason, Registration, Service, ServiceKind, Standing, Zone,
@@ -19,7 +19,7 @@ use discovery_core::{
 use std::{collections::HashMap, sync::Arc};
 
 /// The nodes of a snapshot in Consul's terms, by name.
-pub(crate) type Nodes = HashMap<NodeName, Arc<CatalogNode>>;
+pub(crate) type Nodes = HashMap<NodeName, Arc<CatalogNode>, WordHash>;
 
 /// The nodes of our zone.
 pub(crate) fn nodes(nodes: &[Node], config: &Config) -> Nodes {

@@ -6,8 +6,9 @@
 
 use super::{
     asked::{Asked, Endpoint, Refusal},
+    filter::Filter,
     ledger::Marks,
-    shape::{CatalogEntry, Check, HealthEntry, Node, status},
+    shape::{AgentService, CatalogEntry, Check, HealthEntry, Node, NodeService, status},
     told::{self, Instance, Service},
 };
 use crate::{
@@ -16,7 +17,7 @@ use crate::{
 };
 use http::StatusCode;
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 /// Everything that is told, of one moment.
@@ -51,8 +52,13 @@ impl View {
             Endpoint::Service(name)
             | Endpoint::HealthService(name)
             | Endpoint::HealthChecks(name) => Some(self.marks.of(name)),
-            Endpoint::HealthState(_) => Some(self.marks.any),
-            Endpoint::Datacenters | Endpoint::Agent | Endpoint::Leader | Endpoint::Peers => None,
+            Endpoint::HealthState(_) | Endpoint::HealthNode(_) => Some(self.marks.any),
+            Endpoint::Node { .. } => Some(self.marks.any.max(self.marks.nodes)),
+            Endpoint::Datacenters
+            | Endpoint::Agent
+            | Endpoint::AgentServices
+            | Endpoint::Leader
+            | Endpoint::Peers => None,
         }
     }
 
@@ -82,19 +88,22 @@ impl View {
         self.index.naming().zone()
     }
 
-    /// The answer. Costs the instances of what is asked for; of all for the checks in a state.
+    /// The answer. Costs the instances of what is asked for; of all for what is on a node or in a state.
     pub(super) fn answer(&self, asked: &Asked, identity: &Identity) -> Result<Answer, Refusal> {
         if let Some(refusal) = self.refusal(asked) {
             return Err(refusal);
         }
         let json = match &asked.endpoint {
-            Endpoint::Services => write(&self.names(asked)),
+            Endpoint::Services => write(&self.names(asked)?),
             Endpoint::Nodes => self.nodes(asked, identity),
             Endpoint::Datacenters => write(&[self.zone()]),
             Endpoint::Service(name) => self.catalog_entries(name, asked, identity),
             Endpoint::HealthService(name) => self.health_entries(name, asked, identity),
             Endpoint::HealthChecks(name) => self.checks(name, asked, identity),
             Endpoint::HealthState(state) => self.checks_in(state, asked),
+            Endpoint::HealthNode(name) => self.checks_on(name, asked),
+            Endpoint::Node { name, is_list } => self.node(name, *is_list, asked),
+            Endpoint::AgentServices => self.own_services(asked, identity),
             Endpoint::Agent => write(&self.agent(identity)),
             Endpoint::Leader if self.index.is_ready() => write(&identity.address.to_string()),
             Endpoint::Leader => write(&""),
@@ -106,27 +115,26 @@ impl View {
         })
     }
 
-    fn names(&self, asked: &Asked) -> BTreeMap<Arc<str>, Vec<Arc<str>>> {
+    fn names(&self, asked: &Asked) -> Result<BTreeMap<Arc<str>, Vec<Arc<str>>>, Refusal> {
         let known = self.marks.services();
-        if asked.node_meta.is_empty() {
-            return known
-                .map(|mark| (mark.name.clone(), mark.tags.to_vec()))
-                .collect();
+        if asked.node_meta.is_empty() && asked.filter.is_none() {
+            let names = known.map(|mark| (mark.name.clone(), mark.tags.to_vec()));
+            return Ok(names.collect());
         }
+        let zone = self.zone().unwrap_or_default();
         let mut names = BTreeMap::new();
         for mark in known {
             let Some(service) = told::service(&self.index, &mark.name) else {
                 continue;
             };
-            let on_those = service
-                .instances
-                .iter()
-                .filter(|told| is_on(&told.of.node, asked));
             let mut tags: Vec<Arc<str>> = Vec::new();
             let mut is_there = false;
-            for instance in on_those {
-                is_there = true;
-                tags.extend(instance.tags().map(Arc::from));
+            for instance in &service.instances {
+                let entry = CatalogEntry::new(&service, instance, zone, mark.index);
+                if is_on(&instance.of.node, asked) && is_told(&entry, asked.filter.as_ref())? {
+                    is_there = true;
+                    tags.extend(instance.tags().map(Arc::from));
+                }
             }
             tags.sort_unstable();
             tags.dedup();
@@ -134,7 +142,7 @@ impl View {
                 names.insert(mark.name.clone(), tags);
             }
         }
-        names
+        Ok(names)
     }
 
     fn nodes(&self, asked: &Asked, identity: &Identity) -> Result<Vec<u8>, Refusal> {
@@ -145,7 +153,64 @@ impl View {
         }
         let (zone, index) = (self.zone().unwrap_or_default(), self.marks.nodes);
         let nodes = nodes.iter().map(|node| Node::new(node, zone, index));
-        write(&nodes.collect::<Vec<_>>())
+        write_list(nodes, asked)
+    }
+
+    /// Everything that is on a node, service by service in the order of their names, each with its number.
+    fn on(&self, node: &str) -> Vec<(Service, u64)> {
+        let mut marks: Vec<_> = self.marks.services().collect();
+        marks.sort_by(|a, b| a.name.cmp(&b.name));
+        let services = marks.into_iter().filter_map(|mark| {
+            let mut service = told::service(&self.index, &mark.name)?;
+            let is_there = |told: &Instance| told.of.node.name.eq_ignore_ascii_case(node);
+            service.instances.retain(is_there);
+            (!service.instances.is_empty()).then_some((service, mark.index))
+        });
+        services.collect()
+    }
+
+    fn node(&self, name: &str, is_list: bool, asked: &Asked) -> Result<Vec<u8>, Refusal> {
+        let nodes = told::nodes(&self.index);
+        let found = nodes
+            .iter()
+            .find(|node| node.name.eq_ignore_ascii_case(name));
+        let Some(node) = found else {
+            let nothing = json!({ "Node": null, "Services": null });
+            return write(if is_list { &nothing } else { &Value::Null });
+        };
+        let services = self.on(&node.name);
+        let told = services.iter().flat_map(|(service, index)| {
+            let told = service.instances.iter();
+            told.map(|told| NodeService::new(service, told, *index))
+        });
+        let told = chosen(told, asked)?;
+        let node = Node::new(node, self.zone().unwrap_or_default(), self.marks.nodes);
+        let services = if is_list {
+            Value::Array(told)
+        } else {
+            by_id(told)
+        };
+        write(&json!({ "Node": node, "Services": services }))
+    }
+
+    fn checks_on(&self, node: &str, asked: &Asked) -> Result<Vec<u8>, Refusal> {
+        let services = self.on(node);
+        let checks = services.iter().flat_map(|(service, index)| {
+            let told = service.instances.iter();
+            told.map(|told| Check::new(service, told, *index))
+        });
+        write_list(checks, asked)
+    }
+
+    fn own_services(&self, asked: &Asked, identity: &Identity) -> Result<Vec<u8>, Refusal> {
+        let zone = self.zone().unwrap_or_default();
+        let services = identity.node.as_deref().map(|node| self.on(node));
+        let services = services.unwrap_or_default();
+        let told = services.iter().flat_map(|(service, _)| {
+            let told = service.instances.iter();
+            told.map(|told| AgentService::new(service, told, zone))
+        });
+        write(&by_id(chosen(told, asked)?))
     }
 
     /// The service with those of its instances that are asked for, in their order.
@@ -171,15 +236,15 @@ impl View {
         identity: &Identity,
     ) -> Result<Vec<u8>, Refusal> {
         // The catalogue knows no health, as in Consul.
-        let asked = Asked {
+        let asked = &Asked {
             only_passing: false,
             ..asked.clone()
         };
-        let service = self.chosen(name, &asked, identity);
+        let service = self.chosen(name, asked, identity);
         let (zone, index) = (self.zone().unwrap_or_default(), self.marks.of(name));
         let told = service.instances.iter();
         let entries = told.map(|told| CatalogEntry::new(&service, told, zone, index));
-        write(&entries.collect::<Vec<_>>())
+        write_list(entries, asked)
     }
 
     fn health_entries(
@@ -192,7 +257,7 @@ impl View {
         let (zone, index) = (self.zone().unwrap_or_default(), self.marks.of(name));
         let told = service.instances.iter();
         let entries = told.map(|told| HealthEntry::new(&service, told, zone, index));
-        write(&entries.collect::<Vec<_>>())
+        write_list(entries, asked)
     }
 
     fn checks(&self, name: &str, asked: &Asked, identity: &Identity) -> Result<Vec<u8>, Refusal> {
@@ -200,7 +265,7 @@ impl View {
         let index = self.marks.of(name);
         let told = service.instances.iter();
         let checks = told.map(|told| Check::new(&service, told, index));
-        write(&checks.collect::<Vec<_>>())
+        write_list(checks, asked)
     }
 
     fn checks_in(&self, state: &str, asked: &Asked) -> Result<Vec<u8>, Refusal> {
@@ -216,10 +281,10 @@ impl View {
                 .filter(|told| is_on(&told.of.node, asked))
                 .map(|told| Check::new(service, told, *index))
         });
-        write(&checks.collect::<Vec<_>>())
+        write_list(checks, asked)
     }
 
-    fn agent(&self, identity: &Identity) -> serde_json::Value {
+    fn agent(&self, identity: &Identity) -> Value {
         let (zone, node) = (self.zone(), identity.node.as_deref().unwrap_or_default());
         json!({
             "Config": {
@@ -257,9 +322,55 @@ fn near<'a>(asked: &'a Asked, identity: &'a Identity) -> Option<&'a str> {
     }
 }
 
+/// Whether the expression lets the entry be told.
+fn is_told(entry: &impl Serialize, filter: Option<&Filter>) -> Result<bool, Refusal> {
+    let Some(filter) = filter else {
+        return Ok(true);
+    };
+    Ok(filter.holds(&serde_json::to_value(entry).map_err(unwritten)?))
+}
+
+/// The entries that the expression lets be told.
+fn chosen<T: Serialize>(
+    entries: impl Iterator<Item = T>,
+    asked: &Asked,
+) -> Result<Vec<Value>, Refusal> {
+    let values = entries.map(|entry| serde_json::to_value(entry).map_err(unwritten));
+    let holds = |entry: &Value| {
+        let filter = asked.filter.as_ref();
+        filter.is_none_or(|filter| filter.holds(entry))
+    };
+    values
+        .filter(|entry| entry.as_ref().map_or(true, holds))
+        .collect()
+}
+
+/// A list without an expression is written as it is made.
+fn write_list<T: Serialize>(
+    entries: impl Iterator<Item = T>,
+    asked: &Asked,
+) -> Result<Vec<u8>, Refusal> {
+    if asked.filter.is_none() {
+        return write(&entries.collect::<Vec<_>>());
+    }
+    write(&chosen(entries, asked)?)
+}
+
+fn by_id(services: Vec<Value>) -> Value {
+    let named = services.into_iter().filter_map(|service| {
+        let id = service.get("ID")?.as_str()?.to_owned();
+        Some((id, service))
+    });
+    Value::Object(named.collect())
+}
+
 fn write(told: &impl Serialize) -> Result<Vec<u8>, Refusal> {
-    let written = serde_json::to_vec(told);
-    written.map_err(|error| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
+    serde_json::to_vec(told).map_err(unwritten)
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+fn unwritten(error: serde_json::Error) -> Refusal {
+    Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
 }
 
 /// As a Consul without servers says it, so that its clients know what to do, and why.

@@ -4,10 +4,13 @@
 //! In: method, path and query. Out: the endpoint and what narrows it, or the error that Consul would give. A parameter that
 //! would change the answer and is not known here is refused, never ignored. Pure.
 
+use super::filter::{
+    CHECK, Fields, Filter, FilterError, HEALTH_ENTRY, NODE, SERVICE, SERVICE_ENTRY,
+};
 use crate::config::read_span;
 use discovery_core::telemetry::ConsulApiEndpoint;
 use http::{Method, StatusCode};
-use std::time::Duration;
+use std::{error::Error, time::Duration};
 
 /// What is asked for.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -18,6 +21,8 @@ pub(super) enum Endpoint {
     Service(String),
     /// Every node.
     Nodes,
+    /// A node with its services, by their ids or in a list.
+    Node { name: String, is_list: bool },
     /// The datacenters: our zone.
     Datacenters,
     /// The instances of a service with their checks.
@@ -26,8 +31,12 @@ pub(super) enum Endpoint {
     HealthChecks(String),
     /// The checks in a state, or in any.
     HealthState(String),
+    /// The checks of a node.
+    HealthNode(String),
     /// Who answers.
     Agent,
+    /// The services of our own node.
+    AgentServices,
     /// Who leads.
     Leader,
     /// Who may lead.
@@ -48,6 +57,8 @@ pub(super) struct Asked {
     /// The node whose instances come first; `_agent` is our own.
     pub(super) near: Option<String>,
     pub(super) node_meta: Vec<(String, String)>,
+    /// Of what would be told, what is.
+    pub(super) filter: Option<Filter>,
     /// Whether the client would take an answer from the agent's cache.
     pub(super) is_cached: bool,
 }
@@ -79,16 +90,18 @@ impl Endpoint {
             Refusal::new(StatusCode::NOT_FOUND, text)
         };
         let path = path.strip_prefix("/v1/").ok_or_else(unknown)?;
-        let service = |name: &str| match decode(name) {
+        let named = |what: &str, name: &str| match decode(name) {
             Some(name) if !name.is_empty() => Ok(name),
-            Some(_) => Err(Refusal::bad("Missing service name")),
-            None => Err(Refusal::bad("Invalid service name")),
+            Some(_) => Err(Refusal::bad(format!("Missing {what} name"))),
+            None => Err(Refusal::bad(format!("Invalid {what} name"))),
         };
+        let (service, node) = (|name| named("service", name), |name| named("node", name));
         match path {
             "catalog/services" => return Ok(Self::Services),
             "catalog/nodes" => return Ok(Self::Nodes),
             "catalog/datacenters" => return Ok(Self::Datacenters),
             "agent/self" => return Ok(Self::Agent),
+            "agent/services" => return Ok(Self::AgentServices),
             "status/leader" => return Ok(Self::Leader),
             "status/peers" => return Ok(Self::Peers),
             _ => {}
@@ -99,6 +112,14 @@ impl Endpoint {
             service(name).map(Self::HealthService)
         } else if let Some(name) = path.strip_prefix("health/checks/") {
             service(name).map(Self::HealthChecks)
+        } else if let Some(name) = path.strip_prefix("health/node/") {
+            node(name).map(Self::HealthNode)
+        } else if let Some(name) = path.strip_prefix("catalog/node/") {
+            let is_list = false;
+            node(name).map(|name| Self::Node { name, is_list })
+        } else if let Some(name) = path.strip_prefix("catalog/node-services/") {
+            let is_list = true;
+            node(name).map(|name| Self::Node { name, is_list })
         } else if let Some(state) = path.strip_prefix("health/state/") {
             match state {
                 "" => Err(Refusal::bad("Missing check state")),
@@ -114,12 +135,26 @@ impl Endpoint {
         match self {
             Self::Services => ConsulApiEndpoint::Services,
             Self::Service(_) => ConsulApiEndpoint::Service,
-            Self::Nodes => ConsulApiEndpoint::Nodes,
+            Self::Nodes | Self::Node { .. } => ConsulApiEndpoint::Nodes,
             Self::HealthService(_) => ConsulApiEndpoint::HealthService,
-            Self::HealthChecks(_) | Self::HealthState(_) => ConsulApiEndpoint::HealthState,
-            Self::Datacenters | Self::Agent | Self::Leader | Self::Peers => {
+            Self::HealthChecks(_) | Self::HealthState(_) | Self::HealthNode(_) => {
+                ConsulApiEndpoint::HealthState
+            }
+            Self::Datacenters | Self::Agent | Self::AgentServices | Self::Leader | Self::Peers => {
                 ConsulApiEndpoint::Agent
             }
+        }
+    }
+
+    /// What an expression is about; none where there is nothing to choose from.
+    fn fields(&self) -> Option<Fields> {
+        match self {
+            Self::Services | Self::Service(_) => Some(SERVICE_ENTRY),
+            Self::Nodes => Some(NODE),
+            Self::Node { .. } | Self::AgentServices => Some(SERVICE),
+            Self::HealthService(_) => Some(HEALTH_ENTRY),
+            Self::HealthChecks(_) | Self::HealthState(_) | Self::HealthNode(_) => Some(CHECK),
+            Self::Datacenters | Self::Agent | Self::Leader | Self::Peers => None,
         }
     }
 }
@@ -156,6 +191,7 @@ impl Asked {
             only_passing: false,
             near: None,
             node_meta: Vec::new(),
+            filter: None,
             is_cached: false,
         };
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
@@ -200,14 +236,36 @@ impl Asked {
             }
             "cached" => self.is_cached = true,
             "ns" | "partition" if value == "default" => {}
-            "filter" | "peer" | "sg" | "partition" | "ns" if !value.is_empty() => {
-                let text = format!("The query parameter {name:?} is not supported");
-                return Err(Refusal::bad(text));
+            "filter" if !value.is_empty() => match self.endpoint.fields() {
+                Some(fields) => self.filter = Some(Filter::read(&value, fields)?),
+                None => return Err(unsupported(name)),
+            },
+            "peer" | "sg" | "partition" | "ns" if !value.is_empty() => {
+                return Err(unsupported(name));
             }
             // How Consul asks its servers, who asks, and how it looks: nothing that changes what is told.
             _ => {}
         }
         Ok(())
+    }
+}
+
+fn unsupported(parameter: &str) -> Refusal {
+    Refusal::bad(format!(
+        "The query parameter {parameter:?} is not supported"
+    ))
+}
+
+impl From<FilterError> for Refusal {
+    /// In Consul's words; its status is 500, though nothing helps but another expression.
+    fn from(error: FilterError) -> Self {
+        let mut text = format!("Failed to create boolean expression evaluator: {error}");
+        // Of a pattern that is none the last line tells the reason, the others show the place.
+        let reason = error.source().map(ToString::to_string).unwrap_or_default();
+        if let Some(reason) = reason.lines().last() {
+            text.push_str(&format!(": {reason}"));
+        }
+        Self::bad(text)
     }
 }
 
@@ -217,7 +275,7 @@ fn read_only(method: &Method) -> Refusal {
 }
 
 /// As Go reads it.
-fn read_bool(text: &str) -> Option<bool> {
+pub(super) fn read_bool(text: &str) -> Option<bool> {
     match text {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
@@ -302,8 +360,17 @@ mod tests {
                 "/v1/health/service/web",
                 "filter=a==b",
                 400,
-                "not supported",
+                "Failed to create boolean expression evaluator: Selector \"a\" is not valid",
             ),
+            (
+                "/v1/catalog/service/web",
+                "filter=ServiceName+matches+%22(%22",
+                400,
+                "Failed to compile regular expression \"(\": error: unclosed group",
+            ),
+            ("/v1/agent/self", "filter=a==b", 400, "not supported"),
+            ("/v1/catalog/node/", "", 400, "Missing node name"),
+            ("/v1/health/node/", "", 400, "Missing node name"),
             ("/v1/health/service/web", "tag=%zz", 400, "URL encoding"),
             ("/v1/kv/x", "", 404, "not a recognized HTTP API endpoint"),
             ("/v2/catalog/services", "", 404, "not a recognized"),

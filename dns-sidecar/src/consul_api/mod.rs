@@ -13,9 +13,12 @@
 
 mod answer;
 mod asked;
+mod filter;
 mod ledger;
 mod serve;
 mod shape;
 mod told;
 
+#[cfg(any(test, fuzzing))]
+pub use filter::fuzz;
 pub(crate) use serve::{ConsulApi, keep_view};

@@ -23,7 +23,7 @@ pub(super) struct Node<'a> {
 
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct HealthService<'a> {
+pub(super) struct NodeService<'a> {
     #[serde(rename = "ID")]
     id: &'a str,
     service: &'a str,
@@ -41,6 +41,24 @@ struct HealthService<'a> {
     peer_name: &'static str,
     create_index: u64,
     modify_index: u64,
+}
+
+/// An entry of `/v1/agent/services`.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct AgentService<'a> {
+    #[serde(rename = "ID")]
+    id: &'a str,
+    service: &'a str,
+    tags: Vec<&'a str>,
+    meta: BTreeMap<&'a str, &'a str>,
+    port: u16,
+    address: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tagged_addresses: Option<BTreeMap<&'static str, TaggedAddress>>,
+    weights: Weights,
+    enable_tag_override: bool,
+    datacenter: &'a str,
 }
 
 #[derive(Serialize)]
@@ -71,7 +89,7 @@ pub(super) struct Check<'a> {
 #[serde(rename_all = "PascalCase")]
 pub(super) struct HealthEntry<'a> {
     node: Node<'a>,
-    service: HealthService<'a>,
+    service: NodeService<'a>,
     checks: [Check<'a>; 1],
 }
 
@@ -147,6 +165,44 @@ impl<'a> Node<'a> {
     }
 }
 
+impl<'a> NodeService<'a> {
+    pub(super) fn new(service: &'a Service, instance: &'a Instance, index: u64) -> Self {
+        Self {
+            id: &instance.id,
+            service: &service.name,
+            tags: instance.tags().collect(),
+            address: &instance.address,
+            tagged_addresses: service_addresses(instance),
+            meta: texts(&instance.of.meta),
+            port: instance.of.port,
+            weights: Weights::of(instance),
+            enable_tag_override: false,
+            proxy: Proxy::default(),
+            connect: Nothing {},
+            peer_name: "",
+            create_index: index,
+            modify_index: index,
+        }
+    }
+}
+
+impl<'a> AgentService<'a> {
+    pub(super) fn new(service: &'a Service, instance: &'a Instance, datacenter: &'a str) -> Self {
+        Self {
+            id: &instance.id,
+            service: &service.name,
+            tags: instance.tags().collect(),
+            meta: texts(&instance.of.meta),
+            port: instance.of.port,
+            address: &instance.address,
+            tagged_addresses: service_addresses(instance),
+            weights: Weights::of(instance),
+            enable_tag_override: false,
+            datacenter,
+        }
+    }
+}
+
 impl<'a> HealthEntry<'a> {
     pub(super) fn new(
         service: &'a Service,
@@ -161,22 +217,7 @@ impl<'a> HealthEntry<'a> {
         };
         Self {
             node,
-            service: HealthService {
-                id: &instance.id,
-                service: &service.name,
-                tags: instance.tags().collect(),
-                address: &instance.address,
-                tagged_addresses: service_addresses(instance),
-                meta: texts(&of.meta),
-                port: of.port,
-                weights: Weights::of(instance),
-                enable_tag_override: false,
-                proxy: Proxy::default(),
-                connect: Nothing {},
-                peer_name: "",
-                create_index: index,
-                modify_index: index,
-            },
+            service: NodeService::new(service, instance, index),
             checks: [Check::new(service, instance, index)],
         }
     }

@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A map of which a changed copy costs what changed: 1,024 small maps, each shared until it is written to.
 //!
-//! A generation takes over the map of the one before by counting references. Keys come from the catalogue, so that a
-//! fast, unkeyed hash is safe: who asks cannot build collisions.
+//! A generation takes over the map of the one before by counting references.
 
+use crate::words::WordHash;
 use std::{
     borrow::Borrow,
     collections::HashMap,
-    hash::{BuildHasher, BuildHasherDefault, Hash, Hasher},
+    hash::{BuildHasher, Hash},
     sync::Arc,
 };
 
 /// A small map; none while it is empty.
 type Place<K, V> = Option<Arc<Shard<K, V>>>;
 
-type Shard<K, V> = HashMap<K, V, BuildHasherDefault<WordHasher>>;
+type Shard<K, V> = HashMap<K, V, WordHash>;
 
 /// A map whose clones share what neither has changed.
 #[derive(Clone, Debug)]
@@ -74,47 +74,11 @@ impl<K: Clone + Eq + Hash, V: Clone> Sharded<K, V> {
 }
 
 fn shard<Q: Hash + ?Sized>(key: &Q) -> usize {
-    let hash = BuildHasherDefault::<WordHasher>::default().hash_one(key);
+    let hash = WordHash::default().hash_one(key);
     // The map below uses the lowest and the topmost bits.
     usize::try_from(hash >> 32).unwrap_or(0) % SHARDS
 }
 
-/// The step of `FxHash` over words of eight bytes, mixed once at the end.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct WordHasher(u64);
-
-impl WordHasher {
-    #[inline]
-    fn add(&mut self, word: u64) {
-        self.0 = (self.0.rotate_left(5) ^ word).wrapping_mul(MULTIPLIER);
-    }
-}
-
-impl Hasher for WordHasher {
-    #[inline]
-    fn write(&mut self, bytes: &[u8]) {
-        let (words, rest) = bytes.as_chunks::<8>();
-        for word in words {
-            self.add(u64::from_le_bytes(*word));
-        }
-        let mut last = [0; 8];
-        last[..rest.len()].copy_from_slice(rest);
-        self.add(u64::from_le_bytes(last));
-    }
-
-    #[inline]
-    fn write_usize(&mut self, number: usize) {
-        self.add(number as u64);
-    }
-
-    #[inline]
-    fn finish(&self) -> u64 {
-        let mixed = (self.0 ^ (self.0 >> 32)).wrapping_mul(MULTIPLIER);
-        mixed ^ (mixed >> 29)
-    }
-}
-
-const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
 /// 10,000 services of 10 endpoints: 10 names and 100 addresses each.
 const SHARDS: usize = 1024;
 

@@ -229,8 +229,9 @@ impl Naming {
 
     /// A name that we make, without a root: the given labels, a kind, our zone and the domain; none when it is too long.
     pub(crate) fn target(&self, labels: &[u8], kind: &str) -> Option<WireName> {
-        let name = WireName::default().labels(labels)?.label(kind.as_bytes())?;
-        name.labels(&self.suffix)
+        let bytes = labels.len() + 1 + kind.len() + self.suffix.len();
+        let name = WireName::with_capacity(bytes).labels(labels)?;
+        name.label(kind.as_bytes())?.labels(&self.suffix)
     }
 
     fn read_kind<'n>(&self, name: &'n LowerName, kind: Kind, at: usize, end: usize) -> Asked<'n> {
@@ -440,12 +441,13 @@ pub(crate) fn read_hex(label: &[u8]) -> Option<IpAddr> {
 
 /// The label of an address, with its length octet.
 pub(crate) fn hex_label(address: IpAddr) -> Vec<u8> {
-    let digits = match address {
-        IpAddr::V4(v4) => format!("{:08x}", v4.to_bits()),
-        IpAddr::V6(v6) => format!("{:032x}", v6.to_bits()),
+    let (length, octets) = match &address {
+        IpAddr::V4(v4) => (8, &v4.octets()[..]),
+        IpAddr::V6(v6) => (32, &v6.octets()[..]),
     };
-    let label = WireName::default().label(digits.as_bytes());
-    label.unwrap_or_default().as_bytes().to_vec()
+    let digit = |number: u8| b"0123456789abcdef"[usize::from(number)];
+    let digits = octets.iter().flat_map(|octet| [octet >> 4, octet & 15]);
+    std::iter::once(length).chain(digits.map(digit)).collect()
 }
 
 /// What stands before `arpa`: RFC 1035 3.5 and RFC 3596 2.5.

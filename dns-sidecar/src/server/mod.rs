@@ -18,7 +18,12 @@ use crate::{
     udp::{UdpContext, UdpListener, UdpWorker, watch_overflows},
 };
 use arc_swap::ArcSwap;
-use discovery_core::{runtime::Kept, source::SourceStatus, store::Reader, telemetry::DnsMetrics};
+use discovery_core::{
+    runtime::{Kept, Need},
+    source::SourceStatus,
+    store::Reader,
+    telemetry::DnsMetrics,
+};
 use publisher::Publisher;
 use sockets::open_pair;
 use std::{collections::HashSet, io, net::SocketAddr, sync::Arc};
@@ -135,6 +140,7 @@ pub struct DnsServer {
     streams: Streams,
     kept: Vec<Kept>,
     sources: Vec<Arc<SourceStatus>>,
+    need: Option<Need>,
     status: DnsStatus,
 }
 
@@ -196,6 +202,7 @@ impl DnsServer {
             streams,
             kept,
             sources: Vec::new(),
+            need: None,
             status,
         })
     }
@@ -204,6 +211,15 @@ impl DnsServer {
     #[must_use]
     pub fn sources(mut self, sources: Vec<Arc<SourceStatus>>) -> Self {
         self.sources = sources;
+        self
+    }
+
+    /// What is met while names of services are answered with data or a "no", and not while the index that would do so is
+    /// not made yet.
+    #[must_use]
+    pub fn need(mut self, need: Need) -> Self {
+        need.set(self.status.index.load().is_ready());
+        self.need = Some(need);
         self
     }
 
@@ -288,6 +304,7 @@ impl DnsServer {
                 builder,
                 reader,
                 sources: self.sources,
+                need: self.need,
                 told: HashSet::new(),
                 published,
             };

@@ -3,7 +3,7 @@
 
 use crate::{Index, IndexBuilder, Unnamed};
 use arc_swap::ArcSwap;
-use discovery_core::{source::SourceStatus, store::Reader};
+use discovery_core::{runtime::Need, source::SourceStatus, store::Reader};
 use std::{
     collections::HashSet,
     sync::Arc,
@@ -17,6 +17,8 @@ pub(super) struct Publisher {
     pub(super) builder: IndexBuilder,
     pub(super) reader: Reader,
     pub(super) sources: Vec<Arc<SourceStatus>>,
+    /// Told whether the index in force can answer.
+    pub(super) need: Option<Need>,
     pub(super) stale_after: Duration,
     pub(super) is_compat: bool,
     pub(super) told: HashSet<Unnamed>,
@@ -47,9 +49,12 @@ impl Publisher {
             };
             let made = self.builder.build(&snapshot);
             let next = Arc::new(self.dated(made));
-            self.tell_unnamed(&next);
             index.store(next.clone());
             self.published.send_replace(());
+            if let Some(need) = &self.need {
+                need.set(next.is_ready());
+            }
+            self.tell_unnamed(&next);
             newest_two.rotate_left(1);
             newest_two[1] = next;
         }

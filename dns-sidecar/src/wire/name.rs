@@ -101,6 +101,11 @@ impl WireName {
     /// The name without labels.
     pub(crate) const EMPTY: Self = Self(Vec::new());
 
+    /// A name without labels that may grow to this length at once.
+    pub(crate) fn with_capacity(bytes: usize) -> Self {
+        Self(Vec::with_capacity(bytes))
+    }
+
     /// A name of the labels between the dots, in lower case, without a root; none when it breaks a limit.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         Self::spelled(&text.to_ascii_lowercase())
@@ -109,7 +114,7 @@ impl WireName {
     /// The same as it is spelled.
     pub(crate) fn spelled(text: &str) -> Option<Self> {
         let text = text.strip_suffix('.').unwrap_or(text);
-        let empty = Self::default();
+        let empty = Self::with_capacity(1 + text.len());
         text.split('.')
             .try_fold(empty, |name, label| name.label(label.as_bytes()))
     }

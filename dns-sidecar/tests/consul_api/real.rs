@@ -57,7 +57,25 @@ async fn a_real_consul_tells_the_same_but_where_a_reason_says_why_not() {
             paths.push(format!("{health}{query}"));
         }
     }
+    let nodes = get(theirs, "/v1/catalog/nodes").await.json();
+    let nodes = nodes.as_array().unwrap().iter();
+    // Of its own node an agent tells itself.
+    for node in nodes
+        .filter_map(|node| node["Node"].as_str())
+        .filter(|node| *node != "testbed")
+    {
+        paths.push(format!("/v1/catalog/node/{node}"));
+        paths.push(format!(
+            "/v1/catalog/node/{node}?filter={}",
+            encoded("v2 in Tags")
+        ));
+    }
     for path in [
+        "/v1/catalog/node/nosuch",
+        "/v1/catalog/node-services/nosuch",
+        "/v1/catalog/node/",
+        "/v1/health/node/",
+        "/v1/health/node/nosuch",
         "/v1/health/service/WEB",
         "/v1/catalog/services?node-meta=zone:mall-a",
         "/v1/health/service/web?dc=nosuch",
@@ -107,6 +125,123 @@ async fn a_real_consul_tells_the_same_but_where_a_reason_says_why_not() {
         "every reason is needed"
     );
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_real_consul_chooses_the_same_by_an_expression() {
+    let Some(consul) = loaded().await else { return };
+    let (theirs, ours) = (consul.http_addr(), serve(&consul).await);
+    let services = get(theirs, "/v1/catalog/services").await.json();
+    let mut told = 0;
+    for name in services.as_object().unwrap().keys() {
+        for filter in FLAT {
+            let path = format!("/v1/catalog/service/{name}?filter={}", encoded(filter));
+            told += same_entries(ours, theirs, &path, filter).await;
+        }
+        for filter in HEALTH {
+            let path = format!("/v1/health/service/{name}?filter={}", encoded(filter));
+            told += same_entries(ours, theirs, &path, filter).await;
+        }
+    }
+    assert!(told > 100, "{told}");
+    for filter in WRONG {
+        let path = format!("/v1/catalog/service/web?filter={}", encoded(filter));
+        let (a, b) = (get(ours, &path).await, get(theirs, &path).await);
+        // Consul says that it failed, though nothing helps but another expression.
+        assert_eq!((a.status, b.status), (400, 500), "{filter}: {a:?}, {b:?}");
+        let begin = |body: &str| body.split(", expected").next().unwrap().to_owned();
+        let (a, b) = (begin(&a.body), begin(&b.body));
+        assert!(
+            a == b || a.starts_with("Failed to create boolean") && is_in_our_words(&a),
+            "{filter}: {a}, {b}"
+        );
+    }
+}
+
+/// A value of another type and a pattern are refused in the words of what reads them here.
+fn is_in_our_words(text: &str) -> bool {
+    [
+        "Failed to coerce value",
+        "Failed to compile regular expression",
+    ]
+    .iter()
+    .any(|words| text.contains(words))
+}
+
+/// How many entries are told, by both the same.
+async fn same_entries(ours: SocketAddr, theirs: SocketAddr, path: &str, filter: &str) -> usize {
+    let (a, b) = (get(ours, path).await, get(theirs, path).await);
+    assert_eq!((a.status, b.status), (200, 200), "{filter}: {a:?}, {b:?}");
+    let names = |reply: &crate::client::Reply| -> BTreeSet<String> {
+        let list = reply.json();
+        let entries = list.as_array().unwrap().iter();
+        entries
+            .map(|entry| name(entry.as_object().unwrap()))
+            .collect()
+    };
+    let (a, b) = (names(&a), names(&b));
+    assert_eq!(a, b, "{path}: {filter}");
+    a.len()
+}
+
+fn encoded(text: &str) -> String {
+    text.bytes().map(|byte| format!("%{byte:02x}")).collect()
+}
+
+const FLAT: [&str; 16] = [
+    "v2 in ServiceTags",
+    "ServiceTags is empty",
+    "ServiceTags not contains `v1`",
+    "ServiceName matches \"^w.b$\"",
+    "ServiceName contains e and not ServicePort == 80",
+    "ServicePort == \"0x50\" or ServicePort != 8080",
+    "NodeMeta.zone == `mall-a`",
+    "NodeMeta.none != x",
+    "NodeMeta.none matches `x`",
+    "NodeMeta[\"zone\"] matches `mall-[ab]`",
+    "zone not in NodeMeta",
+    "ServiceMeta is empty",
+    "not in ServiceName",
+    "(Node == `n1` or Datacenter == dc1) and ServiceAddress != ``",
+    "not not ServiceWeights.Passing == 1",
+    "ServiceEnableTagOverride == F and ServiceConnect.Native == false",
+];
+const HEALTH: [&str; 6] = [
+    "Service.Tags contains v2",
+    "Node.Meta.zone == `mall-a`",
+    "Checks.Status == critical",
+    "not Checks.Status == critical and Service.Port != 80",
+    "Service.Weights.Warning == 1 or Service.Meta is not empty",
+    "Service.Service matches `(?i)^WEB`",
+];
+/// Refused, with the place where there is one.
+const WRONG: [&str; 26] = [
+    " ",
+    "ServiceName == 'web'",
+    "ServiceName == web-1",
+    "ServiceName == web)",
+    "(ServiceName == web",
+    "()",
+    "not(ServiceName == web)",
+    "ServiceName == \"web",
+    "ServiceName == \"w\\q\"",
+    "ServicePort == 080",
+    "ServiceName == 10x",
+    "ServicePort in 80",
+    "ServiceMeta[x] == z",
+    "ServiceMeta[\"x-y\" == z",
+    "ServiceMeta.1 == z",
+    "ServiceName ! = web",
+    "a in b in c",
+    "Nosuch == 1",
+    "ServiceMeta.k.x == 1",
+    "ServiceTags.v1 == x",
+    "CreateIndex == 1",
+    "ServiceTags == v1",
+    "ServicePort is not empty",
+    "ServicePort == x",
+    "ServiceEnableTagOverride == no",
+    "ServiceName matches \"(\"",
+];
 
 /// Why a value may differ, by its place and both values.
 type Reason = (&'static str, fn(&str, &Value, &Value) -> bool);

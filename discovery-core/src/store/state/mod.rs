@@ -193,13 +193,13 @@ impl State {
             self.place_own();
         }
         self.note_overruled(touched.services.keys());
-        let (services, services_changed) = match zone.zone() {
+        let (services, changed_services) = match zone.zone() {
             Some(zone) if serves && everything => self.build_all(zone, previous),
             Some(zone) if serves => self.build_touched(zone, previous, &touched),
             // Fail closed: without a zone, or with half a list, nothing is served.
             _ => {
                 self.sifted.clear();
-                (HashMap::new(), !previous.services.is_empty())
+                (HashMap::new(), previous.services.keys().cloned().collect())
             }
         };
         let nodes = self.zone_nodes(zone.zone());
@@ -210,7 +210,7 @@ impl State {
             .chain(overruled.iter().map(Overruled::problem))
             .take(PROBLEMS_MAX)
             .collect();
-        let changed = services_changed
+        let changed = !changed_services.is_empty()
             || zone != previous.zone
             || coverage != previous.coverage
             || is_degraded != previous.is_degraded
@@ -232,6 +232,7 @@ impl State {
             overruled: overruled.into(),
             is_degraded,
             moving_to,
+            changes: previous.changes.then(changed_services),
         })
     }
 

@@ -26,7 +26,12 @@ pub(super) type Services = HashMap<ServiceName, Arc<ServiceView>>;
 type Built = (Arc<ServiceView>, Option<Sifted>);
 
 impl State {
-    pub(super) fn build_all(&mut self, zone: &Zone, previous: &Snapshot) -> (Services, bool) {
+    /// The views of all services, and the names of those that are others than before.
+    pub(super) fn build_all(
+        &mut self,
+        zone: &Zone,
+        previous: &Snapshot,
+    ) -> (Services, Vec<ServiceName>) {
         let stated = self.services.keys().map(|(name, _)| name);
         let names: BTreeSet<_> = stated.chain(self.slices_of.keys()).collect();
         let built = names.into_iter().filter_map(|name| {
@@ -39,24 +44,26 @@ impl State {
             .into_iter()
             .map(|(name, built)| (name.clone(), self.keep(name, built)))
             .collect();
-        let changed = services.len() != previous.services.len()
-            || services.iter().any(|(name, view)| {
-                previous
-                    .services
-                    .get(name)
-                    .is_none_or(|before| !Arc::ptr_eq(before, view))
-            });
+        let is_same = |(name, view): &(&ServiceName, &Arc<ServiceView>)| {
+            let before = previous.services.get(*name);
+            before.is_some_and(|before| Arc::ptr_eq(before, view))
+        };
+        let others = services.iter().filter(|service| !is_same(service));
+        let known = previous.services.keys();
+        let gone = known.filter(|name| !services.contains_key(*name));
+        let changed = others.map(|(name, _)| name).chain(gone).cloned().collect();
         (services, changed)
     }
 
+    /// The views of which those that were touched are built, and the names of those that are others than before.
     pub(super) fn build_touched(
         &mut self,
         zone: &Zone,
         previous: &Snapshot,
         touched: &Touched,
-    ) -> (Services, bool) {
+    ) -> (Services, Vec<ServiceName>) {
         let mut services = previous.services.clone();
-        let mut changed = false;
+        let mut changed = Vec::new();
         for (name, touch) in &touched.services {
             let sifted = self.sifted.remove(name);
             let holds = |view: &Arc<ServiceView>| {
@@ -73,10 +80,14 @@ impl State {
                     let kept = services
                         .get(name)
                         .is_some_and(|before| Arc::ptr_eq(before, &view));
-                    changed |= !kept;
+                    if !kept {
+                        changed.push(name.clone());
+                    }
                     services.insert(name.clone(), view)
                 }
-                None => services.remove(name).inspect(|_| changed = true),
+                None => services
+                    .remove(name)
+                    .inspect(|_| changed.push(name.clone())),
             };
             drop(before);
         }
