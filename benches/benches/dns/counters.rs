@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What an answer takes in instructions and system calls, by `perf stat`: figures that other work on the machine hardly moves.
+//! How many system calls an answer takes, and how often the server lost its core, by `perf stat`: what other work on the machine
+//! moves less than time.
 
 use crate::{
     compare::Questions,
@@ -56,15 +57,12 @@ pub(crate) fn count(
             let count = line.and_then(|line| line.split(',').next()?.parse::<f64>().ok());
             count.unwrap_or(f64::NAN) / f64_of(figures.answers.max(1))
         });
-        let [user, kernel, calls, switches] = counts;
+        let [calls, switches] = counts;
         println!(
-            "  {:<8} {user:>7.0} instructions of its own  {kernel:>7.0} of the kernel  {calls:>5.2} system calls  {switches:.3} switches",
+            "  {:<8} {calls:>5.2} system calls  {switches:.3} switches",
             server.name
         );
-        let row = json!({
-            "user_instructions": rounded(user), "kernel_instructions": rounded(kernel),
-            "system_calls": rounded(calls), "switches": rounded(switches),
-        });
+        let row = json!({ "system_calls": rounded(calls), "switches": rounded(switches) });
         report.row("counted", server.name, row);
     }
     Ok(())
@@ -75,11 +73,6 @@ fn f64_of(count: u64) -> f64 {
     count as f64
 }
 
-const EVENTS: [&str; 4] = [
-    "instructions:u",
-    "instructions:k",
-    "raw_syscalls:sys_enter",
-    "context-switches",
-];
+const EVENTS: [&str; 2] = ["raw_syscalls:sys_enter", "context-switches"];
 const WARM: Duration = Duration::from_millis(300);
 const MEASURED: Duration = Duration::from_secs(1);

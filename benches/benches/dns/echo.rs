@@ -2,7 +2,8 @@
 //! Sends every datagram back, as long as our replies are: receiving and sending in batches, and nothing else. The most that
 //! any server of datagrams could do by these system calls.
 
-use quinn_udp::{BATCH_SIZE, RecvMeta, UdpSockRef, UdpSocketState};
+use crate::udp::told_nothing;
+use quinn_udp::{BATCH_SIZE, RecvMeta, UdpSockRef};
 use rustix::{
     event::{PollFd, PollFlags, poll},
     net::{MMsgHdr, SendAncillaryBuffer, SendFlags, SocketAddrAny},
@@ -16,7 +17,8 @@ use std::{
 /// Serves until it is killed.
 pub(crate) fn serve(bytes: usize) -> anyhow::Result<()> {
     let socket = UdpSocket::bind("127.0.0.1:0")?;
-    let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
+    socket.set_nonblocking(true)?;
+    let state = told_nothing()?;
     crate::server::tell(&json!({ "address": socket.local_addr()? }));
     let mut buffer = vec![0; BATCH_SIZE * SLOT];
     loop {

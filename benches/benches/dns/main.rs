@@ -9,7 +9,7 @@
 //!
 //! `cargo bench -p benches --bench dns` prints; with `-- --write` or `ZONAL_RESULTS=1` it also writes `results/dns.jsonl`. Words
 //! choose sections (`udp`, `counted`, `tcp`, `latency`, `overload`, `scale`, `idle`) and rivals: `-- udp knot echo`. Everything takes about nine
-//! minutes, and overload needs root. The first run builds what the testbed has not built yet.
+//! minutes, and overload needs root. With another build of this bench in `ZONAL_DNS_BEFORE` its responder is one more rival, `before`. The first run builds what the testbed has not built yet.
 
 mod compare;
 mod counters;
@@ -133,6 +133,15 @@ impl Wish {
         let mut servers = vec![Server::role("zonal", &["127.0.0.1:0", &services])?];
         let questions = world::questions(question::Schema::Consul, world::SERVICES);
         let first = udp::closed_loop(&servers[0], &questions, Duration::from_millis(300))?;
+        if let Some(before) = std::env::var_os("ZONAL_DNS_BEFORE") {
+            let arguments = ["127.0.0.1:0", &services];
+            servers.push(Server::role_of(
+                before.as_ref(),
+                "before",
+                "zonal",
+                &arguments,
+            )?);
+        }
         if self.has_rival("echo") {
             let bytes = first.mean_reply().to_string();
             servers.push(Server::role("echo", &[&bytes])?);
@@ -191,6 +200,6 @@ fn in_runtime(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<
 const SECTIONS: [&str; 7] = [
     "udp", "counted", "tcp", "latency", "overload", "scale", "idle",
 ];
-const RIVALS: [&str; 8] = [
-    "echo", "knot", "nsd", "unbound", "pdns", "hickory", "consul", "coredns",
+const RIVALS: [&str; 9] = [
+    "before", "echo", "knot", "nsd", "unbound", "pdns", "hickory", "consul", "coredns",
 ];

@@ -4,8 +4,8 @@
 use crate::question::{Expected, Question, Schema};
 use discovery_core::{
     model::{
-        Conditions, Node, NodeName, Protocol, ServiceName, Slice, SliceEndpoint, SliceKey,
-        SlicePort, TargetRef, Zone,
+        Balancing, Conditions, Node, NodeName, Placement, PlacementWish, Protocol, Service,
+        ServiceName, Slice, SliceEndpoint, SliceKey, SlicePort, TargetRef, Zone,
     },
     store::{Kind, Object, SourceId, Update, Writer},
 };
@@ -33,6 +33,9 @@ fn label(service: u32) -> String {
 }
 
 /// As a source would tell them; the caller publishes.
+///
+/// More than a thousand are placed by rendezvous: the ring of the default takes 7 KiB for each endpoint of the own zone, which at a
+/// hundred thousand services would be measured in place of DNS.
 pub(crate) fn fill(writer: &mut Writer, name: &NodeName, services: u32) -> anyhow::Result<()> {
     let node = Node::new(name.clone(), Some(Zone::parse("mall-1")?));
     let mut upsert = |object| writer.apply(Update::Upsert(SourceId::Manifest, object));
@@ -54,6 +57,15 @@ pub(crate) fn fill(writer: &mut Writer, name: &NodeName, services: u32) -> anyho
             conditions: Conditions::from_api(Some(true), None, None),
             ..SliceEndpoint::new(address.into())
         });
+        if services > SERVICES {
+            upsert(Object::Service(Service {
+                balancing: Balancing {
+                    placement: PlacementWish::Known(Placement::RendezvousV1),
+                    ..Balancing::default()
+                },
+                ..Service::new(service_name.clone())
+            }));
+        }
         upsert(Object::Slice(Slice {
             ports: [port.clone()].into(),
             endpoints: endpoints.collect(),
