@@ -50,6 +50,8 @@ fn main() -> anyhow::Result<()> {
     }
 }
 
+type Section = fn(&[Server], &Questions, &mut Report) -> anyhow::Result<()>;
+
 /// What is to be measured.
 struct Wish {
     sections: BTreeSet<String>,
@@ -93,7 +95,6 @@ impl Wish {
             say("verify");
             compare::verify(&servers, &mut report)?;
         }
-        type Section = fn(&[Server], &Questions, &mut Report) -> anyhow::Result<()>;
         let sections: [(&str, Section); 7] = [
             ("udp", compare::datagrams),
             ("counted", counters::count),

@@ -206,7 +206,7 @@ pub(crate) fn closed_loop(
 ) -> anyhow::Result<Figures> {
     let clients = (0..8).map(|_| Client::on_loopback(server.address));
     closed_loop_of(
-        &mut clients.collect::<Result<_, _>>()?,
+        &mut clients.collect::<Result<Vec<_>, _>>()?,
         server,
         questions,
         duration,
@@ -214,7 +214,7 @@ pub(crate) fn closed_loop(
 }
 
 pub(crate) fn closed_loop_of<'q>(
-    clients: &mut Vec<Client<'q>>,
+    clients: &mut [Client<'q>],
     server: &Server,
     questions: &'q [Question],
     duration: Duration,
