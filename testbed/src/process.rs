@@ -229,13 +229,15 @@ fn read_pid(guard: &mut Child) -> std::io::Result<Pid> {
 }
 
 /// `$1` is the log, the rest is the command. A job in the background of a script gets /dev/null for its input, hence
-/// the copy of the pipe as descriptor 3; the program itself must not inherit it.
+/// the copy of the pipe as descriptor 3; the program itself must not inherit it. A killed test orphans the group: where the
+/// program is stopped, the system sends SIGHUP to all of it, which would end both shells before they end the program.
 const GUARD: &str = r#"
 exec 3<&0
 log=$1
 shift
 "$@" </dev/null >>"$log" 2>&1 3<&- &
 program=$!
+trap 'kill -KILL "$program"' HUP
 echo "$program"
 exec >/dev/null
 ( read -r line <&3; kill -KILL "$program" ) &

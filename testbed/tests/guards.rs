@@ -41,6 +41,16 @@ fn a_panic_ends_the_process() -> Result<()> {
 
 #[tokio::test]
 async fn a_killed_test_takes_its_process_along() -> Result<()> {
+    ends_with_its_test("").await
+}
+
+/// The system wakes what is stopped in an orphaned group and sends it SIGHUP, which also ends shells.
+#[tokio::test]
+async fn a_killed_test_takes_a_stopped_process_along_that_ignores_sighup() -> Result<()> {
+    ends_with_its_test("stopped").await
+}
+
+async fn ends_with_its_test(state: &str) -> Result<()> {
     let dir = tempfile::tempdir()?;
     let mut test = Command::new(std::env::current_exe()?)
         .args([
@@ -50,6 +60,7 @@ async fn a_killed_test_takes_its_process_along() -> Result<()> {
             "--nocapture",
         ])
         .env("TESTBED_ROLE", dir.path())
+        .env("TESTBED_STATE", state)
         .stdout(Stdio::piped())
         .spawn()?;
     let mut lines = BufReader::new(test.stdout.take().context("stdout is piped")?).lines();
@@ -72,7 +83,16 @@ fn role_of_a_test_that_is_killed() -> Result<()> {
     let Some(dir) = std::env::var_os("TESTBED_ROLE") else {
         return Ok(());
     };
-    let process = sleeper(Path::new(&dir))?;
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "trap '' HUP; echo ignores; exec sleep 600"]);
+    let log = Path::new(&dir).join("log");
+    let mut process = Process::start("a sleeper", &shell, &log)?;
+    while !fs::read_to_string(&log)?.contains("ignores") {
+        std::thread::yield_now();
+    }
+    if std::env::var_os("TESTBED_STATE").is_some_and(|state| state == "stopped") {
+        process.stop()?;
+    }
     println!("id={}", process.id());
     loop {
         std::thread::park();

@@ -2,53 +2,51 @@
 //! The name servers of the distribution, each on one core with one worker and without what slows it: limits of rates, logs,
 //! journals.
 
-use crate::Server;
+use crate::server::{Server, on_servers_core};
 use std::{
     fs,
+    net::SocketAddr,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
 };
+use testbed::free_ports;
 
-/// Every rival that is installed, running on the zone.
-pub(crate) fn installed(zone: &str, ports: fn(u16) -> u16) -> anyhow::Result<Vec<Server>> {
-    let mut servers = Vec::new();
-    for (number, rival) in [knot as Rival, nsd, unbound, pdns].into_iter().enumerate() {
+/// Every rival that is installed, running on the zone; and what is not, with the reason.
+pub(crate) fn installed(zone: &str) -> anyhow::Result<(Vec<Server>, Vec<String>)> {
+    let (mut servers, mut skipped) = (Vec::new(), Vec::new());
+    let rivals: [(&str, &str, Rival); 4] = [
+        ("knot", "knotd", knot),
+        ("nsd", "nsd", nsd),
+        ("unbound", "unbound", unbound),
+        ("pdns", "pdns_server", pdns),
+    ];
+    for (name, program, configure) in rivals {
+        let Some(program) = which(program) else {
+            skipped.push(format!("{name}: {program} is not installed"));
+            continue;
+        };
         let folder = tempfile::tempdir()?;
         fs::write(folder.path().join("consul.zone"), zone)?;
-        let port = ports(2 + u16::try_from(number)?);
-        let (name, mut command) = rival(folder.path(), port, zone)?;
-        if which(&command).is_none() {
-            println!("{name} is not installed");
-            continue;
-        }
-        let command = command.current_dir(folder.path()).stdin(Stdio::null());
-        let log = fs::File::create(folder.path().join("log"))?;
-        let child = command.stdout(log.try_clone()?).stderr(log).spawn()?;
-        servers.push(Server::new(name, port, child, Some(folder)));
+        let [port] = free_ports()?;
+        let mut command = on_servers_core(&program.to_string_lossy());
+        command.args(configure(folder.path(), port, zone)?);
+        command.current_dir(folder.path());
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        servers.push(Server::start(name, address, &command, folder)?);
     }
-    Ok(servers)
+    Ok((servers, skipped))
 }
 
-type Rival = fn(&Path, u16, &str) -> anyhow::Result<(&'static str, Command)>;
+/// Writes the configuration and says with which arguments the program finds it.
+type Rival = fn(&Path, u16, &str) -> anyhow::Result<Vec<String>>;
 
-fn which(command: &Command) -> Option<PathBuf> {
-    let program = command.get_args().nth(2)?.to_owned();
+fn which(program: &str) -> Option<PathBuf> {
     ["/usr/sbin", "/usr/bin"]
         .iter()
-        .map(|folder| Path::new(folder).join(&program))
+        .map(|folder| Path::new(folder).join(program))
         .find(|path| path.exists())
 }
 
-/// A program on the servers' core.
-fn on_first_core(program: &str) -> Command {
-    let mut command = Command::new("taskset");
-    command
-        .args(["-c", "0", program])
-        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
-    command
-}
-
-fn knot(folder: &Path, port: u16, _: &str) -> anyhow::Result<(&'static str, Command)> {
+fn knot(folder: &Path, port: u16, _: &str) -> anyhow::Result<Vec<String>> {
     let path = folder.display();
     let config = format!(
         "server:\n  rundir: {path}\n  listen: 127.0.0.1@{port}\n  udp-workers: 1\n  tcp-workers: 1\n  background-workers: 1\n  tcp-reuseport: on\n\
@@ -57,12 +55,10 @@ fn knot(folder: &Path, port: u16, _: &str) -> anyhow::Result<(&'static str, Comm
          zone:\n  - domain: consul\n    file: consul.zone\n"
     );
     fs::write(folder.join("knot.conf"), config)?;
-    let mut command = on_first_core("knotd");
-    command.args(["-c", "knot.conf"]);
-    Ok(("knot", command))
+    Ok(vec!["-c".into(), "knot.conf".into()])
 }
 
-fn nsd(folder: &Path, port: u16, _: &str) -> anyhow::Result<(&'static str, Command)> {
+fn nsd(folder: &Path, port: u16, _: &str) -> anyhow::Result<Vec<String>> {
     let path = folder.display();
     let config = format!(
         "server:\n  server-count: 1\n  ip-address: 127.0.0.1\n  port: {port}\n  reuseport: yes\n  database: \"\"\n  username: \"\"\n\
@@ -72,12 +68,10 @@ fn nsd(folder: &Path, port: u16, _: &str) -> anyhow::Result<(&'static str, Comma
          zone:\n  name: consul\n  zonefile: consul.zone\n"
     );
     fs::write(folder.join("nsd.conf"), config)?;
-    let mut command = on_first_core("nsd");
-    command.args(["-d", "-c"]).arg(folder.join("nsd.conf"));
-    Ok(("nsd", command))
+    Ok(vec!["-d".into(), "-c".into(), format!("{path}/nsd.conf")])
 }
 
-fn unbound(folder: &Path, port: u16, zone: &str) -> anyhow::Result<(&'static str, Command)> {
+fn unbound(folder: &Path, port: u16, zone: &str) -> anyhow::Result<Vec<String>> {
     let records = zone.lines().filter(|line| !line.starts_with('$'));
     let data = records.map(|line| {
         let (name, rest) = line.split_once(' ').unwrap_or((line, ""));
@@ -113,12 +107,10 @@ fn unbound(folder: &Path, port: u16, zone: &str) -> anyhow::Result<(&'static str
         path = folder.display()
     );
     fs::write(folder.join("unbound.conf"), config)?;
-    let mut command = on_first_core("unbound");
-    command.args(["-d", "-c"]).arg(folder.join("unbound.conf"));
-    Ok(("unbound", command))
+    Ok(vec!["-d".into(), "-c".into(), "unbound.conf".into()])
 }
 
-fn pdns(folder: &Path, port: u16, _: &str) -> anyhow::Result<(&'static str, Command)> {
+fn pdns(folder: &Path, port: u16, _: &str) -> anyhow::Result<Vec<String>> {
     let path = folder.display();
     fs::write(
         folder.join("named.conf"),
@@ -129,7 +121,5 @@ fn pdns(folder: &Path, port: u16, _: &str) -> anyhow::Result<(&'static str, Comm
          distributor-threads=1\ncache-ttl=20\nsocket-dir={path}\nguardian=no\ndaemon=no\ndisable-syslog=yes\nloglevel=3\n"
     );
     fs::write(folder.join("pdns.conf"), config)?;
-    let mut command = on_first_core("pdns_server");
-    command.arg(format!("--config-dir={path}"));
-    Ok(("pdns", command))
+    Ok(vec![format!("--config-dir={path}")])
 }

@@ -25,8 +25,9 @@ use crate::{
 use arc_swap::{ArcSwap, Cache};
 use discovery_core::telemetry::{DnsDrop, DnsMetrics, DnsRcode, DnsShed, DnsTransport};
 use quinn_udp::{RecvMeta, UdpSockRef, UdpSocketState};
+use rustix::net::sockopt::{Ipv4PathMtuDiscovery, set_ip_mtu_discover};
 use send::{Outgoing, Reply};
-use socket2::SockRef;
+use socket2::{Domain, SockRef, Type};
 use std::{
     array,
     io::{self, ErrorKind, IoSliceMut},
@@ -51,12 +52,17 @@ impl UdpListener {
     pub(crate) fn new(socket: std::net::UdpSocket) -> io::Result<Self> {
         let bound = socket.local_addr()?.ip();
         let socket = UdpSocket::from_std(socket)?;
-        let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
-        // Marks of congestion, which no answer follows, would be told with each datagram; telling costs.
-        let _ = match bound {
-            IpAddr::V4(_) => SockRef::from(&socket).set_recv_tos_v4(false),
-            IpAddr::V6(_) => SockRef::from(&socket).set_recv_tclass_v6(false),
+        let state = if bound.is_ipv4() && !bound.is_unspecified() {
+            told_nothing(&socket)?
+        } else {
+            UdpSocketState::new(UdpSockRef::from(&socket))?
         };
+        if bound.is_ipv6() {
+            // Marks of congestion, which no answer follows, would be told with each datagram; telling costs.
+            let _ = SockRef::from(&socket).set_recv_tclass_v6(false);
+        } else {
+            let _ = SockRef::from(&socket).set_recv_tos_v4(false);
+        }
         Ok(Self {
             socket: Arc::new(socket),
             state: Arc::new(state),
@@ -329,6 +335,15 @@ impl UdpWorker {
         };
         is_due.then(Instant::now)
     }
+}
+
+/// Where there is one address to reply from, nothing has to be told of a datagram but who sent it: what quinn-udp asks the system
+/// to tell (the address, the time, what was joined) is asked of a socket that receives nothing. Only not to fragment is asked
+/// of both.
+fn told_nothing(socket: &UdpSocket) -> io::Result<UdpSocketState> {
+    let other = socket2::Socket::new(Domain::IPV4, Type::DGRAM, None)?;
+    set_ip_mtu_discover(socket, Ipv4PathMtuDiscovery::PROBE)?;
+    UdpSocketState::new(UdpSockRef::from(&other))
 }
 
 /// The clock of cookies. Wraps in 2106, as they expect.
