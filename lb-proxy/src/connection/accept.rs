@@ -57,9 +57,11 @@ impl Acceptor {
         let mut pause = Backoff::new(PAUSE_MIN, PAUSE_MAX);
         loop {
             match self.accept_batch(listener).await {
-                Ok(()) => {
+                Ok(may_be_more) => {
                     pause.reset();
-                    yield_now().await;
+                    if may_be_more {
+                        yield_now().await;
+                    }
                 }
                 Err(error) if is_of_one_connection(&error) => {
                     debug!(%error, "A connection failed before it was accepted");
@@ -75,8 +77,9 @@ impl Acceptor {
         }
     }
 
-    /// Accepts what is there, at most [`BATCH`], so that a storm of new connections does not hold up established ones.
-    async fn accept_batch(&mut self, listener: &TcpListener) -> io::Result<()> {
+    /// Accepts what is there, at most [`BATCH`], so that a storm of new connections does not hold up established ones; whether
+    /// there may be more.
+    async fn accept_batch(&mut self, listener: &TcpListener) -> io::Result<bool> {
         let (client, peer) = listener.accept().await?;
         self.admit(client, peer);
         for _ in 1..BATCH {
@@ -85,10 +88,11 @@ impl Acceptor {
                     let (client, peer) = accepted?;
                     self.admit(client, peer);
                 }
-                Poll::Pending => break,
+                // The next accept waits and lets others run; to yield besides would cost an `epoll_wait` that waits for nothing.
+                Poll::Pending => return Ok(false),
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Takes what clients have completed before the socket closes: the kernel resets what is left in the backlog.
