@@ -11,5 +11,5 @@ mod own;
 
 pub use ephemeral::EphemeralPorts;
 pub(crate) use holder::{Process, holder_of};
-pub(crate) use open::{BindError, Bound, Opener, outgoing, plain_listener, reset, sent, session};
+pub(crate) use open::{BindError, Bound, Opener, connect, plain_listener, reset, sent, session};
 pub(crate) use own::OwnSockets;

@@ -4,18 +4,17 @@
 //! In: addresses. Out: sockets of the runtime. It never waits and never retries.
 
 use discovery_core::{model::Protocol as Transport, runtime::Sockets};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::Errno,
+};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use std::{
     io,
     net::{IpAddr, Ipv6Addr, SocketAddr},
     time::Duration,
 };
-use tokio::{
-    io::Interest,
-    net::{TcpSocket, TcpStream},
-    time::timeout,
-};
+use tokio::{io::Interest, net::TcpStream, time::timeout};
 
 /// Why a port could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -58,7 +57,7 @@ impl Bound {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Opener<'o> {
     pub(crate) addresses: &'o [IpAddr],
-    /// See [`outgoing`].
+    /// See [`connect`].
     pub(crate) peer_timeout: Duration,
     /// Where sockets may be that this process was handed.
     pub(crate) handed: &'o Sockets,
@@ -160,15 +159,25 @@ fn socket(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Soc
     Ok(socket)
 }
 
-/// A socket to connect to the address with; its peer may leave bytes or keepalive probes unacknowledged for `peer_timeout`.
-pub(crate) fn outgoing(address: SocketAddr, peer_timeout: Duration) -> io::Result<TcpSocket> {
-    let socket = if address.is_ipv4() {
-        TcpSocket::new_v4()
-    } else {
-        TcpSocket::new_v6()
-    }?;
+/// Connects; the peer may leave bytes or keepalive probes unacknowledged for `peer_timeout`.
+///
+/// Whether it went well, readiness tells: a socket that failed to connect is closed both ways (`EPOLLHUP`), so that the error of
+/// any other needs no system call, as `TcpSocket::connect` makes.
+pub(crate) async fn connect(address: SocketAddr, peer_timeout: Duration) -> io::Result<TcpStream> {
+    let kind = Type::STREAM.nonblocking();
+    let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))?;
     tune(&SockRef::from(&socket), peer_timeout)?;
-    Ok(socket)
+    match socket.connect(&address.into()) {
+        Err(error) if Errno::from_io_error(&error) != Some(Errno::INPROGRESS) => return Err(error),
+        _ => {}
+    }
+    let stream = TcpStream::from_std(socket.into())?;
+    if stream.ready(Interest::WRITABLE).await?.is_write_closed()
+        && let Some(error) = stream.take_error()?
+    {
+        return Err(error);
+    }
+    Ok(stream)
 }
 
 /// Sends small writes at once, and finds out about peers that are gone without a word.
