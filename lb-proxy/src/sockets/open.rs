@@ -12,6 +12,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use std::{
     io,
     net::{IpAddr, Ipv6Addr, SocketAddr},
+    os::fd::AsFd,
     time::Duration,
 };
 use tokio::{io::Interest, net::TcpStream, time::timeout};
@@ -195,7 +196,7 @@ fn tune(socket: &SockRef<'_>, peer_timeout: Duration) -> io::Result<()> {
 }
 
 /// Closes with a reset, so that nobody takes the end for an answer. Bytes that the kernel has not sent are lost.
-pub(crate) fn reset(stream: TcpStream) {
+pub(crate) fn reset(stream: impl AsFd) {
     // It can fail only on a socket that is gone already; closing is then all that is left.
     let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
     drop(stream);
