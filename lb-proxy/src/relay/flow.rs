@@ -158,7 +158,10 @@ impl<'c> Flow<'c> {
             Poll::Pending => return None,
             Poll::Ready(Ok(())) => {
                 self.client_finished_first |= !self.down_is_done;
-                if let Err(error) = upstream.finish() {
+                // Where both ways are done the sockets are closed next, which says the same.
+                if !self.down_is_done
+                    && let Err(error) = upstream.finish()
+                {
                     self.upstream_failed = Some(Side::Upstream.failed(&error));
                 }
             }
@@ -192,7 +195,9 @@ impl<'c> Flow<'c> {
             // All that it sent is delivered; a FIN now would make the client take it for whole.
             Poll::Ready(Ok(())) if self.upstream_failed.is_some() => return self.upstream_failed,
             Poll::Ready(Ok(())) => {
-                if let Err(error) = client.finish() {
+                if !self.up_is_done
+                    && let Err(error) = client.finish()
+                {
                     return Some(Side::Client.failed(&error));
                 }
             }
