@@ -121,7 +121,7 @@ impl Dialer {
         if self.own.contains(address) {
             return Err(ConnectFailure::OwnListener);
         }
-        let stream = timeout_at(deadline, connect(address, self.limits.peer_timeout))
+        let stream = timeout_at(deadline, connect(address))
             .await
             .map_err(|_| ConnectFailure::Timeout)?
             .map_err(|error| connect_failure(&error))?;
