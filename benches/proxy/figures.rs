@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, fmt};
 /// One measurement.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Figure {
-    /// Connections, exchanges or bytes in a second.
+    /// Connections, exchanges or bytes in a second; of idle connections, KiB of memory for each.
     pub(crate) rate: f64,
     /// Cores that the proxy was busy.
     pub(crate) cpu: f64,
@@ -71,6 +71,12 @@ impl fmt::Display for Report {
                     gbit(rate),
                     gbit(least),
                     gbit(most),
+                    ours / rate,
+                )?;
+            } else if suite == "idle" {
+                writeln!(
+                    f,
+                    "{suite:<12} {name:<38} {rate:>8.2} KiB each ({least:.2}–{most:.2})  ours is {:.2}x",
                     ours / rate,
                 )?;
             } else {

@@ -19,6 +19,9 @@ use tokio::{
 /// Runs the suite and says how much was done in a second, and for how long it was measured.
 pub(crate) async fn run(suite: &str, address: &str) -> anyhow::Result<()> {
     let address: SocketAddr = address.parse()?;
+    if suite == "idle" {
+        return idle(address).await;
+    }
     let local = LocalSet::new();
     let done = Rc::new(Cell::new(0_u64));
     for _ in 0..clients(suite) {
@@ -40,6 +43,19 @@ pub(crate) async fn run(suite: &str, address: &str) -> anyhow::Result<()> {
             anyhow::Ok(())
         })
         .await
+}
+
+/// Opens connections with one exchange on each, and keeps them.
+async fn idle(address: SocketAddr) -> anyhow::Result<()> {
+    let mut open = Vec::with_capacity(IDLE);
+    for _ in 0..IDLE {
+        let mut stream = connect(address).await?;
+        stream.write_all(b"e").await?;
+        stream.read_u8().await?;
+        open.push(stream);
+    }
+    println!("said begin");
+    std::future::pending().await
 }
 
 fn clients(suite: &str) -> usize {
@@ -113,6 +129,9 @@ async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     stream.set_nodelay(true)?;
     Ok(stream)
 }
+
+/// Connections that idle; servers and clients have a descriptor for each.
+pub(crate) const IDLE: usize = 2_000;
 
 const WINDOW: usize = 8;
 const LOST_AFTER: Duration = Duration::from_millis(50);

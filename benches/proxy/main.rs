@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The proxy against `HAProxy`, nginx and nftables, in one run: new connections, request and answer, bulk, datagrams.
+//! The proxy against `HAProxy`, nginx and nftables, in one run: new connections, request and answer, bulk, datagrams,
+//! and the memory of idle connections.
 //!
 //! Three network namespaces, clients ↔ proxy ↔ servers, joined by veth pairs; never loopback, which skips the device path.
 //! The proxy has one thread on core 0; clients and servers share core 1, so that what they can do bounds every figure, also

@@ -3,7 +3,7 @@
 
 use crate::{
     figures::{Figure, Report},
-    load::MEASURED,
+    load::{IDLE, MEASURED},
     target::Target,
 };
 use anyhow::{Context as _, ensure};
@@ -17,7 +17,14 @@ use std::{
 };
 
 pub(crate) const FRONT_PORT: u16 = 30_080;
-const SUITES: [&str; 5] = ["connections", "ping-pong", "bulk-1", "bulk-16", "udp"];
+const SUITES: [&str; 6] = [
+    "connections",
+    "ping-pong",
+    "bulk-1",
+    "bulk-16",
+    "udp",
+    "idle",
+];
 const ROUNDS: usize = 3;
 const START_MAX: Duration = Duration::from_secs(10);
 
@@ -29,6 +36,8 @@ pub(crate) fn backends() -> impl Iterator<Item = SocketAddr> {
 /// Measures everything and writes the report.
 pub(crate) fn run() -> anyhow::Result<()> {
     fs::write("/proc/sys/net/ipv4/ip_forward", "1")?;
+    // Ports that one target leaves in TIME_WAIT would make the connects of the next one search for free ones.
+    fs::write("/proc/sys/net/ipv4/tcp_max_tw_buckets", "1000")?;
     let mut servers = Player::new(&["--role", "servers"], "net", "10.2.0")?;
     servers.go()?;
     ensure!(said(&mut servers.output()?)? == "ready");
@@ -64,6 +73,7 @@ fn measure(target: Target, suite: &str, folder: &std::path::Path) -> anyhow::Res
         ensure!(started.elapsed() < START_MAX, "it does not accept");
         std::thread::yield_now();
     }
+    let empty = proxy.pid().map_or(0, own_kib);
     let mut clients = Player::new(
         &["--role", "load", suite, &address.to_string()],
         "net",
@@ -72,6 +82,12 @@ fn measure(target: Target, suite: &str, folder: &std::path::Path) -> anyhow::Res
     let mut output = clients.output()?;
     clients.go()?;
     ensure!(said(&mut output)? == "begin");
+    if suite == "idle" {
+        let grown = proxy.pid().map_or(0, own_kib).saturating_sub(empty);
+        #[allow(clippy::cast_precision_loss, reason = "some megabytes")]
+        let rate = grown as f64 / IDLE as f64;
+        return Ok(Figure { rate, cpu: 0.0 });
+    }
     let busy = || proxy.pid().map_or(0.0, cpu_seconds);
     let before = busy();
     let rate: f64 = said(&mut output)?.parse()?;
@@ -98,6 +114,14 @@ fn cpu_seconds(pid: u32) -> f64 {
         .filter_map(|ticks| ticks.parse::<f64>().ok())
         .sum::<f64>()
         / 100.0
+}
+
+/// Memory of its own, in KiB: what other processes do not share, and a share of the rest.
+fn own_kib(pid: u32) -> u64 {
+    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+    let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"));
+    let kib = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+    kib.unwrap_or_default()
 }
 
 /// This program on core 1 in a namespace of its own, joined to the stage by a veth pair: the stage's end has `.1`.

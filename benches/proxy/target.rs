@@ -43,9 +43,11 @@ impl Target {
         }
     }
 
-    /// Whether the suite says anything of it: splicing shows in bulk alone, and `HAProxy` carries no datagrams.
+    /// Whether the suite says anything of it: splicing shows in bulk alone, `HAProxy` carries no datagrams, and only a process
+    /// has memory.
     pub(crate) fn plays(self, suite: &str) -> bool {
         match self {
+            Self::Dnat | Self::Direct if suite == "idle" => false,
             Self::HaProxySplice | Self::HaProxyTuned => suite.starts_with("bulk"),
             Self::HaProxy => !suite.starts_with("udp"),
             _ => true,

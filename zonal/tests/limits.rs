@@ -7,6 +7,7 @@ mod site;
 
 use discovery_core::telemetry::DnsTransport;
 use dns_sidecar::client::ask;
+use serde_json::Value;
 use site::{PATIENCE, Site, exchange};
 use std::{
     fs,
@@ -245,6 +246,52 @@ fn s5_the_shipped_manifest_asks_for_no_more_than_that() {
         assert!(!manifest.contains(more), "{more}");
     }
 }
+
+#[test]
+fn the_shipped_limit_of_connections_fits_the_shipped_limit_of_memory() {
+    let manifest = include_str!("../../deploy/agent.yaml");
+    let documents = manifest.split("\n---\n");
+    let parse = |text| discovery_core::config::parse::<Value>("agent.yaml", text).unwrap();
+    let [config, set]: [Value; 2] = documents.map(parse).collect::<Vec<_>>().try_into().unwrap();
+    let text = config["data"]["zonal.yaml"].as_str().unwrap();
+    let file = discovery_core::config::parse::<Value>("zonal.yaml", text).unwrap();
+    let connections = file["proxy"]["limits"]["connections"].as_u64().unwrap();
+    let container = &set["spec"]["template"]["spec"]["containers"][0];
+    let memory = container["resources"]["limits"]["memory"].as_str();
+    let mib: u64 = memory.unwrap().strip_suffix("Mi").unwrap().parse().unwrap();
+    let taken = connections * IDLE_KIB / 1_024;
+    assert!(
+        taken + OWN_MIB <= mib,
+        "{taken} MiB of connections in {mib}"
+    );
+    // The agent takes the file as it is: what it finds fault with is what stands elsewhere.
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("zonal.yaml");
+    fs::write(&path, text).unwrap();
+    let refused = Command::new(env!("CARGO_BIN_EXE_zonal"))
+        .args([
+            "agent",
+            "--node-name",
+            "edge-a",
+            "--zone",
+            "mall 1",
+            "--config",
+        ])
+        .arg(path)
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&refused.stderr);
+    assert!(
+        told.contains("mall 1") && !told.contains("zonal.yaml"),
+        "{told}"
+    );
+}
+
+/// Of a connection that idles: 2 KiB of ours and 20 of the kernel's, which the container is charged for as well.
+const IDLE_KIB: u64 = 22;
+
+/// Of an agent without connections, in a large cluster.
+const OWN_MIB: u64 = 44;
 
 impl Site {
     /// Asks for the service over UDP and TCP.

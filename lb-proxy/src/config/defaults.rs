@@ -9,8 +9,6 @@ use std::time::Duration;
 pub(crate) struct ConnectLimits {
     pub(crate) attempt: Duration,
     pub(crate) total: Duration,
-    /// Of the established connection, on both sides.
-    pub(crate) peer_timeout: Duration,
     pub(crate) attempts_max: u32,
 }
 
@@ -19,7 +17,6 @@ impl Default for ConnectLimits {
         Self {
             attempt: CONNECT_TIMEOUT,
             total: CONNECT_TOTAL_TIMEOUT,
-            peer_timeout: PEER_TIMEOUT,
             attempts_max: CONNECT_ATTEMPTS_MAX,
         }
     }
@@ -30,6 +27,8 @@ impl Default for ConnectLimits {
 pub(crate) struct RelayTimeouts {
     pub(crate) idle: Duration,
     pub(crate) half_close: Duration,
+    /// How long either side may acknowledge nothing.
+    pub(crate) peer: Duration,
     /// How long an endpoint may leave what a client said first without an answer; none where nobody asks.
     pub(crate) answer: Option<Duration>,
 }
@@ -39,6 +38,7 @@ impl Default for RelayTimeouts {
         Self {
             idle: IDLE_TIMEOUT,
             half_close: HALF_CLOSE_TIMEOUT,
+            peer: PEER_TIMEOUT,
             answer: Some(ANSWER_TIMEOUT),
         }
     }

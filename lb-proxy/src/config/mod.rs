@@ -264,7 +264,7 @@ impl Config {
     /// probed after 60 s, or after half of this where that is less.
     #[must_use]
     pub fn peer_timeout(mut self, timeout: Duration) -> Self {
-        self.connect.peer_timeout = timeout.max(PEER_TIMEOUT_MIN);
+        self.relay.peer = timeout.max(PEER_TIMEOUT_MIN);
         self
     }
 

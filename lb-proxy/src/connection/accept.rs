@@ -5,7 +5,10 @@
 //! Every worker has the same socket, so that no connection waits for a worker that is stuck. No error ends the loop and none
 //! makes it spin: without descriptors it pauses, 50 ms at first and 500 ms at most, and clients wait in the backlog meanwhile.
 
-use super::carry::{Connection, Listening};
+use super::{
+    carry::{Connection, Listening},
+    client::Client,
+};
 use crate::{
     backoff::Backoff,
     reason::{Reason, is_of_one_connection},
@@ -17,15 +20,18 @@ use discovery_core::{
     store::ServiceView,
     telemetry::ConnectionMetrics,
 };
+use rustix::{
+    io::Errno,
+    net::{SocketFlags, acceptfrom_with},
+};
 use std::{
-    future::poll_fn,
     io,
     net::SocketAddr,
+    os::fd::{AsFd, OwnedFd},
     sync::Arc,
-    task::{Context, Poll},
     time::Duration,
 };
-use tokio::{net::TcpListener, net::TcpStream, task::yield_now, time::sleep};
+use tokio::{io::Interest, net::TcpStream, task::yield_now, time::sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -40,7 +46,7 @@ impl Acceptor {
     /// Accepts until told to close; then takes what the backlog holds and closes the socket.
     pub(crate) async fn run(mut self, listener: std::net::TcpListener, close: CancellationToken) {
         // Here, so that the socket belongs to the runtime of this worker.
-        let listener = match TcpListener::from_std(listener) {
+        let listener = match Listener::new(listener) {
             Ok(listener) => listener,
             Err(error) => {
                 let target = &self.listening.target;
@@ -53,13 +59,15 @@ impl Acceptor {
         self.finish(listener);
     }
 
-    async fn accept_for_ever(&mut self, listener: &TcpListener) {
+    async fn accept_for_ever(&mut self, listener: &Listener) {
         let mut pause = Backoff::new(PAUSE_MIN, PAUSE_MAX);
         loop {
             match self.accept_batch(listener).await {
-                Ok(()) => {
+                Ok(may_be_more) => {
                     pause.reset();
-                    yield_now().await;
+                    if may_be_more {
+                        yield_now().await;
+                    }
                 }
                 Err(error) if is_of_one_connection(&error) => {
                     debug!(%error, "A connection failed before it was accepted");
@@ -75,40 +83,31 @@ impl Acceptor {
         }
     }
 
-    /// Accepts what is there, at most [`BATCH`], so that a storm of new connections does not hold up established ones.
-    async fn accept_batch(&mut self, listener: &TcpListener) -> io::Result<()> {
-        let (client, peer) = listener.accept().await?;
-        self.admit(client, peer);
-        for _ in 1..BATCH {
-            match poll_fn(|cx| Poll::Ready(poll_accept(listener, cx))).await {
-                Poll::Ready(accepted) => {
-                    let (client, peer) = accepted?;
-                    self.admit(client, peer);
-                }
-                Poll::Pending => break,
+    /// Accepts what is there, at most [`BATCH`], so that a storm of new connections does not hold up established ones; whether
+    /// there may be more.
+    async fn accept_batch(&mut self, listener: &Listener) -> io::Result<bool> {
+        listener.0.readable().await?;
+        for _ in 0..BATCH {
+            match listener.accept() {
+                Ok((client, peer)) => self.admit(client, peer),
+                // The next accept waits and lets others run; to yield besides would cost an `epoll_wait` that waits for nothing.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(error) => return Err(error),
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Takes what clients have completed before the socket closes: the kernel resets what is left in the backlog.
-    fn finish(mut self, listener: TcpListener) {
-        let Ok(listener) = listener.into_std() else {
-            return;
-        };
+    fn finish(mut self, listener: Listener) {
         // Ends at the first error: WouldBlock when the backlog is empty, anything else because waiting is over.
-        while let Ok((client, peer)) = listener.accept() {
-            let client = client
-                .set_nonblocking(true)
-                .and_then(|()| TcpStream::from_std(client));
-            if let Ok(client) = client {
-                self.admit(client, peer);
-            }
+        while let Ok((client, peer)) = accept(&listener.0) {
+            self.admit(client, peer);
         }
     }
 
     /// Hands the connection to a task of its own, or resets it.
-    fn admit(&mut self, client: TcpStream, peer: SocketAddr) {
+    fn admit(&mut self, client: std::net::TcpStream, peer: SocketAddr) {
         if self.listening.proofs.recognise(peer) {
             return;
         }
@@ -120,7 +119,7 @@ impl Acceptor {
         match self.view() {
             Ok(view) => {
                 let connection = Box::new(Connection {
-                    client,
+                    client: Client::Accepted(client),
                     peer,
                     view,
                     counted,
@@ -144,14 +143,31 @@ impl Acceptor {
     }
 }
 
-fn poll_accept(
-    listener: &TcpListener,
-    cx: &mut Context<'_>,
-) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
-    listener.poll_accept(cx)
+/// A socket that listens, of which the runtime tells when clients wait.
+///
+/// The runtime's own listener has it watch every client from the start. Its streams wait for any socket, so one stands here for
+/// this socket, which is never read.
+struct Listener(TcpStream);
+
+impl Listener {
+    fn new(listener: std::net::TcpListener) -> io::Result<Self> {
+        TcpStream::from_std(OwnedFd::from(listener).into()).map(Self)
+    }
+
+    /// Takes a connection out of the queue; `WouldBlock` when there is none, and then it can be waited for.
+    fn accept(&self) -> io::Result<(std::net::TcpStream, SocketAddr)> {
+        self.0.try_io(Interest::READABLE, || accept(&self.0))
+    }
 }
 
-fn reject(client: TcpStream, counted: ConnectionMetrics, reason: Reason) {
+fn accept(listener: impl AsFd) -> io::Result<(std::net::TcpStream, SocketAddr)> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let (client, peer) = acceptfrom_with(listener, flags)?;
+    let peer = peer.ok_or(Errno::AFNOSUPPORT)?.try_into()?;
+    Ok((client.into(), peer))
+}
+
+fn reject(client: std::net::TcpStream, counted: ConnectionMetrics, reason: Reason) {
     reset(client);
     counted.end(reason);
 }

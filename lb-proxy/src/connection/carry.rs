@@ -6,6 +6,7 @@
 //! task is dropped.
 
 use super::{
+    client::Client,
     dial::{Dialed, Dialer},
     header_in::{Taken, take},
     journal::{Carried, Entry, Journal},
@@ -91,7 +92,7 @@ impl Listening {
 /// An accepted connection that was given a permit and a view with a usable endpoint.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    pub(crate) client: TcpStream,
+    pub(crate) client: Client,
     pub(crate) peer: SocketAddr,
     pub(crate) view: Arc<ServiceView>,
     pub(crate) counted: ConnectionMetrics,
@@ -146,7 +147,7 @@ impl Connection {
     }
 
     /// Learns whose connection it is, and connects to an endpoint; where that fails the client is reset.
-    async fn meet(self: Box<Self>, listening: Arc<Listening>) -> Option<Box<Met>> {
+    async fn meet(mut self: Box<Self>, listening: Arc<Listening>) -> Option<Box<Met>> {
         let began = Instant::now();
         let found = match self.endpoint(&listening).await {
             Ok(found) => found,
@@ -160,7 +161,7 @@ impl Connection {
         } = found;
         let live = listening.live.enter(found.source, in_flight, life, began);
         Some(Box::new(Met {
-            client: self.client,
+            client: found.client,
             dialed: found.dialed,
             lead: found.lead,
             idle_seconds: found.idle_seconds,
@@ -179,7 +180,7 @@ impl Connection {
             permit,
             ..
         } = self;
-        reset(client);
+        client.reset();
         let entry = Entry {
             target: &listening.target,
             client: peer,
@@ -193,7 +194,7 @@ impl Connection {
         drop(permit);
     }
 
-    async fn endpoint(&self, listening: &Listening) -> Result<Found, (Reason, ProxyPhase)> {
+    async fn endpoint(&mut self, listening: &Listening) -> Result<Found, (Reason, ProxyPhase)> {
         let Self {
             client,
             peer,
@@ -229,7 +230,12 @@ impl Connection {
             }
             None => taken.rest,
         };
+        // Refused when the kernel has no room for it.
+        let client = client
+            .take()
+            .map_err(|_| (Reason::FdLimit, ProxyPhase::Dial))?;
         Ok(Found {
+            client,
             life: listening.lives.enter(in_flight.endpoint(), address),
             dialed,
             in_flight,
@@ -243,6 +249,7 @@ impl Connection {
 
 /// What a connection needs besides itself to be carried.
 struct Found {
+    client: TcpStream,
     dialed: Dialed,
     in_flight: InFlight,
     source: SocketAddr,
@@ -254,7 +261,7 @@ struct Found {
 
 /// Takes the PROXY header where one is expected; else the peer is the client.
 async fn greet(
-    client: &TcpStream,
+    client: &mut Client,
     peer: SocketAddr,
     listening: &Listening,
 ) -> Result<Taken, (Reason, ProxyPhase)> {
@@ -265,6 +272,9 @@ async fn greet(
             rest: Bytes::new(),
         });
     };
+    let client = client
+        .watch()
+        .map_err(|_| (Reason::FdLimit, ProxyPhase::Header))?;
     let taken = tokio::select! {
         biased;
         () = listening.cut.cancelled() => return Err((Reason::DrainDeadline, ProxyPhase::Header)),
@@ -277,7 +287,7 @@ async fn greet(
 }
 
 fn header_out(
-    client: &TcpStream,
+    client: &Client,
     taken: &Taken,
     endpoint: &Endpoint,
     version: discovery_core::model::ProxyProtocol,

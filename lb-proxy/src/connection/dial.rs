@@ -9,7 +9,7 @@ use crate::{
     config::ConnectLimits,
     endpoints::{Reach, SharedEjections, Silences},
     reason::{Reason, connect_failure},
-    sockets::{OwnSockets, outgoing, reset},
+    sockets::{OwnSockets, connect, reset},
 };
 use discovery_core::{
     pick::InFlight,
@@ -121,13 +121,11 @@ impl Dialer {
         if self.own.contains(address) {
             return Err(ConnectFailure::OwnListener);
         }
-        let socket =
-            outgoing(address, self.limits.peer_timeout).map_err(|error| connect_failure(&error))?;
-        let stream = timeout_at(deadline, socket.connect(address))
+        let stream = timeout_at(deadline, connect(address))
             .await
             .map_err(|_| ConnectFailure::Timeout)?
             .map_err(|error| connect_failure(&error))?;
-        if is_connected_to_itself(&stream) {
+        if is_connected_to_itself(&stream, address) {
             reset(stream);
             return Err(ConnectFailure::Refused);
         }
@@ -137,6 +135,6 @@ impl Dialer {
 
 /// Whether a connect to a dead port of this host met itself, the kernel having chosen that port as the source
 /// (simultaneous open, RFC 9293 3.5).
-fn is_connected_to_itself(stream: &TcpStream) -> bool {
-    matches!((stream.local_addr(), stream.peer_addr()), (Ok(local), Ok(peer)) if local == peer)
+fn is_connected_to_itself(stream: &TcpStream, address: SocketAddr) -> bool {
+    stream.local_addr().is_ok_and(|local| local == address)
 }

@@ -8,6 +8,7 @@
 
 mod accept;
 mod carry;
+mod client;
 mod dial;
 mod header_in;
 mod journal;

@@ -346,7 +346,7 @@ impl Port {
         };
         let opener = Opener {
             addresses: &self.config.bind_addresses,
-            peer_timeout: self.config.connect.peer_timeout,
+            peer_timeout: self.config.relay.peer,
             handed: &self.config.sockets,
         };
         let mut port = wanted;

@@ -11,5 +11,7 @@ mod own;
 
 pub use ephemeral::EphemeralPorts;
 pub(crate) use holder::{Process, holder_of};
-pub(crate) use open::{BindError, Bound, Opener, outgoing, plain_listener, reset, sent, session};
+pub(crate) use open::{
+    BindError, Bound, Opener, connect, find_out_if_gone, plain_listener, reset, sent, session,
+};
 pub(crate) use own::OwnSockets;
