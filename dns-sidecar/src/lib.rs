@@ -44,6 +44,9 @@ mod config;
 #[cfg(feature = "http")]
 mod consul_api;
 mod cookie;
+#[cfg(test)]
+#[path = "../../fuzz/targets/corpus.rs"]
+mod corpus;
 #[cfg(feature = "doh")]
 mod doh;
 mod failures;

@@ -32,7 +32,14 @@ pub(crate) fn overload(report: &mut Report) -> anyhow::Result<()> {
             .map(|socket| Client::new(socket, server.address))
             .collect()
     };
-    let most = |duration| udp::closed_loop_of(&mut clients()?, &server, &questions, duration);
+    let most = |duration| -> anyhow::Result<_> {
+        Ok(udp::closed_loop_of(
+            &mut clients()?,
+            &server,
+            &questions,
+            duration,
+        ))
+    };
     most(WARM)?;
     let mut rounds = Vec::new();
     server.forget_peak();

@@ -50,8 +50,8 @@ impl Report {
         }
         if is_written {
             let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("results/dns.jsonl");
-            let lines: String = self.rows.iter().map(|row| format!("{row}\n")).collect();
-            fs::write(&path, lines)?;
+            let lines: Vec<_> = self.rows.iter().map(ToString::to_string).collect();
+            fs::write(&path, lines.join("\n") + "\n")?;
             println!("written to {}", path.display());
         }
         Ok(())

@@ -98,7 +98,7 @@ mod tests {
     #[test]
     fn too_many_publications_or_names_are_compared_in_full() {
         let first = Changes::anew();
-        let publish = |before: Changes, number| before.then(names(number..number + 1));
+        let publish = |before: Changes, number| before.then(names(number..=number));
         let last = (1..STEPS_MAX).fold(first.then(Vec::new()), publish);
         assert_eq!(since(&last, &first.mark()), None);
         assert_eq!(last.0.len(), STEPS_MAX);

@@ -259,13 +259,13 @@ fn unsupported(parameter: &str) -> Refusal {
 impl From<FilterError> for Refusal {
     /// In Consul's words; its status is 500, though nothing helps but another expression.
     fn from(error: FilterError) -> Self {
-        let mut text = format!("Failed to create boolean expression evaluator: {error}");
         // Of a pattern that is none the last line tells the reason, the others show the place.
-        let reason = error.source().map(ToString::to_string).unwrap_or_default();
-        if let Some(reason) = reason.lines().last() {
-            text.push_str(&format!(": {reason}"));
-        }
-        Self::bad(text)
+        let source = error.source().map(ToString::to_string).unwrap_or_default();
+        let reason = source.lines().last().map(|reason| format!(": {reason}"));
+        let reason = reason.unwrap_or_default();
+        Self::bad(format!(
+            "Failed to create boolean expression evaluator: {error}{reason}"
+        ))
     }
 }
 

@@ -20,5 +20,5 @@ mod shape;
 mod told;
 
 #[cfg(any(test, fuzzing))]
-pub use filter::fuzz;
+pub(crate) use filter::fuzz;
 pub(crate) use serve::{ConsulApi, keep_view};

@@ -80,12 +80,9 @@ fn header_is_cut(reply: &[u8]) -> bool {
 const REQUEST: &[u8] = b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x03wEb\x04test\0\0\x01\0\x01";
 
 #[cfg(test)]
-#[path = "../../../fuzz/targets/corpus.rs"]
-mod corpus;
-
-#[cfg(test)]
 mod tests {
-    use super::{corpus::run, *};
+    use super::*;
+    use crate::corpus::run;
 
     #[test]
     fn b2_the_corpus_of_replies_of_other_servers_holds() {

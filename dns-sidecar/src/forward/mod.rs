@@ -18,7 +18,7 @@
 mod cache;
 mod exchange;
 #[cfg(any(test, fuzzing))]
-pub mod fuzz;
+pub(crate) mod fuzz;
 mod joined;
 mod loops;
 mod question;

@@ -198,7 +198,7 @@ async fn nothing_is_written_and_nothing_unknown_is_ignored() {
     }
     for (path, status) in [
         ("/v1/kv/x", 404),
-        ("/v1/health/service/web?filter=Service.Port==1", 400),
+        ("/v1/health/service/web?filter=Service.Nosuch==1", 400),
         ("/v1/health/service/web?index=x", 400),
     ] {
         assert_eq!(site.get(path).await.status, status, "{path}");

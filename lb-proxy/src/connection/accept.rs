@@ -56,7 +56,7 @@ impl Acceptor {
         close
             .run_until_cancelled(self.accept_for_ever(&listener))
             .await;
-        self.finish(listener);
+        self.finish(&listener);
     }
 
     async fn accept_for_ever(&mut self, listener: &Listener) {
@@ -99,7 +99,7 @@ impl Acceptor {
     }
 
     /// Takes what clients have completed before the socket closes: the kernel resets what is left in the backlog.
-    fn finish(mut self, listener: Listener) {
+    fn finish(mut self, listener: &Listener) {
         // Ends at the first error: WouldBlock when the backlog is empty, anything else because waiting is over.
         while let Ok((client, peer)) = accept(&listener.0) {
             self.admit(client, peer);

@@ -45,8 +45,8 @@ pub(super) struct Flow<'c> {
     /// The endpoint took no more bytes; what it has sent before is still delivered.
     upstream_failed: Option<Reason>,
     client_finished_first: bool,
-    /// Whether the endpoint's socket is set for a connection that lasts.
-    is_lasting: bool,
+    /// At which age the endpoint's socket is to be set for a connection that lasts; none once it is.
+    lasting_at: Option<Duration>,
     last_activity: Instant,
     answer: Answer,
 }
@@ -61,7 +61,7 @@ impl<'c> Flow<'c> {
             down_is_done: false,
             upstream_failed: None,
             client_finished_first: false,
-            is_lasting: false,
+            lasting_at: Some(LASTING_AFTER),
             last_activity: Instant::now(),
             answer: Answer::default(),
         }
@@ -95,8 +95,7 @@ impl<'c> Flow<'c> {
     pub(super) fn deadline(&self) -> Instant {
         let end = self.last_activity + self.silence().0;
         let answer = self.answer.deadline(self.relay.timeouts.answer);
-        let lasting = (!self.is_lasting).then_some(LASTING_AFTER);
-        let ages = [answer, lasting].into_iter().flatten();
+        let ages = [answer, self.lasting_at].into_iter().flatten();
         ages.map(|age| self.relay.live.began() + age)
             .fold(end, Instant::min)
     }
@@ -107,8 +106,8 @@ impl<'c> Flow<'c> {
         if self.answer.is_late(age, timeout) {
             self.unanswered();
         }
-        if !self.is_lasting && age >= LASTING_AFTER {
-            self.is_lasting = true;
+        if self.lasting_at.is_some_and(|at| age >= at) {
+            self.lasting_at = None;
             // It fails only on a socket that is gone, and reading tells why.
             let _ = find_out_if_gone(self.relay.upstream, self.relay.timeouts.peer);
         }

@@ -25,12 +25,11 @@ pub(in super::super) type Fields = &'static [(&'static str, Field)];
 pub(super) fn find(fields: Fields, path: &[String]) -> Result<&'static Field, usize> {
     let (mut fields, mut found): (Fields, Result<&'static Field, usize>) = (fields, Err(0));
     for (at, name) in path.iter().enumerate() {
-        let field = match found {
-            Ok(Field::Table(of)) => Some(*of),
-            _ => {
-                let known = fields.iter().find(|(known, _)| known == name);
-                known.map(|(_, field)| field)
-            }
+        let field = if let Ok(Field::Table(of)) = found {
+            Some(*of)
+        } else {
+            let known = fields.iter().find(|(known, _)| known == name);
+            known.map(|(_, field)| field)
         };
         let field = field.ok_or(at + 1)?;
         fields = match field {

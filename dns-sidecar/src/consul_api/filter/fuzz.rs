@@ -55,12 +55,9 @@ fn entries() -> [Value; 4] {
 }
 
 #[cfg(test)]
-#[path = "../../../../fuzz/targets/corpus.rs"]
-mod corpus;
-
-#[cfg(test)]
 mod tests {
-    use super::{consul_filter, corpus::run};
+    use super::consul_filter;
+    use crate::corpus::run;
 
     #[test]
     fn b2_the_corpus_of_filters_holds() {

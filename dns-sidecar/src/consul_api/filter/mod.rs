@@ -7,7 +7,7 @@
 
 mod fields;
 #[cfg(any(test, fuzzing))]
-pub mod fuzz;
+pub(crate) mod fuzz;
 mod parse;
 mod test;
 

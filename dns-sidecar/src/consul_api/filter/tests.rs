@@ -231,7 +231,7 @@ fn expressions() -> impl Strategy<Value = (String, bool)> {
         ("ServiceName matches `^w`", true),
         ("ServiceTags is empty", false),
     ];
-    let condition = proptest::sample::select(&conditions[..]);
+    let condition = proptest::sample::select(conditions.to_vec());
     let condition = condition.prop_map(|(text, holds)| (text.to_owned(), holds));
     condition.prop_recursive(5, 24, 2, |inner| {
         prop_oneof![
