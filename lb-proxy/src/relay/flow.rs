@@ -45,10 +45,16 @@ pub(super) struct Flow<'c> {
     /// The endpoint took no more bytes; what it has sent before is still delivered.
     upstream_failed: Option<Reason>,
     client_finished_first: bool,
-    /// At which age the endpoint's socket is to be set for a connection that lasts; none once it is.
-    lasting_at: Option<Duration>,
+    age: Age,
     last_activity: Instant,
     answer: Answer,
+}
+
+/// How long a connection is there: the endpoint's socket is set anew for one that lasts.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Age {
+    Young,
+    Lasting,
 }
 
 impl<'c> Flow<'c> {
@@ -61,7 +67,7 @@ impl<'c> Flow<'c> {
             down_is_done: false,
             upstream_failed: None,
             client_finished_first: false,
-            lasting_at: Some(LASTING_AFTER),
+            age: Age::Young,
             last_activity: Instant::now(),
             answer: Answer::default(),
         }
@@ -95,7 +101,8 @@ impl<'c> Flow<'c> {
     pub(super) fn deadline(&self) -> Instant {
         let end = self.last_activity + self.silence().0;
         let answer = self.answer.deadline(self.relay.timeouts.answer);
-        let ages = [answer, self.lasting_at].into_iter().flatten();
+        let lasting = (self.age == Age::Young).then_some(LASTING_AFTER);
+        let ages = [answer, lasting].into_iter().flatten();
         ages.map(|age| self.relay.live.began() + age)
             .fold(end, Instant::min)
     }
@@ -106,8 +113,8 @@ impl<'c> Flow<'c> {
         if self.answer.is_late(age, timeout) {
             self.unanswered();
         }
-        if self.lasting_at.is_some_and(|at| age >= at) {
-            self.lasting_at = None;
+        if self.age == Age::Young && age >= LASTING_AFTER {
+            self.age = Age::Lasting;
             // It fails only on a socket that is gone, and reading tells why.
             let _ = find_out_if_gone(self.relay.upstream, self.relay.timeouts.peer);
         }
