@@ -8,12 +8,12 @@ mod own;
 mod striped;
 
 pub(crate) use arc_swap::{ArcSwap, Cache};
-pub(crate) use own::own_stripe;
+pub(crate) use own::{own_stripe, stripes_in_use};
 pub(crate) use std::sync::{
     Mutex,
     atomic::{AtomicU32, AtomicU64},
 };
 pub(crate) use striped::{Claims, Striped};
 
-/// Stripes of a counter: a cache line.
+/// Stripes of a counter, each a cache line: half a KiB an endpoint, where its place on a ring takes seven.
 const STRIPES: usize = 8;

@@ -27,8 +27,12 @@ pub(crate) fn own_stripe() -> usize {
     OWN.with(|own| {
         let stripe = own.get().or_else(|| CLAIMS.claim());
         own.set(stripe);
-        stripe.unwrap_or(striped::SHARED)
+        stripe.unwrap_or(striped::OWNED)
     })
+}
+
+pub(crate) fn stripes_in_use() -> usize {
+    STRIPES
 }
 
 /// Gives the stripe back, as a thread does that ends.
