@@ -216,7 +216,9 @@ pub(crate) fn streams(
         tcp::pipelined(server, questions.of(server), WARM)?;
         tcp::pipelined(server, questions.of(server), SLICE)
     };
-    let blocks = measure(servers, TCP_ROUNDS, |server| server.has_tcp, slice)?;
+    // Consul resets a connection that is asked on before it was answered.
+    let pipelines = |server: &Server| server.has_tcp && server.name != "consul";
+    let blocks = measure(servers, TCP_ROUNDS, pipelines, slice)?;
     tell_all("tcp", &blocks, &[("pdns", 2.0)], report);
     println!("TCP by dnsperf, the same connections and questions under way");
     let names = tcp::names(questions.of(&servers[0]));
