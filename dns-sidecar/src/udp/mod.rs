@@ -150,8 +150,9 @@ impl UdpWorker {
                 ready = self.listener.socket.readable() => ready,
             };
             match ready.and_then(|()| self.serve_arrived()) {
-                // Lets connections, timers and the other worker run.
-                Ok(()) => tokio::task::yield_now().await,
+                // Lets connections, timers and the other worker run; who waits for more does so anyway.
+                Ok(Arrived::More) => tokio::task::yield_now().await,
+                Ok(Arrived::All) => {}
                 Err(error) => {
                     failures.note("receive", &error);
                     tokio::time::sleep(FAILURE_PAUSE).await;
@@ -163,16 +164,16 @@ impl UdpWorker {
     }
 
     /// Answers what has arrived, a few batches at most.
-    fn serve_arrived(&mut self) -> io::Result<()> {
+    fn serve_arrived(&mut self) -> io::Result<Arrived> {
         for _ in 0..BATCHES_MAX {
             match self.serve_batch() {
                 Ok(BATCH) => {}
-                Ok(_) => return Ok(()),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Ok(_) => return Ok(Arrived::All),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Arrived::All),
                 Err(error) => return Err(error),
             }
         }
-        Ok(())
+        Ok(Arrived::More)
     }
 
     fn serve_batch(&mut self) -> io::Result<usize> {
@@ -202,14 +203,23 @@ impl UdpWorker {
         count
     }
 
+    /// Receives a batch. One that is not full has emptied the queue: the runtime is told so at once, and no call of the system is
+    /// spent to hear it.
     fn receive(&self, received: &mut [u8], metas: &mut [RecvMeta; BATCH]) -> io::Result<usize> {
         let mut slots = received.chunks_mut(SLOT_BYTES);
         let mut slots: [IoSliceMut<'_>; BATCH] =
             array::from_fn(|_| IoSliceMut::new(slots.next().unwrap_or_default()));
         let UdpListener { socket, state, .. } = &self.listener;
-        socket.try_io(Interest::READABLE, || {
-            state.recv(UdpSockRef::from(&**socket), &mut slots, metas)
-        })
+        let mut short = None;
+        let count = socket.try_io(Interest::READABLE, || {
+            let count = state.recv(UdpSockRef::from(&**socket), &mut slots, metas)?;
+            if count == BATCH {
+                return Ok(count);
+            }
+            short = Some(count);
+            Err(ErrorKind::WouldBlock.into())
+        });
+        short.map_or(count, Ok)
     }
 
     /// The system may have joined datagrams of one sender and equal length: A and AAAA questions of a resolver are such.
@@ -335,6 +345,12 @@ impl UdpWorker {
         };
         is_due.then(Instant::now)
     }
+}
+
+/// Whether there may be more questions than were answered.
+enum Arrived {
+    All,
+    More,
 }
 
 /// Where there is one address to reply from, nothing has to be told of a datagram but who sent it: what quinn-udp asks the system
