@@ -87,7 +87,9 @@ fn role_of_a_test_that_is_killed() -> Result<()> {
     shell.args(["-c", "trap '' HUP; echo ignores; exec sleep 600"]);
     let log = Path::new(&dir).join("log");
     let mut process = Process::start("a sleeper", &shell, &log)?;
-    while !fs::read_to_string(&log)?.contains("ignores") {
+    // There is no log before the program has begun.
+    let said = || fs::read_to_string(&log).unwrap_or_default();
+    while !said().contains("ignores") {
         std::thread::yield_now();
     }
     if std::env::var_os("TESTBED_STATE").is_some_and(|state| state == "stopped") {
