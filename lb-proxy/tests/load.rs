@@ -16,7 +16,7 @@ use discovery_core::telemetry::ByteDirection;
 use lb_proxy::{Config, Reason};
 use serde_json::json;
 use site::{Endpoint, FRONT, Site, free_port, greeting};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Socket, Type};
 use std::{
     collections::HashMap,
     fs,
@@ -31,7 +31,7 @@ use std::{
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     task::JoinSet,
     time::{Instant, MissedTickBehavior, interval, timeout},
 };
@@ -187,17 +187,8 @@ async fn the_child_that_carries() {
 
 /// A socket from an address of loopback to the front, and the endpoint that it met.
 async fn opened(from: IpAddr, front: SocketAddr) -> io::Result<(TcpStream, String)> {
-    let socket = Socket::new(
-        Domain::IPV4,
-        Type::STREAM.nonblocking(),
-        Some(Protocol::TCP),
-    )?;
-    // Ports that connections of a second ago had may be taken again.
-    socket.set_reuse_address(true)?;
-    socket.bind(&SocketAddr::new(from, 0).into())?;
-    socket.set_tcp_nodelay(true)?;
-    let socket = tokio::net::TcpSocket::from_std_stream(socket.into());
-    let mut stream = socket.connect(front).await?;
+    let mut stream = connected(from, front).await?;
+    stream.set_nodelay(true)?;
     let name = greeting(&mut stream).await?;
     Ok((stream, name))
 }
@@ -242,20 +233,10 @@ async fn connections_that_idle_beside_active_ones_live_when_other_endpoints_are_
     }
     let grown = proxied.kib("VmRSS:").saturating_sub(before);
     let each = grown * 1_024 / idle as u64;
-    let exchanges = Arc::new(AtomicU64::new(0));
-    let is_over = Arc::new(AtomicBool::new(false));
+    let (exchanges, is_over) = (Arc::<AtomicU64>::default(), Arc::<AtomicBool>::default());
     let mut workers = JoinSet::new();
-    for mut stream in working {
-        let (exchanges, is_over) = (exchanges.clone(), is_over.clone());
-        workers.spawn(async move {
-            let mut ticks = interval(Duration::from_millis(50));
-            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            while !is_over.load(Relaxed) {
-                ticks.tick().await;
-                let number = exchanges.fetch_add(1, Relaxed);
-                assert!(echoed(&mut stream, number).await.unwrap());
-            }
-        });
+    for stream in working {
+        workers.spawn(exchange(stream, exchanges.clone(), is_over.clone()));
     }
     // The load lasts that long; nothing is waited for.
     tokio::time::sleep(time).await;
@@ -290,6 +271,17 @@ async fn connections_that_idle_beside_active_ones_live_when_other_endpoints_are_
             "active": active, "exchanges": exchanges, "seconds": time.as_secs(), "pass": true,
         });
         results::record_row("proxy-load.jsonl", "L3", &row).unwrap();
+    }
+}
+
+/// Echoes a line every 50 ms until it is over, and counts them all.
+async fn exchange(mut stream: TcpStream, exchanges: Arc<AtomicU64>, is_over: Arc<AtomicBool>) {
+    let mut ticks = interval(Duration::from_millis(50));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while !is_over.load(Relaxed) {
+        ticks.tick().await;
+        let number = exchanges.fetch_add(1, Relaxed);
+        assert!(echoed(&mut stream, number).await.unwrap());
     }
 }
 
@@ -399,12 +391,11 @@ async fn come_and_go(number: u64, front: SocketAddr, done: Arc<Done>) -> io::Res
     Ok(())
 }
 
+/// Connects from an address; ports that connections of a second ago had may be taken again.
 async fn connected(from: IpAddr, front: SocketAddr) -> io::Result<TcpStream> {
-    let kind = Type::STREAM.nonblocking();
-    let socket = Socket::new(Domain::IPV4, kind, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    socket.bind(&SocketAddr::new(from, 0).into())?;
-    let socket = tokio::net::TcpSocket::from_std_stream(socket.into());
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(SocketAddr::new(from, 0))?;
     socket.connect(front).await
 }
 

@@ -6,8 +6,8 @@
 //! of the time, by the generator's limit or other work on its core, the ratio of what an answer costs the core takes its place.
 
 use crate::{
-    question::{Question, Schema},
-    report::{Goal, Report, Spread},
+    question::{Judgement, Question, Schema},
+    report::{Goal, Report, Spread, f64_of},
     server::Server,
     tcp,
     udp::{self, Figures, Latency},
@@ -64,9 +64,7 @@ pub(crate) fn verify(servers: &[Server], report: &mut Report) -> anyhow::Result<
         let whole = |replies: &[Vec<u8>]| {
             let replies = replies.iter().zip(&all);
             let judged = replies.map(|(reply, (question, _))| question.judge(reply));
-            judged
-                .filter(|judged| *judged == crate::question::Judgement::Whole)
-                .count()
+            judged.filter(|judged| *judged == Judgement::Whole).count()
         };
         println!(
             "  {:<8} TCP {} of {} right, {} whole; UDP {} right, {} whole",
@@ -344,11 +342,6 @@ fn tell_latency(name: &str, slices: &[Latency], report: &mut Report) {
     let row =
         json!({ "p50_us": p50.json(), "p90_us": p90.json(), "cpu_us": cost.json(), "lost": lost });
     report.row("latency", name, row);
-}
-
-#[expect(clippy::cast_precision_loss, reason = "counts of seconds of load")]
-fn f64_of(count: u64) -> f64 {
-    count as f64
 }
 
 const UDP_ROUNDS: u64 = 9;

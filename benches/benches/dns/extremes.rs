@@ -2,8 +2,8 @@
 //! Ours where it hurts: twice as much as it can answer, a hundred times as many services, and at rest.
 
 use crate::{
-    question::Schema,
-    report::{Goal, Report, Spread, rounded},
+    question::{Question, Schema},
+    report::{Goal, Report, Spread, f64_of, rounded},
     server::Server,
     udp::{self, Client, Figures},
     world::{self, SERVICES},
@@ -46,17 +46,14 @@ pub(crate) fn overload(report: &mut Report) -> anyhow::Result<()> {
     let before = server.memory("VmRSS");
     for _ in 0..OVERLOAD_ROUNDS {
         let first = most(MEASURED)?;
-        let received = replies(&netns)?;
-        let (busy, mut flooding) = (server.busy_seconds(), clients()?);
         let rate = 2.0 * first.rate().max(1e6 / first.cost());
-        let sent = udp::flood(&mut flooding, &questions, rate, FLOODED);
-        let answered = replies(&netns)? - received;
-        let busy = server.busy_seconds() - busy;
-        // What still waits in the sockets says whether the answers are any good.
-        let (kept, bad) = flooding.iter_mut().fold((0, 0), |sum, client| {
-            let (kept, bad) = client.drain();
-            (sum.0 + kept, sum.1 + bad)
-        });
+        let Flood {
+            sent,
+            answered,
+            busy,
+            kept,
+            bad,
+        } = flood(&netns, &server, &mut clients()?, &questions, rate)?;
         let last = most(MEASURED)?;
         // For a second of the server's core, of which other work may take a part.
         let capacity = 2e6 / (first.cost() + last.cost());
@@ -93,6 +90,42 @@ pub(crate) fn overload(report: &mut Report) -> anyhow::Result<()> {
     );
     report.goal("overload, RSS grows by MiB", grown, Goal::AtMost(4.0));
     Ok(())
+}
+
+/// What became of questions that came faster than answers can.
+struct Flood {
+    sent: u64,
+    answered: u64,
+    /// Seconds of the server's core.
+    busy: f64,
+    /// Replies that were looked at, and those of them with a code of trouble.
+    kept: u64,
+    bad: u64,
+}
+
+fn flood<'q>(
+    netns: &Netns,
+    server: &Server,
+    clients: &mut [Client<'q>],
+    questions: &'q [Question],
+    rate: f64,
+) -> anyhow::Result<Flood> {
+    let (received, busy) = (replies(netns)?, server.busy_seconds());
+    let sent = udp::flood(clients, questions, rate, FLOODED);
+    let answered = replies(netns)? - received;
+    let busy = server.busy_seconds() - busy;
+    // What still waits in the sockets says whether the answers are any good.
+    let (kept, bad) = clients.iter_mut().fold((0, 0), |sum, client| {
+        let (kept, bad) = client.drain();
+        (sum.0 + kept, sum.1 + bad)
+    });
+    Ok(Flood {
+        sent,
+        answered,
+        busy,
+        kept,
+        bad,
+    })
 }
 
 /// Replies that came out of the cable in the namespace.
@@ -169,11 +202,6 @@ pub(crate) fn idle(report: &mut Report) -> anyhow::Result<()> {
         Goal::AtMost(8.0),
     );
     Ok(())
-}
-
-#[expect(clippy::cast_precision_loss, reason = "counts of seconds of load")]
-fn f64_of(count: u64) -> f64 {
-    count as f64
 }
 
 const MIB: f64 = 1_048_576.0;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Our responder in a process of its own, one worker on one thread; and the same process without it.
 
-use crate::{server::tell, world};
+use crate::{in_runtime, server::tell, world};
 use discovery_core::{
     model::NodeName,
     store::{Reader, StateConfig, Writer, channel},
@@ -63,11 +63,4 @@ fn published(services: u32) -> anyhow::Result<(Writer, Reader)> {
     world::fill(&mut writer, &node, services)?;
     writer.publish();
     Ok((writer, reader))
-}
-
-fn in_runtime(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    runtime.block_on(work)
 }

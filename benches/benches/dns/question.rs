@@ -137,6 +137,45 @@ impl Question {
     }
 }
 
+/// What one socket has asked and was not answered yet, by the ids that it gave.
+#[derive(Debug)]
+pub(crate) struct Asked<'q> {
+    next_id: u16,
+    open: [Option<(u16, &'q Question)>; IDS],
+}
+
+impl Default for Asked<'_> {
+    fn default() -> Self {
+        Self {
+            next_id: 0,
+            open: [None; IDS],
+        }
+    }
+}
+
+impl<'q> Asked<'q> {
+    /// Writes the request with an id of its own.
+    pub(crate) fn write(&mut self, question: &'q Question, request: &mut Vec<u8>) {
+        let id = self.next_id;
+        self.next_id = id.wrapping_add(1);
+        self.open[usize::from(id) % IDS] = Some((id, question));
+        request.extend(id.to_be_bytes());
+        request.extend_from_slice(&question.bytes[2..]);
+    }
+
+    /// A reply to nothing that was asked is wrong; one that comes too late is judged as any other.
+    pub(crate) fn judge(&mut self, reply: &[u8]) -> Judgement {
+        let &[high, low, ..] = reply else {
+            return Judgement::Wrong;
+        };
+        let id = u16::from_be_bytes([high, low]);
+        match self.open[usize::from(id) % IDS].take() {
+            Some((of, question)) if of == id => question.judge(reply),
+            _ => Judgement::Wrong,
+        }
+    }
+}
+
 /// Behind the name that begins there.
 fn name_end(message: &[u8], mut at: usize) -> Option<usize> {
     loop {
@@ -147,3 +186,6 @@ fn name_end(message: &[u8], mut at: usize) -> Option<usize> {
         }
     }
 }
+
+/// More than are under way on a socket, few enough for the cache.
+const IDS: usize = 256;

@@ -99,3 +99,8 @@ pub(crate) fn rounded(value: f64) -> f64 {
     }
     (value * scale).round() / scale
 }
+
+#[expect(clippy::cast_precision_loss, reason = "counts of seconds of load")]
+pub(crate) fn f64_of(count: u64) -> f64 {
+    count as f64
+}

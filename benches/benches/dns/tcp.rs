@@ -2,7 +2,7 @@
 //! Asks over connections with many questions under way each: by our generator, which judges every answer, and by dnsperf.
 
 use crate::{
-    question::{Judgement, Question},
+    question::{Asked, Question},
     server::{GENERATORS_CORE, Server},
     udp::Figures,
 };
@@ -21,8 +21,7 @@ struct Connection<'q> {
     stream: TcpStream,
     received: Vec<u8>,
     waiting: Vec<u8>,
-    next_id: u16,
-    asked: Vec<Option<(u16, &'q Question)>>,
+    asked: Asked<'q>,
 }
 
 impl<'q> Connection<'q> {
@@ -34,19 +33,14 @@ impl<'q> Connection<'q> {
             stream,
             received: Vec::new(),
             waiting: Vec::new(),
-            next_id: 0,
-            asked: vec![None; IDS],
+            asked: Asked::default(),
         })
     }
 
     fn ask(&mut self, question: &'q Question) {
-        let id = self.next_id;
-        self.next_id = id.wrapping_add(1);
-        self.asked[usize::from(id) % IDS] = Some((id, question));
         let length = u16::try_from(question.bytes.len()).unwrap_or(0);
         self.waiting.extend(length.to_be_bytes());
-        self.waiting.extend(id.to_be_bytes());
-        self.waiting.extend_from_slice(&question.bytes[2..]);
+        self.asked.write(question, &mut self.waiting);
     }
 
     /// Judges every whole reply that is there; how many.
@@ -64,7 +58,7 @@ impl<'q> Connection<'q> {
             let Some(reply) = self.received.get(start..end) else {
                 break;
             };
-            figures.count(judge(&mut self.asked, reply), reply.len());
+            figures.count(self.asked.judge(reply), reply.len());
             (at, count) = (end, count + 1);
         }
         self.received.drain(..at);
@@ -81,18 +75,6 @@ impl<'q> Connection<'q> {
             Err(error) => return Err(error.into()),
         }
         Ok(())
-    }
-}
-
-/// Unlike a datagram, a reply on a connection is to be whole, and to answer what was asked and not yet answered.
-fn judge(asked: &mut [Option<(u16, &Question)>], reply: &[u8]) -> Judgement {
-    let &[high, low, ..] = reply else {
-        return Judgement::Wrong;
-    };
-    let id = u16::from_be_bytes([high, low]);
-    match asked[usize::from(id) % IDS].take() {
-        Some((of, question)) if of == id => question.judge(reply),
-        _ => Judgement::Wrong,
     }
 }
 
@@ -134,7 +116,7 @@ pub(crate) fn pipelined(
     Ok(figures)
 }
 
-/// One question on a connection of its own.
+/// Asks one question after the other on one connection.
 pub(crate) fn ask(server: SocketAddr, questions: &[&Question]) -> anyhow::Result<Vec<Vec<u8>>> {
     let mut stream = TcpStream::connect(server)?;
     stream.set_read_timeout(Some(Duration::from_secs(1)))?;
@@ -209,5 +191,3 @@ pub(crate) fn names(questions: &[Question]) -> String {
 
 const CONNECTIONS: usize = 8;
 const OPEN: usize = 25;
-/// More than are under way.
-const IDS: usize = 256;

@@ -8,7 +8,7 @@
 )]
 
 use crate::{
-    question::{Judgement, Question},
+    question::{Asked, Judgement, Question},
     server::Server,
 };
 use quinn_udp::{BATCH_SIZE, RecvMeta, UdpSockRef, UdpSocketState};
@@ -95,8 +95,7 @@ pub(crate) struct Client<'q> {
     state: UdpSocketState,
     buffer: Vec<u8>,
     requests: Vec<u8>,
-    next_id: u16,
-    asked: Vec<Option<(u16, &'q Question)>>,
+    asked: Asked<'q>,
 }
 
 impl<'q> Client<'q> {
@@ -109,8 +108,7 @@ impl<'q> Client<'q> {
             state: told_nothing()?,
             buffer: vec![0; BATCH_SIZE * SLOT],
             requests: Vec::new(),
-            next_id: 0,
-            asked: vec![None; IDS],
+            asked: Asked::default(),
         })
     }
 
@@ -143,7 +141,7 @@ impl<'q> Client<'q> {
         for (slot, meta) in self.buffer.chunks(SLOT).zip(&metas[..count]) {
             for reply in slot[..meta.len].chunks(meta.stride.max(1)) {
                 datagrams += 1;
-                figures.count(judge(&mut self.asked, reply), reply.len());
+                figures.count(self.asked.judge(reply), reply.len());
             }
         }
         datagrams
@@ -153,11 +151,7 @@ impl<'q> Client<'q> {
         self.requests.clear();
         let mut ends = Vec::with_capacity(BATCH_SIZE);
         for question in questions {
-            let id = self.next_id;
-            self.next_id = id.wrapping_add(1);
-            self.asked[usize::from(id) % IDS] = Some((id, question));
-            self.requests.extend_from_slice(&id.to_be_bytes());
-            self.requests.extend_from_slice(&question.bytes[2..]);
+            self.asked.write(question, &mut self.requests);
             ends.push(self.requests.len());
         }
         let starts = std::iter::once(0).chain(ends.iter().copied());
@@ -184,18 +178,6 @@ impl<'q> Client<'q> {
 pub(crate) fn told_nothing() -> std::io::Result<UdpSocketState> {
     let other = UdpSocket::bind("127.0.0.1:0")?;
     UdpSocketState::new(UdpSockRef::from(&other))
-}
-
-/// A reply to nothing that was asked is wrong; one that comes too late is judged as any other.
-fn judge(asked: &mut [Option<(u16, &Question)>], reply: &[u8]) -> Judgement {
-    let &[high, low, ..] = reply else {
-        return Judgement::Wrong;
-    };
-    let id = u16::from_be_bytes([high, low]);
-    match asked[usize::from(id) % IDS].take() {
-        Some((of, question)) if of == id => question.judge(reply),
-        _ => Judgement::Wrong,
-    }
 }
 
 /// 8 sockets with 24 questions under way each, over loopback.
@@ -346,8 +328,6 @@ pub(crate) fn ask(server: SocketAddr, question: &Question) -> anyhow::Result<Opt
 const OPEN: usize = 24;
 /// Questions that are sent together at least.
 const SEND_FROM: usize = 8;
-/// Ids under which a socket remembers what it asked: more than are under way, few enough for the cache.
-const IDS: usize = 256;
 const FLOOD_BATCH: usize = 32;
 /// What the system joins at most, and some lines of the cache against conflicts in it.
 const SLOT: usize = 64 * 1024 + 128;

@@ -9,7 +9,8 @@ use super::Endpoint;
 use crate::sync::{AtomicU32, AtomicU64, Mutex, Striped};
 use std::sync::{Arc, PoisonError, atomic::Ordering::Relaxed};
 
-/// What one process counts about one endpoint, on two cache lines of its own: what every pick writes, and what it only reads.
+/// What one process counts about one endpoint, on cache lines of its own: one for what a pick only reads, and for each thread, the
+/// first few of them, one that it writes.
 ///
 /// Picks and those under way share one word, so that a pick costs one addition and its end another.
 #[derive(Debug, Default)]

@@ -145,8 +145,8 @@ impl Acceptor {
 
 /// A socket that listens, of which the runtime tells when clients wait.
 ///
-/// The runtime's own listener has it watch every client from the start. Its streams wait for any socket, so one stands here for
-/// this socket, which is never read.
+/// The runtime's own listener has it watch every client from the start, and `AsyncFd` takes `unsafe`. Its streams wait for any
+/// socket, so one stands here for this socket, which is never read.
 struct Listener(TcpStream);
 
 impl Listener {

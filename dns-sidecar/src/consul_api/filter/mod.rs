@@ -5,18 +5,19 @@
 //! whether it is told. The language is that of Consul 1.22 (go-bexpr 0.1) with its operators for each type. Pure; bounded in
 //! length, depth and what a pattern may take.
 
+mod comparison;
 mod fields;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod parse;
-mod test;
+mod reader;
 
 pub(super) use fields::{CHECK, Fields, HEALTH_ENTRY, NODE, SERVICE, SERVICE_ENTRY};
 
+use comparison::Comparison;
 use parse::Syntax;
 use serde_json::Value;
 use std::fmt;
-use test::Test;
 
 /// An expression that fits the entries which it is for.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -28,7 +29,7 @@ pub(super) enum Filter {
     /// It does not hold.
     Not(Box<Filter>),
     /// A field is so.
-    Test(Test),
+    Compare(Comparison),
 }
 
 /// Why an expression cannot be used, as far as it is known in Consul's words.
@@ -106,7 +107,7 @@ impl Filter {
             Syntax::Or(sides) => Self::Or(both(sides)?),
             Syntax::And(sides) => Self::And(both(sides)?),
             Syntax::Not(inner) => Self::Not(Box::new(Self::of(*inner, fields)?)),
-            Syntax::Condition(condition) => Self::Test(Test::new(condition, fields)?),
+            Syntax::Condition(condition) => Self::Compare(Comparison::new(condition, fields)?),
         })
     }
 
@@ -116,7 +117,7 @@ impl Filter {
             Self::Or(sides) => sides.iter().any(|side| side.holds(entry)),
             Self::And(sides) => sides.iter().all(|side| side.holds(entry)),
             Self::Not(inner) => !inner.holds(entry),
-            Self::Test(test) => test.holds(entry),
+            Self::Compare(comparison) => comparison.holds(entry),
         }
     }
 }

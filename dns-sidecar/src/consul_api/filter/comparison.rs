@@ -12,7 +12,7 @@ use serde_json::Value;
 
 /// What a field is compared with.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(in super::super) struct Test {
+pub(in super::super) struct Comparison {
     fields: Fields,
     /// The field, from the outermost inwards.
     path: Vec<String>,
@@ -34,7 +34,7 @@ enum Wanted {
 #[derive(Clone, Debug)]
 struct Pattern(Regex);
 
-impl Test {
+impl Comparison {
     pub(super) fn new(condition: Condition, fields: Fields) -> Result<Self, FilterError> {
         let Condition {
             path,
