@@ -12,6 +12,7 @@ use benches::{CROWD, flipped, published, published_crowd, slice};
 use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
 use discovery_core::{
     hash::Ring,
+    pick::Picker,
     store::{Object, SourceId, Update, Writer},
 };
 use std::hint::black_box;
@@ -19,7 +20,9 @@ use std::hint::black_box;
 fn publish(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("publish-one-change");
     for count in [100, 1_000] {
-        let (mut writer, _reader) = published(count);
+        let (mut writer, reader) = published(count);
+        // Somebody picks by key: else no ring would be built.
+        let _picker = Picker::new(reader, "web".parse().expect("a valid name"));
         let whole = slice(count);
         let mut without = whole.clone();
         without.endpoints.remove(count / 2);
@@ -69,7 +72,8 @@ fn publish(criterion: &mut Criterion) {
 fn own_flip(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("publish-own-flip");
     for (name, replaces) in [("zonal", false), ("zonal-and-a-far-pod-replaced", true)] {
-        let (mut writer, _reader) = published_crowd();
+        let (mut writer, reader) = published_crowd();
+        let _picker = Picker::new(reader, "web".parse().expect("a valid name"));
         let mut number = 0;
         group.bench_function(BenchmarkId::new(name, CROWD), |b| {
             b.iter_batched(

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What the endpoints of other zones cost: counted, not believed.
+//! What endpoints cost, those of other zones and those of our own: counted, not believed.
 
 mod mall;
 
-use discovery_core::model::{Slice, SliceKey, SlicePort, TargetRef};
+use discovery_core::{
+    model::{Slice, SliceKey, SlicePort, TargetRef},
+    pick::Picker,
+};
 use mall::{Mall, OWN, node, pod, port, zone};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use std::{alloc::System, net::Ipv4Addr, sync::Arc};
@@ -44,7 +47,7 @@ fn foreign(number: u32) -> Slice {
 
 // One test only: the counter is of the whole process.
 #[test]
-fn a_foreign_endpoint_costs_little_in_the_state_and_the_snapshot_together() {
+fn an_endpoint_costs_little_in_the_state_and_the_snapshot_together() {
     let mut mall = Mall::of_nodes(&[(OWN, "mall-999")]);
     mall.node(node("mall-999-host-b", "mall-999"));
     let region = Region::new(ALLOCATOR);
@@ -68,7 +71,53 @@ fn a_foreign_endpoint_costs_little_in_the_state_and_the_snapshot_together() {
         "{} bytes per endpoint, the bound is {BYTES_MAX}",
         held / endpoints
     );
+    own_endpoints_cost_a_ring_only_where_somebody_picks_by_key(&mut mall);
 }
+
+fn own_endpoints_cost_a_ring_only_where_somebody_picks_by_key(mall: &mut Mall) {
+    let held = |region: Region<'_, _>| {
+        let change = region.change();
+        change.bytes_allocated - change.bytes_deallocated
+    };
+    let region = Region::new(ALLOCATOR);
+    for number in 0..OWN_SERVICES {
+        mall.apply(discovery_core::store::Object::Slice(own(number)));
+    }
+    mall.writer.publish();
+    let endpoints = (OWN_SERVICES * OWN_PODS) as usize;
+    let quiet = held(region) / endpoints;
+    let region = Region::new(ALLOCATOR);
+    for number in 0..OWN_SERVICES {
+        Picker::new(mall.reader.clone(), own(number).service);
+    }
+    let ring = held(region) / endpoints;
+    println!("{quiet} bytes per own endpoint, {ring} more where somebody picks by key");
+    assert!(
+        quiet <= OWN_BYTES_MAX,
+        "{quiet} bytes per endpoint, the bound is {OWN_BYTES_MAX}"
+    );
+    assert!(ring > OWN_BYTES_MAX, "{ring} bytes per endpoint for a ring");
+}
+
+/// A service of ten pods on our own nodes.
+fn own(number: u32) -> Slice {
+    let pods = (0..OWN_PODS).map(|n| {
+        let address = Ipv4Addr::from(0x0a90_0000 + number * OWN_PODS + n).to_string();
+        pod(&format!("own-{number}-5d4f8c7b9d-{n:05x}"), &address, OWN)
+    });
+    Slice {
+        ports: [port("http", 8080)].into(),
+        endpoints: pods.collect(),
+        ..Slice::new(
+            SliceKey::new("default", &format!("own-{number}-abcde")).unwrap(),
+            format!("own-{number}").parse().unwrap(),
+        )
+    }
+}
+
+const OWN_SERVICES: u32 = 100;
+const OWN_PODS: u32 = 10;
+const OWN_BYTES_MAX: usize = 1_500;
 
 const SLICES: u32 = 200;
 const PODS_PER_SLICE: u32 = 100;

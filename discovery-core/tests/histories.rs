@@ -18,6 +18,7 @@ use discovery_core::{
         Hints, Node, NodeName, Scope, ScopeKey, Service, ServiceName, Slice, SliceEndpoint,
         SliceKey, Standing, TargetRef, TopologyMode, TrafficDistribution, Zone, ZonePolicy,
     },
+    pick::Picker,
     store::{
         HoldRule, Kind, Object, ObjectKey, Reader, ServiceView, Snapshot, StateConfig, Tier,
         Update, Writer, channel,
@@ -78,6 +79,9 @@ impl History {
         let grace = GRACE * u32::from(!seed.is_multiple_of(4));
         let config = StateConfig::new(name(OWN)).holds(holds).grace(grace);
         let (writer, reader) = channel(config);
+        for service in SERVICES {
+            Picker::new(reader.clone(), service.parse().unwrap());
+        }
         let mut history = Self {
             random: Rng::with_seed(seed),
             world: World::default(),

@@ -6,6 +6,7 @@ use discovery_core::{
         AddressRules, Conditions, Node, NodeName, Reason, Service, ServiceName, Slice,
         SliceEndpoint, SliceKey, SlicePort, TargetRef, Zone, ZoneKeys, ZonePolicy,
     },
+    pick::Picker,
     store::{
         Change, Coverage, HoldRule, Kind, Object, ObjectKey, Problem, Reader, ServiceView,
         Snapshot, SourceId, StateConfig, Tier, Update, Writer, ZoneStatus, channel,
@@ -89,13 +90,17 @@ fn mall(policy: Option<ZonePolicy>) -> Vec<Update> {
     updates
 }
 
-/// Nothing is held back here: `tests/holds.rs` is about that.
+/// Nothing is held back here: `tests/holds.rs` is about that. Somebody picks by key, so that the table of each view is built
+/// from the one before.
 fn start() -> (Writer, Reader) {
     let none = HoldRule {
         mass_change: Duration::ZERO,
         zone: Duration::ZERO,
     };
-    channel(StateConfig::new(NodeName::parse("edge-a").unwrap()).holds(none))
+    let config = StateConfig::new(NodeName::parse("edge-a").unwrap()).holds(none);
+    let (writer, reader) = channel(config);
+    Picker::new(reader.clone(), "web".parse().unwrap());
+    (writer, reader)
 }
 
 fn apply(writer: &mut Writer, updates: impl IntoIterator<Item = Update>) {

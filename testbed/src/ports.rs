@@ -1,10 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Chooses ports that are free on loopback for both TCP and UDP.
 //!
-//! The kernel chooses (port 0); all sockets of one call are held until the last is bound, so the ports differ. Between
-//! the choice and the server's own bind another process may take one: who starts servers tries again.
+//! They lie below the range from which the kernel takes the ports of connections, and below the NodePorts: a port out
+//! of that range may be the near end of somebody's connection, or of one that ended within the last minute, by the time
+//! that a server binds it. No port is told twice by one process, and each process begins elsewhere. Another process may
+//! still take one before the server does: who starts servers tries again.
 
-use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+use std::{
+    net::{Ipv4Addr, TcpListener, UdpSocket},
+    ops::Range,
+    sync::atomic::{AtomicU32, Ordering::Relaxed},
+};
 
 use crate::Error;
 
@@ -12,29 +18,23 @@ use crate::Error;
 ///
 /// # Errors
 ///
-/// [`Error::Io`] when the kernel hands out no port, or none that is free for both.
+/// [`Error::Io`] when no port is free for both.
 pub fn free_ports<const N: usize>() -> Result<[u16; N], Error> {
-    let mut held = Vec::with_capacity(N);
     let mut ports = [0; N];
     for port in &mut ports {
-        let pair = bind_both()?;
-        *port = pair
-            .0
-            .local_addr()
-            .map_err(Error::io("reading a free port"))?
-            .port();
-        held.push(pair);
+        *port = free_port()?;
     }
     Ok(ports)
 }
 
-fn bind_both() -> Result<(TcpListener, UdpSocket), Error> {
+fn free_port() -> Result<u16, Error> {
     let mut refused = None;
-    for _ in 0..TRIES {
-        let tcp = TcpListener::bind(ANY).map_err(Error::io("binding a free TCP port"))?;
-        let chosen = tcp.local_addr().map_err(Error::io("reading a free port"))?;
-        match UdpSocket::bind(chosen) {
-            Ok(udp) => return Ok((tcp, udp)),
+    for _ in RANGE {
+        let port = next();
+        match TcpListener::bind((Ipv4Addr::LOCALHOST, port))
+            .and_then(|_tcp| UdpSocket::bind((Ipv4Addr::LOCALHOST, port)))
+        {
+            Ok(_) => return Ok(port),
             Err(error) => refused = Some(error),
         }
     }
@@ -45,10 +45,18 @@ fn bind_both() -> Result<(TcpListener, UdpSocket), Error> {
     })
 }
 
-const ANY: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 0);
+fn next() -> u16 {
+    static TOLD: AtomicU32 = AtomicU32::new(0);
+    let told = TOLD.fetch_add(1, Relaxed);
+    let begin = std::process::id().wrapping_mul(SPREAD);
+    let place = begin.wrapping_add(told) % u32::try_from(RANGE.len()).expect("a range of ports");
+    RANGE.start + u16::try_from(place).expect("a place among ports")
+}
 
-/// A UDP socket on a port that TCP has free is rare; many in a row mean that something is wrong.
-const TRIES: usize = 32;
+const RANGE: Range<u16> = 10_000..30_000;
+
+/// Processes that follow one another begin so many ports apart.
+const SPREAD: u32 = 127;
 
 #[cfg(test)]
 mod tests {
@@ -57,8 +65,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_ports_of_one_call_differ() {
-        let ports = free_ports::<16>().unwrap();
-        assert_eq!(ports.iter().collect::<HashSet<_>>().len(), 16);
+    fn no_port_is_told_twice_and_none_is_one_of_the_kernels() {
+        let ports = [free_ports::<16>().unwrap(), free_ports().unwrap()].concat();
+        assert_eq!(ports.iter().collect::<HashSet<_>>().len(), 32);
+        assert!(ports.iter().all(|port| RANGE.contains(port)), "{ports:?}");
     }
 }

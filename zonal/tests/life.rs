@@ -175,7 +175,12 @@ impl Site {
 
     /// The first connection that is taken.
     async fn served(&self) -> TcpStream {
-        until("the port is served", async || self.connect().await.ok()).await
+        let served = async || self.connect().await.ok();
+        let told = testbed::wait_for("the port is served", PATIENCE, served).await;
+        told.unwrap_or_else(|error| {
+            let log = std::fs::read_to_string(self.folder.path().join("log"));
+            panic!("{error}\n{}", log.unwrap_or_default())
+        })
     }
 
     async fn until_refused(&self) {

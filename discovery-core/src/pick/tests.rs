@@ -8,7 +8,7 @@ use super::{
 use crate::{
     hash::HashKey,
     model::{LoadFactor, Placement, PlacementWish, SlowStart, SpillBelow, ZonePolicy},
-    store::ServiceView,
+    store::{Reader, ServiceView, Writer},
 };
 use proptest::prelude::*;
 use std::{
@@ -39,6 +39,46 @@ fn an_unknown_placement_refuses_keyed_picks_and_no_others() {
     assert!(!error.is_retryable() && error.to_string().contains("ring/v2"));
     assert!(picker.candidates(HashKey(1)).is_err());
     assert!(picker.any().is_ok());
+}
+
+#[test]
+fn a_table_is_built_before_a_pick_where_somebody_picks_by_key_and_nowhere_else() {
+    let (mut writer, reader) = View::of(3).publish();
+    let is_placed = || web(&reader).tiers()[0].is_placed();
+    assert!(!is_placed(), "nobody picks");
+    assert!(p2c(&web(&reader)).is_some() && !is_placed(), "nor by key");
+    View::of(4).state(&mut writer);
+    writer.publish().unwrap();
+    assert!(!is_placed());
+    Picker::new(reader.clone(), "web".parse().unwrap());
+    assert!(is_placed(), "of the view that is there");
+    View::of(5).state(&mut writer);
+    writer.publish().unwrap();
+    assert!(is_placed(), "and of every later one");
+
+    let early = |writer: &mut Writer, reader: &Reader| {
+        Picker::new(reader.clone(), "web".parse().unwrap());
+        View::of(3).state(writer);
+        writer.publish().unwrap();
+    };
+    let (mut writer, reader) = View::of(0).publish();
+    early(&mut writer, &reader);
+    assert!(web(&reader).tiers()[0].is_placed(), "one that comes later");
+}
+
+#[test]
+fn whoever_has_only_a_view_has_its_table_built_by_the_first_key() {
+    let (mut writer, reader) = View::of(3).publish();
+    let view = web(&reader);
+    let key = HashKey::of(b"ann");
+    let owns = |view: &ServiceView| owner(view, key).unwrap().identity().to_string();
+    let first = owns(&view);
+    View::of(3).unready(&[0]).state(&mut writer);
+    writer.publish().unwrap();
+    assert!(web(&reader).tiers()[0].is_placed(), "who asked will ask again");
+    View::of(3).state(&mut writer);
+    writer.publish().unwrap();
+    assert_eq!(owns(&web(&reader)), first);
 }
 
 #[test]

@@ -24,6 +24,8 @@ pub(super) struct BuildContext<'s> {
     pub(super) policy: ZonePolicy,
     pub(super) addresses: &'s AddressRules,
     pub(super) unlocated: &'s Unlocated,
+    /// Whether somebody picks by key.
+    pub(super) is_wanted: bool,
 }
 
 /// The view of a service, or the previous one when it would say the same.
@@ -64,6 +66,7 @@ pub(super) fn build_view(
         balancing: spec.map_or(&unasked, |spec| &spec.balancing),
         policy: context.policy,
         service: &load,
+        is_wanted: context.is_wanted,
         previous,
     };
     let (tiers, spill) = builder.build(levels);

@@ -27,6 +27,7 @@ mod tier;
 mod tiers;
 mod update;
 mod view;
+mod wanted;
 mod writer;
 
 pub use changes::Mark;

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The published, immutable view of one moment.
 
-use super::{Held, Kind, Mark, Overruled, Problem, ServiceView, SourceId, changes::Changes};
+use super::{
+    Held, Kind, Mark, Overruled, Problem, ServiceView, SourceId, changes::Changes, wanted::Wanted,
+};
 use crate::model::{Node, NodeName, ServiceName, Zone, ZoneKeys};
 use std::{collections::HashMap, fmt, sync::Arc};
 
@@ -117,6 +119,8 @@ pub struct Snapshot {
     pub(super) is_degraded: bool,
     pub(super) moving_to: Option<Zone>,
     pub(super) changes: Changes,
+    /// Shared by all generations.
+    pub(super) wanted: Arc<Wanted>,
 }
 
 impl Snapshot {
@@ -137,6 +141,7 @@ impl Snapshot {
             is_degraded: false,
             moving_to: None,
             changes: Changes::anew(),
+            wanted: Arc::default(),
         }
     }
 
@@ -169,6 +174,16 @@ impl Snapshot {
     /// The view of a service.
     pub fn service(&self, name: &ServiceName) -> Option<&Arc<ServiceView>> {
         self.services.get(name)
+    }
+
+    /// Has the tables of the service built now, and from now on before a view of it is published.
+    pub(crate) fn want(&self, service: &ServiceName) {
+        self.wanted.add(service);
+        if let Some(view) = self.service(service) {
+            view.tiers().iter().for_each(|tier| {
+                tier.table();
+            });
+        }
     }
 
     /// All services, in no order.

@@ -3,25 +3,54 @@
 //!
 //! Members are all listed endpoints of the level, also those that are not usable now: usability is a skip during the walk,
 //! never a reason to move keys. What a change leaves as it was is taken from the tier before.
+//!
+//! Where keys belong is worked out before the tier is published if somebody picks by key, else when one is first asked for:
+//! of most services of a zone a process never asks, and a ring takes 7 KiB an endpoint.
 
 use super::{Endpoint, Load};
 use crate::{
     hash::{HashKey, Member, Placement, Table, Walk},
-    model::PlacementWish,
 };
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// The endpoints of one preference level.
 #[derive(Debug)]
 pub struct Tier {
     members: Box<[Arc<Endpoint>]>,
-    table: Table,
-    /// The usable member at each slot of the table, or nobody.
-    route: Box<[Option<Hop>]>,
+    /// None where the placement that is wished for is not known here.
+    placement: Option<Placement>,
+    placed: OnceLock<Placed>,
     /// The usable members.
     ready: Box<[Hop]>,
     /// The sums of the weights of the usable members up to each; none where all are alike.
     sums: Option<Box<[u32]>>,
+}
+
+/// Where keys belong among the members.
+#[derive(Debug)]
+struct Placed {
+    table: Table,
+    /// The usable member at each slot of the table, or nobody.
+    route: Box<[Option<Hop>]>,
+}
+
+impl Placed {
+    fn new(table: Table, members: &[Arc<Endpoint>]) -> Self {
+        let usable = |endpoint: &&Arc<Endpoint>| endpoint.is_usable();
+        let route = table.members().into_iter().map(|member| {
+            let endpoint = members.get(usize::from(member)).filter(usable);
+            endpoint.map(Hop::new)
+        });
+        Self {
+            route: route.collect(),
+            table,
+        }
+    }
+
+    #[inline]
+    fn at_slot(&self, slot: u16) -> Option<&Hop> {
+        self.route.get(usize::from(slot))?.as_ref()
+    }
 }
 
 /// A usable member, with the address of its counters beside its own: a pick fetches both at once, and waits for one.
@@ -51,29 +80,38 @@ impl Hop {
 }
 
 impl Tier {
-    /// Places the members, in ascending order of their identity, by the placement that is wished for.
+    /// The tier of the members, in ascending order of their identity. They are placed now if that `is_wanted`, or if those of
+    /// the tier before were.
     pub(super) fn new(
         members: Box<[Arc<Endpoint>]>,
-        wish: &PlacementWish,
+        placement: Option<Placement>,
         before: Option<&Self>,
+        is_wanted: bool,
     ) -> Self {
-        let table = match wish.known() {
-            None => Table::unknown(),
-            Some(placement) => place(placement, &members, before),
-        };
         let usable = |endpoint: &&Arc<Endpoint>| endpoint.is_usable();
-        let route = table.members().into_iter().map(|member| {
-            let endpoint = members.get(usize::from(member)).filter(usable);
-            endpoint.map(Hop::new)
-        });
         let ready: Box<[Hop]> = members.iter().filter(usable).map(Hop::new).collect();
+        let before = before.filter(|before| before.placed.get().is_some());
+        let placed = (is_wanted || before.is_some())
+            .then(|| Placed::new(table(placement, &members, before), &members));
         Self {
-            route: route.collect(),
+            placed: placed.map_or_else(OnceLock::new, OnceLock::from),
             sums: sums(&ready),
             ready,
-            table,
+            placement,
             members,
         }
+    }
+
+    #[inline]
+    fn placed(&self) -> &Placed {
+        self.placed.get().unwrap_or_else(|| self.place())
+    }
+
+    #[cold]
+    fn place(&self) -> &Placed {
+        let members = &self.members;
+        self.placed
+            .get_or_init(|| Placed::new(table(self.placement, members, None), members))
     }
 
     /// All members in ascending order of their identity; the table numbers them so.
@@ -82,9 +120,16 @@ impl Tier {
         &self.members
     }
 
-    /// Where keys belong among the members.
+    /// Where keys belong among the members. Builds it where nobody has asked yet: see [`crate::hash::Ring::build`] for what
+    /// that takes.
     pub fn table(&self) -> &Table {
-        &self.table
+        &self.placed().table
+    }
+
+    /// Whether it is built.
+    #[cfg(test)]
+    pub(crate) fn is_placed(&self) -> bool {
+        self.placed.get().is_some()
     }
 
     /// How many members may be picked.
@@ -100,7 +145,7 @@ impl Tier {
 
     /// The share of all keys that each member owns while all are usable.
     pub fn shares(&self) -> Vec<f64> {
-        self.table.shares(self.members.len())
+        self.table().shares(self.members.len())
     }
 
     /// The usable members with their counters.
@@ -130,31 +175,32 @@ impl Tier {
     /// The slots of the key, from its owner on.
     #[inline]
     pub(crate) fn walk(&self, key: HashKey) -> Walk<'_> {
-        self.table.walk(key)
+        self.table().walk(key)
     }
 
     /// The first of these slots, and the walk of the others.
     #[inline]
     pub(crate) fn begin(&self, key: HashKey) -> Option<(u16, Walk<'_>)> {
-        self.table.begin(key)
+        self.table().begin(key)
     }
 
     /// The owner of the key, where it is usable.
     #[inline]
     pub(crate) fn owner(&self, key: HashKey) -> Option<&Hop> {
-        self.at_slot(self.table.first(key)?)
+        let placed = self.placed();
+        placed.at_slot(placed.table.first(key)?)
     }
 
     /// The usable member at a slot.
     #[inline]
     pub(crate) fn at_slot(&self, slot: u16) -> Option<&Hop> {
-        self.route.get(usize::from(slot))?.as_ref()
+        self.placed().at_slot(slot)
     }
 
     /// How many slots a walk may name.
     #[inline]
     pub(crate) fn slots(&self) -> usize {
-        self.route.len()
+        self.placed().route.len()
     }
 
     /// The weights of all members, and of those that may be picked.
@@ -167,9 +213,16 @@ impl Tier {
     }
 }
 
-fn place(placement: Placement, members: &[Arc<Endpoint>], before: Option<&Tier>) -> Table {
+fn table(
+    placement: Option<Placement>,
+    members: &[Arc<Endpoint>],
+    before: Option<&Tier>,
+) -> Table {
+    let Some(placement) = placement else {
+        return Table::unknown();
+    };
     let same = |before: &&Tier| {
-        before.table.placement() == Some(placement)
+        before.placement == Some(placement)
             && before.members.len() == members.len()
             && before
                 .members
@@ -178,7 +231,7 @@ fn place(placement: Placement, members: &[Arc<Endpoint>], before: Option<&Tier>)
                 .all(|(a, b)| is_placed_alike(a, b))
     };
     if let Some(before) = before.filter(same) {
-        return before.table.clone();
+        return before.table().clone();
     }
     let texts: Vec<String> = if placement.is_of_envoy() {
         members.iter().map(|e| address_text(e)).collect()
@@ -194,7 +247,7 @@ fn place(placement: Placement, members: &[Arc<Endpoint>], before: Option<&Tier>)
         })
         .collect();
     match before {
-        Some(before) => before.table.rebuild(placement, &placed),
+        Some(before) => before.table().rebuild(placement, &placed),
         None => Table::build(placement, &placed),
     }
 }

@@ -15,6 +15,7 @@ pub(super) struct TierBuilder<'b> {
     pub(super) balancing: &'b Balancing,
     pub(super) policy: ZonePolicy,
     pub(super) service: &'b Arc<ServiceLoad>,
+    pub(super) is_wanted: bool,
     pub(super) previous: Option<&'b Arc<ServiceView>>,
 }
 
@@ -75,7 +76,8 @@ impl TierBuilder<'_> {
             let reason = verdict.reason(&member, weight);
             self.endpoint(member, weight, reason, old)
         });
-        Tier::new(endpoints.collect(), &self.balancing.placement, old.get(at))
+        let wish = self.balancing.placement.known();
+        Tier::new(endpoints.collect(), wish, old.get(at), self.is_wanted)
     }
 
     /// The endpoint of the member; the old one when nothing differs, else a new one with the old counters.

@@ -8,6 +8,7 @@ use discovery_core::{
         Conditions, Hints, Node, NodeLabels, NodeName, Protocol, Reason, Service, Slice,
         SliceEndpoint, SliceKey, SlicePort, TargetRef, Zone, ZoneKey,
     },
+    pick::Picker,
     store::{
         Change, Kind, Object, ObjectKey, Reader, ServiceView, SourceId, StateConfig, Tier, Update,
         Writer, channel,
@@ -32,6 +33,8 @@ impl Mall {
 
     pub(crate) fn with(change: impl FnOnce(StateConfig) -> StateConfig) -> Self {
         let (writer, reader) = channel(change(StateConfig::new(name(OWN))));
+        // Somebody picks by key, so that the table of each view is built from the one before.
+        Picker::new(reader.clone(), "web".parse().unwrap());
         Self { writer, reader }
     }
 

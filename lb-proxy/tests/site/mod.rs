@@ -435,10 +435,8 @@ pub(crate) fn pattern(length: usize) -> Vec<u8> {
 
 /// A port that is free at [`FRONT`].
 pub(crate) fn free_port() -> SocketAddr {
-    std::net::TcpListener::bind((FRONT, 0))
-        .unwrap()
-        .local_addr()
-        .unwrap()
+    let [port] = testbed::free_ports().unwrap();
+    SocketAddr::from((FRONT, port))
 }
 
 /// Fails the test instead of hanging.

@@ -6,7 +6,7 @@
 use std::{
     fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     process::{Child, ChildStderr, Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -33,8 +33,8 @@ impl Agent {
     pub(crate) fn start_with(manifest: &str, flags: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("mall.yaml");
-        let port = free_port().to_string();
-        let dns = format!("127.0.0.1:{}", free_port());
+        let [port, dns] = testbed::free_ports::<2>().unwrap().map(|port| port.to_string());
+        let dns = format!("127.0.0.1:{dns}");
         fs::write(&path, manifest.replace("PORT", &port)).unwrap();
         let mut process = Command::new(env!("CARGO_BIN_EXE_zonal"))
             .args([
@@ -166,8 +166,3 @@ fn try_get(address: &str, path: &str) -> (String, String) {
 
 /// Far more than reading a file takes.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-    listener.local_addr().unwrap().port()
-}

@@ -233,6 +233,7 @@ impl State {
             is_degraded,
             moving_to,
             changes: previous.changes.then(changed_services),
+            wanted: previous.wanted.clone(),
         })
     }
 

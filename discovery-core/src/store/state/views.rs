@@ -131,6 +131,7 @@ impl State {
             policy: self.policy_by(spec),
             addresses: &self.config.addresses,
             unlocated: &self.config.unlocated,
+            is_wanted: previous.wanted.has(name),
         };
         let is_alone = self.grace.of(name).next().is_none();
         let is_sifted = is_alone && context.policy == ZonePolicy::Strict;
