@@ -75,7 +75,10 @@ fn whoever_has_only_a_view_has_its_table_built_by_the_first_key() {
     let first = owns(&view);
     View::of(3).unready(&[0]).state(&mut writer);
     writer.publish().unwrap();
-    assert!(web(&reader).tiers()[0].is_placed(), "who asked will ask again");
+    assert!(
+        web(&reader).tiers()[0].is_placed(),
+        "who asked will ask again"
+    );
     View::of(3).state(&mut writer);
     writer.publish().unwrap();
     assert_eq!(owns(&web(&reader)), first);

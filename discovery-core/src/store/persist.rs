@@ -5,6 +5,9 @@
 //! one, and the folder synced: a crash at any moment leaves one whole file. Read with a checksum; refused, with the reason,
 //! when it is of another cluster, node or schema. All calls block: not for a runtime's worker.
 
+#[cfg(test)]
+mod crash;
+mod disk;
 #[cfg(any(test, fuzzing))]
 mod fuzz;
 
@@ -14,11 +17,11 @@ pub use fuzz::snapshot;
 
 use super::{Kind, Object, SourceId, Update};
 use crate::model::{Node, NodeName, Service, Slice, Zone};
+use disk::{Disk, System};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
-    fs::{self, File},
-    io::{self, Write},
+    io,
     path::{Path, PathBuf},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -185,37 +188,47 @@ impl Shelf {
         facts: BTreeMap<SourceId, SourceFacts>,
         now: SystemTime,
     ) -> Result<(), ShelfError> {
+        self.save_on(&System, objects, facts, now)
+    }
+
+    fn save_on(
+        &self,
+        disk: &impl Disk,
+        objects: Vec<(SourceId, Object)>,
+        facts: BTreeMap<SourceId, SourceFacts>,
+        now: SystemTime,
+    ) -> Result<(), ShelfError> {
         let [temporary, newest, previous] = self.files();
         let fail = |path: &Path| {
             let path = path.to_owned();
             move |source| ShelfError::Io { path, source }
         };
-        fs::create_dir_all(&self.folder).map_err(fail(&self.folder))?;
-        let written = File::create(&temporary).and_then(|mut file| {
-            file.write_all(&self.encode(objects, facts, now))?;
-            file.sync_all()
-        });
-        written.map_err(fail(&temporary))?;
-        match fs::rename(&newest, &previous) {
+        disk.create_folder(&self.folder)
+            .map_err(fail(&self.folder))?;
+        disk.write_synced(&temporary, &self.encode(objects, facts, now))
+            .map_err(fail(&temporary))?;
+        match disk.rename(&newest, &previous) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(fail(&newest)(error));
             }
             _ => {}
         }
-        fs::rename(&temporary, &newest).map_err(fail(&newest))?;
-        File::open(&self.folder)
-            .and_then(|folder| folder.sync_all())
-            .map_err(fail(&self.folder))
+        disk.rename(&temporary, &newest).map_err(fail(&newest))?;
+        disk.sync_folder(&self.folder).map_err(fail(&self.folder))
     }
 
     /// Reads the newest snapshot, or the one before when the newest is damaged or missing.
     pub fn load(&self) -> Result<Restored, ShelfError> {
+        self.load_on(&System)
+    }
+
+    fn load_on(&self, disk: &impl Disk) -> Result<Restored, ShelfError> {
         let [_, newest, previous] = self.files();
-        let error = match self.read(&newest) {
+        let error = match self.read(disk, &newest) {
             Ok(restored) => return Ok(restored),
             Err(error) => error,
         };
-        match self.read(&previous) {
+        match self.read(disk, &previous) {
             Ok(restored) => Ok(Restored {
                 passed_over: Some(error.to_string()),
                 ..restored
@@ -254,8 +267,8 @@ impl Shelf {
         [first_line(&json).as_bytes(), b"\n", &json].concat()
     }
 
-    fn read(&self, path: &Path) -> Result<Restored, ShelfError> {
-        let bytes = fs::read(path).map_err(|source| match source.kind() {
+    fn read(&self, disk: &impl Disk, path: &Path) -> Result<Restored, ShelfError> {
+        let bytes = disk.read(path).map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => ShelfError::Missing {
                 folder: self.folder.clone(),
             },

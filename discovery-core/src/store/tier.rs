@@ -8,9 +8,7 @@
 //! of most services of a zone a process never asks, and a ring takes 7 KiB an endpoint.
 
 use super::{Endpoint, Load};
-use crate::{
-    hash::{HashKey, Member, Placement, Table, Walk},
-};
+use crate::hash::{HashKey, Member, Placement, Table, Walk};
 use std::sync::{Arc, OnceLock};
 
 /// The endpoints of one preference level.
@@ -213,11 +211,7 @@ impl Tier {
     }
 }
 
-fn table(
-    placement: Option<Placement>,
-    members: &[Arc<Endpoint>],
-    before: Option<&Tier>,
-) -> Table {
+fn table(placement: Option<Placement>, members: &[Arc<Endpoint>], before: Option<&Tier>) -> Table {
     let Some(placement) = placement else {
         return Table::unknown();
     };

@@ -15,14 +15,14 @@ use std::net::IpAddr;
 
 /// The domain as replies write it: a pointer to where the question spells it, or spelled out.
 #[derive(Debug)]
-pub(super) struct DomainOwner {
+struct DomainOwner {
     bytes: [u8; SPELLED_MAX],
     length: usize,
 }
 
 impl DomainOwner {
     /// The domain that was asked; in the profile `compat` and for names of addresses the one in which our names stand.
-    pub(super) fn new(index: &Index, request: &Request<'_>, domain: InDomain) -> Self {
+    fn new(index: &Index, request: &Request<'_>, domain: InDomain) -> Self {
         let place = HEADER_BYTES + request.name.offset(domain.at);
         let asked = request
             .question
@@ -56,6 +56,10 @@ impl DomainOwner {
 }
 
 impl Asker<'_> {
+    fn domain_owner(&self) -> DomainOwner {
+        DomainOwner::new(self.index, self.request, self.domain)
+    }
+
     /// What stands at the domain itself; whether that was asked for.
     pub(super) fn push_apex(&mut self, reply: &mut Reply<'_>) -> bool {
         if self.is_compat() {
@@ -95,7 +99,8 @@ impl Asker<'_> {
             minimum,
         ]
         .map(u32::to_be_bytes);
-        let domain = self.owner.as_bytes();
+        let owner = self.domain_owner();
+        let domain = owner.as_bytes();
         let length = NAME_SERVER.len() + MAILBOX.len() + 2 * domain.len() + 20;
         // Two names of a domain of at most 128 bytes.
         let head = head(rtype::SOA, minimum, u16::try_from(length).unwrap_or(0));
@@ -114,10 +119,11 @@ impl Asker<'_> {
     /// The name servers, some of them when there are many, with their addresses.
     fn push_ns(&mut self, reply: &mut Reply<'_>, section: Section) {
         let (index, ttl) = (self.index, self.index.config.node_ttl_seconds);
+        let owner = self.domain_owner();
+        let owner = owner.as_bytes();
         if index.servers().is_empty() && !index.config.is_denied {
-            let length = NAME_SERVER.len() + self.owner.length;
+            let length = NAME_SERVER.len() + owner.len();
             let head = head(rtype::NS, ttl, u16::try_from(length).unwrap_or(0));
-            let owner = self.owner.as_bytes();
             reply
                 .writer
                 .push(section, &[owner, &head, NAME_SERVER, owner]);
@@ -137,10 +143,7 @@ impl Asker<'_> {
             };
             let name = server.name.as_bytes();
             let head = head(rtype::NS, ttl, u16::try_from(name.len() + 1).unwrap_or(0));
-            if reply
-                .writer
-                .push(section, &[self.owner.as_bytes(), &head, name, &[0]])
-            {
+            if reply.writer.push(section, &[owner, &head, name, &[0]]) {
                 written[count] = (*number, reply.writer.position() - name.len() - 1);
                 count += 1;
             }

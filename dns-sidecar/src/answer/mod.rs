@@ -24,7 +24,6 @@ use crate::{
     wire::{Edns, Header, Options, ReplyWriter, Request, Section, Status, WireName, rtype},
 };
 use discovery_core::telemetry::{DnsDrop, DnsQueryType, DnsRcode, DnsTransport};
-use domain::DomainOwner;
 use judge::Judgement;
 use reply::{Budget, Reply};
 use std::net::{IpAddr, Ipv4Addr};
@@ -223,7 +222,6 @@ impl Responder {
                     index,
                     request,
                     resolved,
-                    owner: DomainOwner::new(index, request, domain),
                     domain,
                 };
                 asker.answer(&mut reply)
@@ -292,7 +290,6 @@ struct Asker<'a> {
     index: &'a Index,
     request: &'a Request<'a>,
     resolved: Option<&'a Resolved>,
-    owner: DomainOwner,
     domain: crate::names::InDomain,
 }
 

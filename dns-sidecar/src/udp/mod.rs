@@ -33,6 +33,7 @@ use std::{
     io::{self, ErrorKind, IoSliceMut},
     net::{IpAddr, Ipv4Addr, SocketAddr},
     os::fd::{AsFd, BorrowedFd},
+    pin::pin,
     sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -109,6 +110,8 @@ pub(crate) struct UdpWorker {
     /// When this batch was received, in milliseconds from the start on.
     now_milliseconds: u32,
     tally: Tally,
+    /// Whether the last batch was small: no room is made ready for a large one then.
+    is_quiet: bool,
     /// Batches until the next one that is timed.
     until_sample: u32,
 }
@@ -135,6 +138,7 @@ impl UdpWorker {
             started: Instant::now(),
             now_milliseconds: 0,
             tally: Tally::new(DnsTransport::Udp),
+            is_quiet: true,
             until_sample: 0,
         }
     }
@@ -142,11 +146,13 @@ impl UdpWorker {
     /// Serves until it is told to stop, then answers what has already arrived.
     pub(crate) async fn run(mut self) {
         let stop = self.context.stop.clone();
+        // One for all turns: each new one would be taken into a list under a lock.
+        let mut stopped = pin!(stop.cancelled());
         let mut failures = Failures::default();
         loop {
             let ready = tokio::select! {
                 biased;
-                () = stop.cancelled() => break,
+                () = &mut stopped => break,
                 ready = self.listener.socket.readable() => ready,
             };
             match ready.and_then(|()| self.serve_arrived()) {
@@ -166,9 +172,18 @@ impl UdpWorker {
     /// Answers what has arrived, a few batches at most.
     fn serve_arrived(&mut self) -> io::Result<Arrived> {
         for _ in 0..BATCHES_MAX {
-            match self.serve_batch() {
-                Ok(BATCH) => {}
-                Ok(_) => return Ok(Arrived::All),
+            let (room, served) = if self.is_quiet {
+                (FEW, self.serve_batch::<FEW>())
+            } else {
+                (BATCH, self.serve_batch::<BATCH>())
+            };
+            match served {
+                Ok(count) => {
+                    self.is_quiet = count < FEW;
+                    if count < room {
+                        return Ok(Arrived::All);
+                    }
+                }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Arrived::All),
                 Err(error) => return Err(error),
             }
@@ -176,9 +191,9 @@ impl UdpWorker {
         Ok(Arrived::More)
     }
 
-    fn serve_batch(&mut self) -> io::Result<usize> {
+    fn serve_batch<const N: usize>(&mut self) -> io::Result<usize> {
         let mut received = std::mem::take(&mut self.received);
-        let mut metas = [RecvMeta::default(); BATCH];
+        let mut metas = [RecvMeta::default(); N];
         let count = self.receive(&mut received, &mut metas);
         if let Ok(count) = count {
             let started = self.sample();
@@ -205,15 +220,19 @@ impl UdpWorker {
 
     /// Receives a batch. One that is not full has emptied the queue: the runtime is told so at once, and no call of the system is
     /// spent to hear it.
-    fn receive(&self, received: &mut [u8], metas: &mut [RecvMeta; BATCH]) -> io::Result<usize> {
+    fn receive<const N: usize>(
+        &self,
+        received: &mut [u8],
+        metas: &mut [RecvMeta; N],
+    ) -> io::Result<usize> {
         let mut slots = received.chunks_mut(SLOT_BYTES);
-        let mut slots: [IoSliceMut<'_>; BATCH] =
+        let mut slots: [IoSliceMut<'_>; N] =
             array::from_fn(|_| IoSliceMut::new(slots.next().unwrap_or_default()));
         let UdpListener { socket, state, .. } = &self.listener;
         let mut short = None;
         let count = socket.try_io(Interest::READABLE, || {
             let count = state.recv(UdpSockRef::from(&**socket), &mut slots, metas)?;
-            if count == BATCH {
+            if count == N {
                 return Ok(count);
             }
             short = Some(count);
@@ -380,6 +399,8 @@ fn may_be_answered(source: SocketAddr) -> bool {
 
 /// Datagrams received with one system call: what quinn-udp takes at most.
 const BATCH: usize = quinn_udp::BATCH_SIZE;
+/// The same while few come.
+const FEW: usize = 4;
 /// What the system joins at most, and two lines of the cache more: at a stride of 64 KiB the datagrams of a batch would push
 /// each other out of it. Pages that are never written cost no memory.
 const SLOT_BYTES: usize = 64 * 1024 + 128;

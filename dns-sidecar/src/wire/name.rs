@@ -37,30 +37,27 @@ impl LowerName {
             starts: [0; LABELS_MAX + 1],
             labels: 0,
         };
+        let rest = cursor.message.get(cursor.at..)?;
         let mut end = 0;
         loop {
             name.starts[name.labels] = u8::try_from(end).ok()?;
-            let length = cursor.u8()?;
+            let length = usize::from(*rest.get(end)?);
             if length == 0 {
-                return Some(name);
+                break;
             }
-            if usize::from(length) > LABEL_BYTES_MAX {
-                return None;
-            }
-            let label = cursor.take(usize::from(length))?;
-            let next = end + 1 + label.len();
             // The root octet that follows counts too.
-            if next >= NAME_BYTES_MAX {
+            if length > LABEL_BYTES_MAX || end + 1 + length >= NAME_BYTES_MAX {
                 return None;
             }
-            name.bytes[end] = length;
-            let place = &mut name.bytes[end + 1..next];
-            place.copy_from_slice(label);
-            // RFC 4343: only ASCII letters have a case.
-            place.make_ascii_lowercase();
-            end = next;
+            end += 1 + length;
             name.labels += 1;
         }
+        // RFC 4343: only ASCII letters have a case. Length octets are less than any letter.
+        let place = name.bytes.get_mut(..end)?;
+        place.copy_from_slice(rest.get(..end)?);
+        place.make_ascii_lowercase();
+        cursor.at += end + 1;
+        Some(name)
     }
 
     /// How many labels it has, the root not counted.

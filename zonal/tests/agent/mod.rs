@@ -33,7 +33,9 @@ impl Agent {
     pub(crate) fn start_with(manifest: &str, flags: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("mall.yaml");
-        let [port, dns] = testbed::free_ports::<2>().unwrap().map(|port| port.to_string());
+        let [port, dns] = testbed::free_ports::<2>()
+            .unwrap()
+            .map(|port| port.to_string());
         let dns = format!("127.0.0.1:{dns}");
         fs::write(&path, manifest.replace("PORT", &port)).unwrap();
         let mut process = Command::new(env!("CARGO_BIN_EXE_zonal"))
