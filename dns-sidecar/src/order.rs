@@ -36,7 +36,9 @@ impl Order {
             *number = place;
         }
         for place in 0..k {
-            let other = self.random.usize(place..n);
+            // Even to one in 10⁸: a draw without a second try.
+            let random = u64::from(self.random.u32(..));
+            let other = place + narrow((random * wide(n - place)) >> 32);
             self.small.swap(place, other);
         }
         &self.small[..k]
@@ -60,6 +62,14 @@ impl Order {
             self.table.swap(place, other);
         }
     }
+}
+
+fn wide(small: usize) -> u64 {
+    small as u64
+}
+
+fn narrow(small: u64) -> usize {
+    usize::try_from(small).unwrap_or(0)
 }
 
 /// The numbers below this fit a few lines of the cache.

@@ -175,6 +175,7 @@ async fn the_child_that_carries() {
     }
     let counters = site.counters(front);
     let ended = site.end(&counters).await;
+    eprintln!("ended: {ended:?}");
     println!(
         "said {} {} {} {} {}",
         counters.accepted(),
@@ -223,6 +224,7 @@ async fn connections_that_idle_beside_active_ones_live_when_other_endpoints_are_
         working.push(opened(source(number), front).await.unwrap().0);
     }
     let before = proxied.kib("VmRSS:");
+    let began = Instant::now();
     let mut idling = Vec::with_capacity(idle);
     let mut on: HashMap<String, usize> = HashMap::new();
     for number in 0..idle {
@@ -252,8 +254,11 @@ async fn connections_that_idle_beside_active_ones_live_when_other_endpoints_are_
         assert_eq!(proxied.order(&order), "unlisted");
     }
     let mut live = 0;
-    for stream in &mut idling {
-        live += usize::from(echoed(stream, 1).await.unwrap_or(false));
+    for (number, stream) in idling.iter_mut().enumerate() {
+        match echoed(stream, 1).await {
+            Ok(true) => live += 1,
+            lost => println!("{number} after {:?}: {lost:?}", began.elapsed()),
+        }
     }
     is_over.store(true, Relaxed);
     while let Some(worker) = workers.join_next().await {
@@ -263,6 +268,8 @@ async fn connections_that_idle_beside_active_ones_live_when_other_endpoints_are_
     println!(
         "L3: {live} of {idle} echo, {each} bytes each, {on:?}, kept {kept}; {exchanges} exchanges on {active}"
     );
+    drop(idling);
+    println!("{:?}", proxied.counted());
     assert_eq!(live, idle);
     assert!(each <= 20 << 10, "{each} bytes");
     if is_long() {

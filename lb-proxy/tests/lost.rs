@@ -159,3 +159,64 @@ async fn x24_an_endpoint_that_is_cut_off_is_lost_idle_or_not_and_its_client_is_r
         assert_eq!(site.end(&counters).await, [("upstream-lost", 1)].into());
     }
 }
+
+/// A client with little room for what it has not read, and an endpoint that sends it so many bytes and then ends.
+async fn reader_of(length: usize) -> (Site, SocketAddr, tokio::net::TcpStream) {
+    let endpoint = Endpoint::new("pod-0", move |mut stream| async move {
+        stream.write_all(&vec![7; length]).await?;
+        stream.shutdown().await
+    })
+    .await;
+    let mut site = Site::start(Config::default().peer_timeout(SLOW_TIMEOUT));
+    let front = site::free_port();
+    site.service("web", front.port());
+    site.endpoint("web", &endpoint);
+    site.publish();
+    assert_eq!(site.status.serving().await, Some(front));
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(20_000).unwrap();
+    (site, front, socket.connect(front).await.unwrap())
+}
+
+/// The least that can be set.
+const SLOW_TIMEOUT: Duration = Duration::from_secs(2);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn x24_who_reads_slowly_is_not_lost() {
+    let length = 24 << 20;
+    let (site, front, mut client) = reader_of(length).await;
+    let counters = site.counters(front);
+    let (began, mut got) = (std::time::Instant::now(), 0);
+    let mut bytes = vec![0; 1 << 20];
+    while began.elapsed() < 4 * SLOW_TIMEOUT {
+        // The pace of the reader: its window is at zero most of the time, and opens by less than a segment.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        got += within(client.read_exact(&mut bytes[..40_000])).await.unwrap();
+    }
+    let rest = within(async {
+        let mut rest = 0;
+        loop {
+            match client.read(&mut bytes).await {
+                Ok(0) => return Ok(rest),
+                Ok(read) => rest += read,
+                Err(error) => return Err(error),
+            }
+        }
+    });
+    got += rest.await.unwrap();
+    assert_eq!(got, length + "pod-0\n".len());
+    drop(client);
+    assert_eq!(site.end(&counters).await, [("ok", 1)].into());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn x24_who_reads_nothing_is_lost_in_time() {
+    let (site, front, client) = reader_of(64 << 20).await;
+    let counters = site.counters(front);
+    let began = std::time::Instant::now();
+    until(|| counters.ended(Reason::ClientLost) == 1).await;
+    let took = began.elapsed();
+    assert!(took >= SLOW_TIMEOUT, "{took:?}");
+    drop(client);
+    assert_eq!(site.end(&counters).await, [("client-lost", 1)].into());
+}

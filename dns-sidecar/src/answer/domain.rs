@@ -168,7 +168,7 @@ impl Asker<'_> {
         }
         let mut rest = Vec::with_capacity(26);
         write_address(&mut rest, address, self.index.config.node_ttl_seconds);
-        let name = &self.request.name;
+        let name = self.request.name;
         let lower = name.span(0, name.labels());
         let is_elsewhere = self.is_compat() && !self.domain.is_primary;
         if !is_elsewhere && self.request.question.starts_with(lower) {

@@ -6,7 +6,8 @@ use crate::{
     Index,
     names::{Asked, InDomain, Reversed},
     wire::{
-        EDNS_VERSION, HEADER_BYTES, Header, QUERY, Request, Status, class, rtype, write_header_only,
+        EDNS_VERSION, HEADER_BYTES, Header, LowerName, QUERY, Request, Status, class, rtype,
+        write_header_only,
     },
 };
 use discovery_core::telemetry::{DnsQueryType, DnsRcode};
@@ -24,7 +25,12 @@ pub(super) enum Judgement {
 }
 
 /// Reads a request, or says why it cannot be answered with its question.
-pub(super) fn read(header: Header, bytes: &[u8], is_compat: bool) -> Result<Request<'_>, DnsRcode> {
+pub(super) fn read<'m>(
+    header: Header,
+    bytes: &'m [u8],
+    name: &'m mut LowerName,
+    is_compat: bool,
+) -> Result<Request<'m>, DnsRcode> {
     let is_query = header.opcode() == QUERY || (is_compat && header.opcode() == NOTIFY);
     if !is_query {
         return Err(DnsRcode::NotImp);
@@ -40,7 +46,7 @@ pub(super) fn read(header: Header, bytes: &[u8], is_compat: bool) -> Result<Requ
     if header.answers() > 0 && !is_compat {
         return Err(DnsRcode::FormErr);
     }
-    Request::read(header, bytes).ok_or(DnsRcode::FormErr)
+    Request::read(header, bytes, name).ok_or(DnsRcode::FormErr)
 }
 
 /// Whether the name is ours to answer; `is_final` when other servers were asked before.
@@ -60,7 +66,7 @@ pub(super) fn judge(index: &Index, request: &Request<'_>, is_final: bool) -> Jud
         return refuse(DnsRcode::NotAuth);
     }
     let is_forwarding = config.is_forwarding() && !is_final;
-    let Some(domain) = index.naming().domain_in(&request.name) else {
+    let Some(domain) = index.naming().domain_in(request.name) else {
         if is_forwarding && (is_compat || may_be_relayed(request)) {
             return Judgement::Relay;
         }
@@ -96,7 +102,7 @@ pub(super) fn judge(index: &Index, request: &Request<'_>, is_final: bool) -> Jud
 
 /// Names that have no meaning outside of this host or site are not sent there (RFC 6761, RFC 6762).
 fn may_be_relayed(request: &Request<'_>) -> bool {
-    let name = &request.name;
+    let name = request.name;
     let last = name.label(name.labels().saturating_sub(1));
     let is_special = matches!(last, b"localhost" | b"invalid" | b"local" | b"onion");
     name.labels() != 1 && !is_special
@@ -105,12 +111,12 @@ fn may_be_relayed(request: &Request<'_>) -> bool {
 /// The name of an address that is none of ours, and not of a private network, whose names nobody outside knows (RFC 6303).
 fn is_reverse_of_others(index: &Index, request: &Request<'_>, domain: InDomain) -> bool {
     if !matches!(
-        index.find(&request.name, domain, request.qtype),
+        index.find(request.name, domain, request.qtype),
         crate::index::Found::Absent
     ) {
         return false;
     }
-    match index.naming().read(&request.name, domain, request.qtype) {
+    match index.naming().read(request.name, domain, request.qtype) {
         _ if index.config.profile.is_compat() => true,
         Asked::Reverse(Reversed::Address(address)) => !is_private(address),
         Asked::Reverse(Reversed::Block { is_v4, digits }) => {

@@ -21,7 +21,9 @@ use crate::{
     forward::Resolved,
     index::Found,
     order::Order,
-    wire::{Edns, Header, Options, ReplyWriter, Request, Section, Status, WireName, rtype},
+    wire::{
+        Edns, Header, LowerName, Options, ReplyWriter, Request, Section, Status, WireName, rtype,
+    },
 };
 use discovery_core::telemetry::{DnsDrop, DnsQueryType, DnsRcode, DnsTransport};
 use judge::Judgement;
@@ -95,6 +97,8 @@ pub struct Responder {
     /// Host names of others that an answer needs the addresses of.
     wanted: Vec<(WireName, u16)>,
     asking: Asking,
+    /// The name of the last question; none while one is answered.
+    name: Option<Box<LowerName>>,
 }
 
 impl Responder {
@@ -118,6 +122,7 @@ impl Responder {
             placed: Vec::new(),
             wanted: Vec::new(),
             asking: Asking::default(),
+            name: None,
         }
     }
 
@@ -155,6 +160,21 @@ impl Responder {
         resolved: Option<&Resolved>,
         out: &mut Vec<u8>,
     ) -> Verdict {
+        let mut name = self.name.take().unwrap_or_default();
+        let verdict = self.answer_named(index, bytes, &mut name, transport, resolved, out);
+        self.name = Some(name);
+        verdict
+    }
+
+    fn answer_named(
+        &mut self,
+        index: &Index,
+        bytes: &[u8],
+        name: &mut LowerName,
+        transport: DnsTransport,
+        resolved: Option<&Resolved>,
+        out: &mut Vec<u8>,
+    ) -> Verdict {
         out.clear();
         self.asking.begin();
         let Some(header) = Header::read(bytes) else {
@@ -167,7 +187,7 @@ impl Responder {
             return judge::refuse_unread(out, header, DnsRcode::FormErr);
         }
         let is_compat = index.config.profile.is_compat();
-        let request = match judge::read(header, bytes, is_compat) {
+        let request = match judge::read(header, bytes, name, is_compat) {
             Ok(request) => request,
             Err(rcode) => return judge::refuse_unread(out, header, rcode),
         };
@@ -261,7 +281,8 @@ impl Responder {
 
 /// What a request asks for, as it is counted.
 pub(crate) fn asked_type(bytes: &[u8]) -> DnsQueryType {
-    let request = Header::read(bytes).and_then(|header| Request::read(header, bytes));
+    let mut name = LowerName::default();
+    let request = Header::read(bytes).and_then(|header| Request::read(header, bytes, &mut name));
     request.map_or(DnsQueryType::Unread, |request| {
         DnsQueryType::from_code(request.qtype)
     })
@@ -269,7 +290,8 @@ pub(crate) fn asked_type(bytes: &[u8]) -> DnsQueryType {
 
 /// SERVFAIL for a name of others of which no server told.
 pub(crate) fn write_failure(index: &Index, bytes: &[u8], is_compat: bool, out: &mut Vec<u8>) {
-    let request = Header::read(bytes).and_then(|header| Request::read(header, bytes));
+    let mut name = LowerName::default();
+    let request = Header::read(bytes).and_then(|header| Request::read(header, bytes, &mut name));
     let Some(request) = request else { return };
     let options = Options {
         repeats_dnssec_ok: !is_compat,
@@ -313,7 +335,7 @@ impl Asker<'_> {
             self.push_authority(reply, qtype);
             return Status::of(DnsRcode::NoError).authoritative();
         }
-        let found = index.find(&self.request.name, self.domain, qtype);
+        let found = index.find(self.request.name, self.domain, qtype);
         let (has_answer, subnet_scope) = match &found {
             Found::Absent | Found::Empty => (false, 0),
             Found::Blank => (true, 0),

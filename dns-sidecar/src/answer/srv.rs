@@ -58,7 +58,7 @@ impl Asker<'_> {
         service: &PreparedService,
         at: usize,
     ) -> bool {
-        let name = &self.request.name;
+        let name = self.request.name;
         let key = with_key_text(name.head(at), HashKey::of);
         let endpoints = service.views.iter().flat_map(|view| candidates(view, key));
         if self.request.qtype == rtype::SRV {

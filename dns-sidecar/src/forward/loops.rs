@@ -4,7 +4,7 @@
 //! Ids and ports are changed by every server on the way, and options of EDNS are lost on it; a name is what all keep. Each
 //! server of the configuration has its own, made by chance at the start, below a domain that says what it is.
 
-use crate::wire::{Header, Request, WireName};
+use crate::wire::{Header, LowerName, Request, WireName};
 use std::time::Duration;
 
 /// The names by which we know our own questions.
@@ -27,7 +27,8 @@ impl Marks {
 
     /// Which server sent us the question that it got from us; none when it is not ours.
     pub(super) fn server_of(&self, request: &[u8]) -> Option<usize> {
-        let request = Request::read(Header::read(request)?, request)?;
+        let mut name = LowerName::default();
+        let request = Request::read(Header::read(request)?, request, &mut name)?;
         if request.name.labels() != 2 || request.name.label(1) != DOMAIN {
             return None;
         }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
 use super::*;
-use crate::wire::{Header, Request};
+use crate::wire::{Header, LowerName, Request};
 use proptest::prelude::*;
 
 fn question(name: &str) -> Vec<u8> {
@@ -34,11 +34,12 @@ fn text(bytes: &[u8]) -> String {
 
 fn read_as(naming: &Naming, name: &str, qtype: u16) -> String {
     let message = question(name);
-    let request = Request::read(Header::read(&message).unwrap(), &message).unwrap();
-    let Some(domain) = naming.domain_in(&request.name) else {
+    let mut name = LowerName::default();
+    let request = Request::read(Header::read(&message).unwrap(), &message, &mut name).unwrap();
+    let Some(domain) = naming.domain_in(request.name) else {
         return "outside".to_owned();
     };
-    match naming.read(&request.name, domain, qtype) {
+    match naming.read(request.name, domain, qtype) {
         Asked::Service(asked) => {
             let choice = match asked.choice {
                 Choice::All => String::new(),

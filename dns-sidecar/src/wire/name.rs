@@ -5,7 +5,7 @@ use super::Cursor;
 
 /// A question's name in lower case, with the places of its labels.
 ///
-/// Lives on the stack: a lookup allocates nothing.
+/// Read in place of the one before: a lookup allocates nothing, and what is not written is not cleared either.
 #[derive(Clone, Debug)]
 pub(crate) struct LowerName {
     bytes: [u8; NAME_BYTES_MAX],
@@ -14,33 +14,37 @@ pub(crate) struct LowerName {
     labels: usize,
 }
 
-impl LowerName {
-    /// Reads the name at the cursor; none when it is cut, too long, or holds a compression pointer.
-    ///
-    /// The first name of a message has nothing to point at but itself or the header.
-    pub(super) fn read(cursor: &mut Cursor<'_>) -> Option<Self> {
-        Self::walk(cursor)
-    }
-
-    /// A name that was made here; none when it breaks a limit.
-    pub(crate) fn of(name: &WireName) -> Option<Self> {
-        let message = [name.as_bytes(), &[0]].concat();
-        Self::walk(&mut Cursor {
-            message: &message,
-            at: 0,
-        })
-    }
-
-    fn walk(cursor: &mut Cursor<'_>) -> Option<Self> {
-        let mut name = Self {
+impl Default for LowerName {
+    fn default() -> Self {
+        Self {
             bytes: [0; NAME_BYTES_MAX],
             starts: [0; LABELS_MAX + 1],
             labels: 0,
+        }
+    }
+}
+
+impl LowerName {
+    /// A name that was made here; none when it breaks a limit.
+    pub(crate) fn of(name: &WireName) -> Option<Self> {
+        let message = [name.as_bytes(), &[0]].concat();
+        let mut cursor = Cursor {
+            message: &message,
+            at: 0,
         };
+        let mut name = Self::default();
+        name.read(&mut cursor).map(|()| name)
+    }
+
+    /// Reads the name at the cursor in place of what it was; none when that is cut, too long, or holds a compression pointer.
+    ///
+    /// The first name of a message has nothing to point at but itself or the header.
+    pub(super) fn read(&mut self, cursor: &mut Cursor<'_>) -> Option<()> {
+        self.labels = 0;
         let rest = cursor.message.get(cursor.at..)?;
         let mut end = 0;
         loop {
-            name.starts[name.labels] = u8::try_from(end).ok()?;
+            self.starts[self.labels] = u8::try_from(end).ok()?;
             let length = usize::from(*rest.get(end)?);
             if length == 0 {
                 break;
@@ -50,14 +54,14 @@ impl LowerName {
                 return None;
             }
             end += 1 + length;
-            name.labels += 1;
+            self.labels += 1;
         }
         // RFC 4343: only ASCII letters have a case. Length octets are less than any letter.
-        let place = name.bytes.get_mut(..end)?;
+        let place = self.bytes.get_mut(..end)?;
         place.copy_from_slice(rest.get(..end)?);
         place.make_ascii_lowercase();
         cursor.at += end + 1;
-        Some(name)
+        Some(())
     }
 
     /// How many labels it has, the root not counted.
@@ -171,8 +175,8 @@ mod tests {
     use proptest::prelude::*;
 
     fn read(message: &[u8]) -> Option<(LowerName, usize)> {
-        let mut cursor = Cursor { message, at: 0 };
-        LowerName::read(&mut cursor).map(|name| (name, cursor.at))
+        let (mut cursor, mut name) = (Cursor { message, at: 0 }, LowerName::default());
+        name.read(&mut cursor).map(|()| (name, cursor.at))
     }
 
     #[test]

@@ -164,14 +164,18 @@ impl<'o> ReplyWriter<'o> {
                 .into(),
         );
         let fitting = numbers.len().min(room);
+        let begin = self.out.len();
+        self.out.resize(begin + fitting * N, 0);
+        let (places, _) = self.out[begin..].as_chunks_mut::<N>();
         let mut pushed = 0;
-        for record in numbers[..fitting]
-            .iter()
-            .filter_map(|number| records.get(*number))
-        {
-            self.out.extend_from_slice(record);
+        for (place, number) in places.iter_mut().zip(numbers) {
+            let Some(record) = records.get(*number) else {
+                continue;
+            };
+            *place = *record;
             pushed += 1;
         }
+        self.out.truncate(begin + usize::from(pushed) * N);
         self.counts[section as usize] += pushed;
         usize::from(pushed) == numbers.len()
     }
@@ -335,6 +339,7 @@ const RECORDS_MAX: u16 = u16::MAX - 1;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::LowerName;
     use hickory_proto::op::Message;
 
     const REQUEST: &[u8] = b"\0\x07\x01\x10\0\x01\0\0\0\0\0\x01\x01a\x06CONSUL\0\0\x01\0\x01\
@@ -342,7 +347,9 @@ mod tests {
     const RECORD: &[u8] = b"\xc0\x0c\0\x01\0\x01\0\0\0\x05\0\x04\x0a\0\0\x01";
 
     fn reply(limit: usize, status: Status, write: impl FnOnce(&mut ReplyWriter<'_>)) -> Vec<u8> {
-        let request = Request::read(Header::read(REQUEST).unwrap(), REQUEST).unwrap();
+        let mut name = LowerName::default();
+        let header = Header::read(REQUEST).unwrap();
+        let request = Request::read(header, REQUEST, &mut name).unwrap();
         let mut out = Vec::new();
         let options = Options {
             repeats_dnssec_ok: true,

@@ -121,7 +121,7 @@ pub(crate) struct Request<'m> {
     pub(crate) header: Header,
     /// Name, type and class as they were sent, for the reply.
     pub(crate) question: &'m [u8],
-    pub(crate) name: LowerName,
+    pub(crate) name: &'m LowerName,
     pub(crate) qtype: u16,
     pub(crate) class: u16,
     pub(crate) edns: Option<Edns<'m>>,
@@ -130,15 +130,15 @@ pub(crate) struct Request<'m> {
 }
 
 impl<'m> Request<'m> {
-    /// Reads what follows the header; none when it is malformed.
+    /// Reads what follows the header, the name into `name`; none when it is malformed.
     ///
     /// Bounded by the length of the message: every record that the header claims takes at least 11 bytes.
-    pub(crate) fn read(header: Header, message: &'m [u8]) -> Option<Self> {
+    pub(crate) fn read(header: Header, message: &'m [u8], name: &'m mut LowerName) -> Option<Self> {
         let mut cursor = Cursor {
             message,
             at: HEADER_BYTES,
         };
-        let name = LowerName::read(&mut cursor)?;
+        name.read(&mut cursor)?;
         let (qtype, class) = (cursor.u16()?, cursor.u16()?);
         let question = message.get(HEADER_BYTES..cursor.at)?;
         let mut request = Self {
@@ -283,7 +283,8 @@ mod tests {
     }
 
     fn read(message: &[u8]) -> Option<Request<'_>> {
-        Request::read(Header::read(message)?, message)
+        let name = Box::leak(Box::<LowerName>::default());
+        Request::read(Header::read(message)?, message, name)
     }
 
     #[test]

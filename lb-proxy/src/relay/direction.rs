@@ -136,11 +136,33 @@ impl<P> Direction<P> {
         self.source_ended || self.owed() > 0
     }
 
-    fn owed(&self) -> usize {
+    /// Bytes that were read and the sink has not taken.
+    pub(super) fn owed(&self) -> usize {
         match &self.lane {
             Lane::Copy { left, .. } => left.len(),
             Lane::Splice { held, .. } => *held,
         }
+    }
+
+    /// Writes what the sink takes of what is owed, whatever readiness says; how much that was.
+    pub(super) fn push(&mut self, sink: &impl Sink<P>) -> io::Result<usize> {
+        let pushed = match &self.lane {
+            Lane::Copy { left, .. } => sink.write_now(left),
+            Lane::Splice { pipe, held } => sink.drain_now(pipe, *held),
+        };
+        let pushed = match pushed {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+            pushed => pushed?,
+        };
+        self.bytes += pushed as u64;
+        match &mut self.lane {
+            Lane::Copy { left, .. } => left.advance(pushed.min(left.len())),
+            Lane::Splice { held, .. } => {
+                *held -= pushed.min(*held);
+                self.spliced += pushed as u64;
+            }
+        }
+        Ok(pushed)
     }
 
     /// Reads once and writes at once; whether the read filled the buffer.

@@ -9,14 +9,16 @@ use super::{
     answer::Answer,
     direction::{Broken, Direction},
     pipe::Lent,
+    stall::Stall,
     wire::Sink,
 };
 use crate::{
     reason::{Reason, Side},
-    sockets::find_out_if_gone,
+    sockets::{give_up_after, keep_alive},
 };
 use bytes::Bytes;
 use discovery_core::telemetry::{ByteDirection, EjectionCause, ProxyPhase};
+use rustix::io::Errno;
 use std::{
     cell::RefCell,
     mem,
@@ -48,6 +50,9 @@ pub(super) struct Flow<'c> {
     age: Age,
     last_activity: Instant,
     answer: Answer,
+    /// Of the endpoint, which takes what goes up.
+    upstream_stall: Stall,
+    client_stall: Stall,
 }
 
 /// How long a connection is there: the endpoint's socket is set anew for one that lasts.
@@ -70,23 +75,21 @@ impl<'c> Flow<'c> {
             age: Age::Young,
             last_activity: Instant::now(),
             answer: Answer::default(),
+            upstream_stall: Stall::default(),
+            client_stall: Stall::default(),
         }
     }
 
     /// Moves what can be moved.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
         let before = self.shape();
-        let moved = (self.up.bytes(), self.down.bytes());
-        let spliced = self.spliced();
+        let moved = self.moved();
         let ended = BUFFER.with_borrow_mut(|buffer| {
             buffer.resize(BUFFER_BYTES, 0);
             self.poll_up(cx, buffer)
                 .or_else(|| self.poll_down(cx, buffer))
         });
         self.count(moved);
-        if self.spliced() > spliced {
-            self.relay.counted.spliced(self.spliced() - spliced);
-        }
         if let Some(reason) = ended {
             return Poll::Ready(Event::Ended(reason));
         }
@@ -103,8 +106,11 @@ impl<'c> Flow<'c> {
         let answer = self.answer.deadline(self.relay.timeouts.answer);
         let lasting = (self.age == Age::Young).then_some(LASTING_AFTER);
         let ages = [answer, lasting].into_iter().flatten();
-        ages.map(|age| self.relay.live.began() + age)
-            .fold(end, Instant::min)
+        let ages = ages.map(|age| self.relay.live.began() + age);
+        let peer = self.relay.timeouts.peer;
+        let stalls = [&self.upstream_stall, &self.client_stall];
+        let stalls = stalls.into_iter().filter_map(|stall| stall.deadline(peer));
+        ages.chain(stalls).fold(end, Instant::min)
     }
 
     /// Why it has to end now, when no byte moved for too long. An answer that is late is told of, and ends nothing.
@@ -115,11 +121,47 @@ impl<'c> Flow<'c> {
         }
         if self.age == Age::Young && age >= LASTING_AFTER {
             self.age = Age::Lasting;
-            // It fails only on a socket that is gone, and reading tells why.
-            let _ = find_out_if_gone(self.relay.upstream, self.relay.timeouts.peer);
+            self.lasts();
+        }
+        if let Some(reason) = self.lost() {
+            return Some(reason);
         }
         let (timeout, reason) = self.silence();
         (self.last_activity.elapsed() >= timeout).then_some(reason)
+    }
+
+    /// Has both peers looked after. It fails only on a socket that is gone, and reading tells why.
+    fn lasts(&self) {
+        let Relay {
+            client,
+            upstream,
+            timeouts,
+            ..
+        } = *self.relay;
+        let _ = keep_alive(client, timeouts.peer);
+        let _ = keep_alive(upstream, timeouts.peer);
+        if !self.upstream_stall.is_ours() {
+            let _ = give_up_after(upstream, Some(timeouts.peer));
+        }
+    }
+
+    /// Who has not taken a byte for too long, as it is called then.
+    fn lost(&mut self) -> Option<Reason> {
+        let peer = self.relay.timeouts.peer;
+        let moved = self.moved();
+        let up = self.upstream_stall.is_over(peer);
+        let up = up.then(|| (Side::Upstream, self.up.push(self.relay.upstream)));
+        let down = self.client_stall.is_over(peer);
+        let down = down.then(|| (Side::Client, self.down.push(self.relay.client)));
+        self.count(moved);
+        [up, down]
+            .into_iter()
+            .flatten()
+            .find_map(|(side, pushed)| match pushed {
+                Ok(0) => Some(side.failed(&Errno::TIMEDOUT.into())),
+                Ok(_) => None,
+                Err(error) => Some(side.failed(&error)),
+            })
     }
 
     /// What is relayed.
@@ -231,8 +273,21 @@ impl<'c> Flow<'c> {
         self.up_is_done.then_some(Reason::Ok)
     }
 
-    fn count(&mut self, (up, down): (u64, u64)) {
+    /// Bytes so far: up, down, and those of both that never left the kernel.
+    fn moved(&self) -> (u64, u64, u64) {
+        (self.up.bytes(), self.down.bytes(), self.spliced())
+    }
+
+    /// Counts what moved since.
+    fn count(&mut self, (up, down, spliced): (u64, u64, u64)) {
         let (up, down) = (self.up.bytes() - up, self.down.bytes() - down);
+        if self.spliced() > spliced {
+            self.relay.counted.spliced(self.spliced() - spliced);
+        }
+        self.upstream_stall
+            .turned(self.relay.upstream, up, self.up.owed());
+        self.client_stall
+            .turned(self.relay.client, down, self.down.owed());
         if up > 0 {
             self.relay.counted.moved(ByteDirection::Up, up);
         }
@@ -277,9 +332,10 @@ impl<'c> Flow<'c> {
     }
 
     /// What decides on the deadline and on what is watched.
-    fn shape(&self) -> [bool; 4] {
+    fn shape(&self) -> [bool; 5] {
         [
             self.up.is_not_reading(),
+            self.down.is_not_reading(),
             self.up_is_done,
             self.down_is_done,
             self.answer.is_awaited(),

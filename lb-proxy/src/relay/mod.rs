@@ -9,6 +9,7 @@ mod answer;
 mod direction;
 mod flow;
 mod pipe;
+mod stall;
 mod wire;
 
 pub(crate) use pipe::Pipes;

@@ -2,7 +2,10 @@
 //! What a direction needs of a socket and of the pool of pipes, so that it is tested without either.
 
 use super::pipe::{Lent, Pipes};
-use rustix::pipe::{SpliceFlags, splice};
+use rustix::{
+    net::SendFlags,
+    pipe::{SpliceFlags, splice},
+};
 use socket2::SockRef;
 use std::{
     io,
@@ -28,6 +31,12 @@ pub(super) trait Sink<P> {
 
     /// Moves out of the pipe, which holds so many bytes, what there is room for.
     fn poll_drain(&self, cx: &mut Context<'_>, pipe: &P, held: usize) -> Poll<io::Result<usize>>;
+
+    /// Writes what there is room for, whatever readiness says: it comes late, when a third of the room is free.
+    fn write_now(&self, bytes: &[u8]) -> io::Result<usize>;
+
+    /// The same out of the pipe.
+    fn drain_now(&self, pipe: &P, held: usize) -> io::Result<usize>;
 
     /// Says that nothing more comes; the other way stays open.
     fn finish(&self) -> io::Result<()>;
@@ -119,6 +128,16 @@ impl Sink<Lent> for TcpStream {
                 moved => return Poll::Ready(moved),
             }
         }
+    }
+
+    fn write_now(&self, bytes: &[u8]) -> io::Result<usize> {
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        Ok(rustix::net::send(self, bytes, flags)?)
+    }
+
+    fn drain_now(&self, pipe: &Lent, held: usize) -> io::Result<usize> {
+        let (from, ..) = pipe.ends().ok_or(io::ErrorKind::BrokenPipe)?;
+        move_bytes(from, self, held)
     }
 
     fn finish(&self) -> io::Result<()> {

@@ -12,6 +12,7 @@ mod own;
 pub use ephemeral::EphemeralPorts;
 pub(crate) use holder::{Process, holder_of};
 pub(crate) use open::{
-    BindError, Bound, Opener, connect, find_out_if_gone, plain_listener, reset, sent, session,
+    BindError, Bound, Opener, connect, give_up_after, keep_alive, plain_listener, reset, sent,
+    session,
 };
 pub(crate) use own::OwnSockets;

@@ -161,7 +161,7 @@ fn socket(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Soc
     Ok(socket)
 }
 
-/// Connects. What is set is what the first byte needs; see [`find_out_if_gone`] for what a connection needs that lasts.
+/// Connects. What is set is what the first byte needs; see [`keep_alive`] for what a connection needs that lasts.
 ///
 /// Whether it went well, readiness tells: a socket that failed to connect is closed both ways (`EPOLLHUP`), so that the error of
 /// any other needs no system call, as `TcpSocket::connect` makes.
@@ -184,17 +184,38 @@ pub(crate) async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
 
 /// Has the kernel end the connection of a peer that is gone without a word: it may leave bytes or keepalive probes
 /// unacknowledged for `peer_timeout`.
-///
-/// While `TCP_USER_TIMEOUT` (RFC 5482) is set, Linux goes by it and not by the number of probes. It also ends a reader that
-/// keeps its window at zero that long.
-pub(crate) fn find_out_if_gone(socket: &impl AsFd, peer_timeout: Duration) -> io::Result<()> {
-    let socket = SockRef::from(socket);
+fn find_out_if_gone(socket: &impl AsFd, peer_timeout: Duration) -> io::Result<()> {
+    keep_alive(socket, peer_timeout)?;
+    give_up_after(socket, Some(peer_timeout))
+}
+
+/// Has the kernel probe an idle peer, each connection at times of its own: those that were opened together, as after the
+/// failure of another host, would be probed together for ever, and of thousands of probes at once a full queue takes the same
+/// ones each time, until their peers count as lost.
+pub(crate) fn keep_alive(socket: &impl AsFd, peer_timeout: Duration) -> io::Result<()> {
+    let after = about(KEEPALIVE_AFTER.min(peer_timeout / 2));
+    let interval = about(KEEPALIVE_INTERVAL.min(peer_timeout / 4));
+    // Linux goes by the timeout where there is one, and by the number of probes where there is none.
+    let probes = peer_timeout.saturating_sub(after).as_secs() / interval.as_secs();
+    let probes = u32::try_from(probes).unwrap_or(PROBES_MAX);
     let keepalive = TcpKeepalive::new()
-        .with_time(KEEPALIVE_AFTER.min(peer_timeout / 2).max(SECOND))
-        .with_interval(KEEPALIVE_INTERVAL.min(peer_timeout / 4).max(SECOND))
-        .with_retries(KEEPALIVE_RETRIES);
-    socket.set_tcp_keepalive(&keepalive)?;
-    socket.set_tcp_user_timeout(Some(peer_timeout))
+        .with_time(after)
+        .with_interval(interval)
+        .with_retries(probes.clamp(PROBES_MIN, PROBES_MAX));
+    SockRef::from(socket).set_tcp_keepalive(&keepalive)
+}
+
+/// Has the kernel give up a peer that leaves bytes or probes unacknowledged for this long, or that keeps its window at zero
+/// (RFC 5482); none leaves both to the number of tries, some 15 minutes.
+pub(crate) fn give_up_after(socket: &impl AsFd, timeout: Option<Duration>) -> io::Result<()> {
+    SockRef::from(socket).set_tcp_user_timeout(timeout)
+}
+
+/// From three quarters to five quarters of a time, in whole seconds, at least one.
+fn about(time: Duration) -> Duration {
+    let seconds = time.as_secs();
+    let least = seconds - seconds / 4;
+    Duration::from_secs(fastrand::u64(least..=seconds + seconds / 4).max(1))
 }
 
 /// Closes with a reset, so that nobody takes the end for an answer. Bytes that the kernel has not sent are lost.
@@ -235,10 +256,9 @@ const RECEIVE_BYTES: usize = 4 << 20;
 /// First keepalive probe after 60 s of silence, then every 10 s: NAT gateways forget idle connections after minutes.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
-const KEEPALIVE_RETRIES: u32 = 3;
-
-/// The kernel counts keepalive in whole seconds.
-const SECOND: Duration = Duration::from_secs(1);
+const PROBES_MIN: u32 = 3;
+/// The most that Linux takes.
+const PROBES_MAX: u32 = 127;
 
 /// How long bytes that the kernel still has to send may hold up a reset.
 const DELIVERY_MAX: Duration = Duration::from_secs(5);
@@ -290,7 +310,8 @@ mod tests {
         let (accepted, _) = listeners[0].accept().unwrap();
         let socket = SockRef::from(&accepted);
         assert!(socket.tcp_nodelay().unwrap() && socket.keepalive().unwrap());
-        assert_eq!(socket.tcp_keepalive_time().unwrap(), KEEPALIVE_AFTER);
+        let after = socket.tcp_keepalive_time().unwrap();
+        assert!((KEEPALIVE_AFTER * 3 / 4..=KEEPALIVE_AFTER * 5 / 4).contains(&after));
         assert_eq!(socket.tcp_user_timeout().unwrap(), Some(PEER_TIMEOUT));
     }
 

@@ -78,6 +78,20 @@ impl Sink<Pipe> for Script {
         Poll::Ready(Ok(moved))
     }
 
+    fn write_now(&self, bytes: &[u8]) -> io::Result<usize> {
+        match self.poll_write(&mut Context::from_waker(Waker::noop()), bytes) {
+            Poll::Ready(written) => written,
+            Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+
+    fn drain_now(&self, pipe: &Pipe, held: usize) -> io::Result<usize> {
+        match self.poll_drain(&mut Context::from_waker(Waker::noop()), pipe, held) {
+            Poll::Ready(moved) => moved,
+            Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+
     fn finish(&self) -> io::Result<()> {
         Ok(())
     }
@@ -154,6 +168,19 @@ fn what_the_sink_refuses_is_kept_and_the_source_is_not_read_meanwhile() {
     assert!(poll(&mut direction, &script).is_pending());
     assert_eq!(*script.taken.borrow(), b"helloworld");
     assert!(!direction.is_not_reading() && direction.owed() == 0);
+}
+
+#[test]
+fn what_is_owed_can_be_pushed_before_the_sink_says_that_it_has_room() {
+    let script = script(&[b"hello"], &[2]);
+    let mut direction = Direction::default();
+    assert!(poll(&mut direction, &script).is_pending());
+    assert_eq!(direction.push(&script).unwrap(), 0, "it has no room");
+    script.room.borrow_mut().push_back(Ok(1));
+    assert_eq!(direction.push(&script).unwrap(), 1);
+    assert_eq!((direction.bytes(), direction.owed()), (3, 2));
+    script.room.borrow_mut().push_back(Err(reset()));
+    assert!(direction.push(&script).is_err());
 }
 
 #[test]
@@ -264,6 +291,11 @@ proptest! {
                 script.reads.borrow_mut().push_back(Ok(vec![]));
             }
             prop_assert!(direction.owed() <= 40);
+            if direction.owed() > 0 && room % 3 == 0 {
+                let owed = direction.owed();
+                let pushed = direction.push(&script).unwrap();
+                prop_assert_eq!(direction.owed(), owed - pushed);
+            }
             if poll_with(&mut direction, &script, &pipes).is_ready() {
                 break;
             }
