@@ -20,11 +20,13 @@ use std::{
 };
 
 mod builder;
+mod label;
 mod queries;
 mod sharded;
 mod unnamed;
 
 pub use builder::IndexBuilder;
+pub(crate) use label::Label;
 pub(crate) use queries::Queries;
 pub(crate) use sharded::Sharded;
 pub use unnamed::Unnamed;
@@ -62,9 +64,6 @@ pub(crate) enum Origin {
     /// A catalogue.
     Catalog(Arc<crate::catalog::Catalog>),
 }
-
-/// A label in lower case; shared, so that a table is copied without an allocation for each of its keys.
-pub(crate) type Label = Arc<[u8]>;
 
 /// Services by their label.
 pub(crate) type Services = Sharded<Label, Arc<PreparedService>>;

@@ -191,7 +191,9 @@ async fn x24_who_reads_slowly_is_not_lost() {
     while began.elapsed() < 4 * SLOW_TIMEOUT {
         // The pace of the reader: its window is at zero most of the time, and opens by less than a segment.
         tokio::time::sleep(Duration::from_millis(300)).await;
-        got += within(client.read_exact(&mut bytes[..40_000])).await.unwrap();
+        got += within(client.read_exact(&mut bytes[..40_000]))
+            .await
+            .unwrap();
     }
     let rest = within(async {
         let mut rest = 0;

@@ -15,5 +15,5 @@ pub(crate) use std::sync::{
 };
 pub(crate) use striped::{Claims, Striped};
 
-/// Stripes of a counter, each a cache line: half a KiB an endpoint, whose place on a ring takes seven.
+/// Stripes of a counter, each a cache line: half a KiB an endpoint, whose place on a ring, where somebody picks by key, takes eight.
 const STRIPES: usize = 8;

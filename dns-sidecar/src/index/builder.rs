@@ -572,7 +572,7 @@ fn count(length: usize) -> u32 {
 }
 
 fn lower(text: &str) -> Label {
-    text.to_ascii_lowercase().into_bytes().into()
+    text.to_ascii_lowercase().as_bytes().into()
 }
 
 /// Services that one address may be named after; the first in order is told.

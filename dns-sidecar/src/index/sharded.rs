@@ -1,25 +1,30 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A map of which a changed copy costs what changed: 1,024 small maps, each shared until it is written to.
+//! A map of which a changed copy costs what changed: 1,024 short lists, each shared until it is written to.
 //!
-//! A generation takes over the map of the one before by counting references.
+//! A generation takes over the map of the one before by counting references. A lookup reads the list's place and the list: its
+//! entries stand side by side, ordered by their hash.
 
 use crate::words::WordHash;
 use std::{
     borrow::Borrow,
-    collections::HashMap,
     hash::{BuildHasher, Hash},
     sync::Arc,
 };
 
-/// A small map; none while it is empty.
-type Place<K, V> = Option<Arc<Shard<K, V>>>;
+/// A short list in ascending order of the hashes; none while it is empty.
+type Shard<K, V> = Option<Arc<Vec<Entry<K, V>>>>;
 
-type Shard<K, V> = HashMap<K, V, WordHash>;
+#[derive(Clone, Debug)]
+struct Entry<K, V> {
+    hash: u32,
+    key: K,
+    value: V,
+}
 
 /// A map whose clones share what neither has changed.
 #[derive(Clone, Debug)]
 pub(crate) struct Sharded<K, V> {
-    shards: Box<[Place<K, V>]>,
+    shards: Box<[Shard<K, V>]>,
     len: usize,
 }
 
@@ -39,14 +44,23 @@ impl<K: Clone + Eq + Hash, V: Clone> Sharded<K, V> {
     where
         K: Borrow<Q>,
     {
-        self.shards[shard(key)].as_ref()?.get(key)
+        let (shard, hash) = place(key);
+        let entries = self.shards[shard].as_deref()?;
+        let at = find(entries, hash, key).ok()?;
+        Some(&entries[at].value)
     }
 
     /// Sets the value of a key.
     pub(crate) fn insert(&mut self, key: K, value: V) {
-        let place = self.shards[shard(&key)].get_or_insert_default();
-        let is_new = Arc::make_mut(place).insert(key, value).is_none();
-        self.len += usize::from(is_new);
+        let (shard, hash) = place(&key);
+        let entries = Arc::make_mut(self.shards[shard].get_or_insert_default());
+        match find(entries, hash, &key) {
+            Ok(at) => entries[at].value = value,
+            Err(at) => {
+                entries.insert(at, Entry { hash, key, value });
+                self.len += 1;
+            }
+        }
     }
 
     /// Forgets a key.
@@ -54,17 +68,18 @@ impl<K: Clone + Eq + Hash, V: Clone> Sharded<K, V> {
     where
         K: Borrow<Q>,
     {
-        let place = self.shards[shard(key)].as_mut()?;
-        place.get(key)?;
-        let gone = Arc::make_mut(place).remove(key);
-        self.len -= usize::from(gone.is_some());
-        gone
+        let (shard, hash) = place(key);
+        let list = self.shards[shard].as_mut()?;
+        let at = find(list, hash, key).ok()?;
+        self.len -= 1;
+        Some(Arc::make_mut(list).remove(at).value)
     }
 
     /// Every key with its value, in no order.
     #[cfg(feature = "http")]
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
-        self.shards.iter().flatten().flat_map(|shard| shard.iter())
+        let entries = self.shards.iter().flatten().flat_map(|shard| shard.iter());
+        entries.map(|entry| (&entry.key, &entry.value))
     }
 
     /// How many keys there are.
@@ -73,10 +88,28 @@ impl<K: Clone + Eq + Hash, V: Clone> Sharded<K, V> {
     }
 }
 
-fn shard<Q: Hash + ?Sized>(key: &Q) -> usize {
+/// The list of a key, and the hash by which that is ordered.
+#[inline]
+fn place<Q: Hash + ?Sized>(key: &Q) -> (usize, u32) {
     let hash = WordHash::default().hash_one(key);
-    // The map below uses the lowest and the topmost bits.
-    usize::try_from(hash >> 32).unwrap_or(0) % SHARDS
+    let half = |half: u64| u32::try_from(half & u64::from(u32::MAX)).unwrap_or(0);
+    let (low, high) = (half(hash), half(hash >> 32));
+    (high as usize % SHARDS, low)
+}
+
+/// Where the key stands, or would.
+#[inline]
+fn find<K: Borrow<Q>, V, Q: Eq + ?Sized>(
+    entries: &[Entry<K, V>],
+    hash: u32,
+    key: &Q,
+) -> Result<usize, usize> {
+    let from = entries.partition_point(|entry| entry.hash < hash);
+    let alike = entries[from..]
+        .iter()
+        .take_while(|entry| entry.hash == hash);
+    let at = alike.clone().position(|entry| entry.key.borrow() == key);
+    at.map_or(Err(from), |at| Ok(from + at))
 }
 
 /// 10,000 services of 10 endpoints: 10 names and 100 addresses each.
@@ -86,6 +119,7 @@ const SHARDS: usize = 1024;
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::collections::HashMap;
 
     proptest! {
         #[test]
@@ -112,7 +146,7 @@ mod tests {
     fn names_spread_over_the_shards() {
         let mut counts = vec![0_u32; SHARDS];
         for number in 0..20_480 {
-            counts[shard(format!("svc-{number:04}").as_bytes())] += 1;
+            counts[place(format!("svc-{number:04}").as_bytes()).0] += 1;
         }
         let fullest = counts.iter().max().copied().unwrap();
         assert!(fullest < 60, "20 on average, the fullest has {fullest}");

@@ -110,8 +110,6 @@ pub(crate) struct UdpWorker {
     /// When this batch was received, in milliseconds from the start on.
     now_milliseconds: u32,
     tally: Tally,
-    /// Whether the last batch was small: no room is made ready for a large one then.
-    is_quiet: bool,
     /// Batches until the next one that is timed.
     until_sample: u32,
 }
@@ -138,7 +136,6 @@ impl UdpWorker {
             started: Instant::now(),
             now_milliseconds: 0,
             tally: Tally::new(DnsTransport::Udp),
-            is_quiet: true,
             until_sample: 0,
         }
     }
@@ -172,18 +169,9 @@ impl UdpWorker {
     /// Answers what has arrived, a few batches at most.
     fn serve_arrived(&mut self) -> io::Result<Arrived> {
         for _ in 0..BATCHES_MAX {
-            let (room, served) = if self.is_quiet {
-                (FEW, self.serve_batch::<FEW>())
-            } else {
-                (BATCH, self.serve_batch::<BATCH>())
-            };
-            match served {
-                Ok(count) => {
-                    self.is_quiet = count < FEW;
-                    if count < room {
-                        return Ok(Arrived::All);
-                    }
-                }
+            match self.serve_batch() {
+                Ok(BATCH) => {}
+                Ok(_) => return Ok(Arrived::All),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Arrived::All),
                 Err(error) => return Err(error),
             }
@@ -191,9 +179,9 @@ impl UdpWorker {
         Ok(Arrived::More)
     }
 
-    fn serve_batch<const N: usize>(&mut self) -> io::Result<usize> {
+    fn serve_batch(&mut self) -> io::Result<usize> {
         let mut received = std::mem::take(&mut self.received);
-        let mut metas = [RecvMeta::default(); N];
+        let mut metas = [RecvMeta::default(); BATCH];
         let count = self.receive(&mut received, &mut metas);
         if let Ok(count) = count {
             let started = self.sample();
@@ -220,19 +208,15 @@ impl UdpWorker {
 
     /// Receives a batch. One that is not full has emptied the queue: the runtime is told so at once, and no call of the system is
     /// spent to hear it.
-    fn receive<const N: usize>(
-        &self,
-        received: &mut [u8],
-        metas: &mut [RecvMeta; N],
-    ) -> io::Result<usize> {
+    fn receive(&self, received: &mut [u8], metas: &mut [RecvMeta; BATCH]) -> io::Result<usize> {
         let mut slots = received.chunks_mut(SLOT_BYTES);
-        let mut slots: [IoSliceMut<'_>; N] =
+        let mut slots: [IoSliceMut<'_>; BATCH] =
             array::from_fn(|_| IoSliceMut::new(slots.next().unwrap_or_default()));
         let UdpListener { socket, state, .. } = &self.listener;
         let mut short = None;
         let count = socket.try_io(Interest::READABLE, || {
             let count = state.recv(UdpSockRef::from(&**socket), &mut slots, metas)?;
-            if count == N {
+            if count == BATCH {
                 return Ok(count);
             }
             short = Some(count);
@@ -399,8 +383,6 @@ fn may_be_answered(source: SocketAddr) -> bool {
 
 /// Datagrams received with one system call: what quinn-udp takes at most.
 const BATCH: usize = quinn_udp::BATCH_SIZE;
-/// The same while few come.
-const FEW: usize = 4;
 /// What the system joins at most, and two lines of the cache more: at a stride of 64 KiB the datagrams of a batch would push
 /// each other out of it. Pages that are never written cost no memory.
 const SLOT_BYTES: usize = 64 * 1024 + 128;

@@ -260,8 +260,9 @@ impl Config {
     }
 
     /// How long a client or an endpoint may leave bytes, or keepalive probes of an idle connection, unacknowledged before it
-    /// counts as lost; by default 5 min, at least 2 s. It also ends who does not read for that long. An idle connection is
-    /// probed after 60 s, or after half of this where that is less.
+    /// counts as lost; by default 5 min, at least 2 s. It also ends who takes no byte of what waits for that long; who reads,
+    /// however slowly, stays. An idle connection is probed after 45 to 75 s, each at a time of its own, or after about half of
+    /// this where that is less.
     #[must_use]
     pub fn peer_timeout(mut self, timeout: Duration) -> Self {
         self.relay.peer = timeout.max(PEER_TIMEOUT_MIN);

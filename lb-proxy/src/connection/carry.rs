@@ -352,6 +352,6 @@ mod tests {
     fn the_task_of_a_connection_is_small() {
         let size = size(Connection::carry);
         println!("{size} bytes");
-        assert!(size <= 664, "{size} bytes");
+        assert!(size <= 648, "{size} bytes");
     }
 }

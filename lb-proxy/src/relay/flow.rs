@@ -48,7 +48,8 @@ pub(super) struct Flow<'c> {
     upstream_failed: Option<Reason>,
     client_finished_first: bool,
     age: Age,
-    last_activity: Instant,
+    /// The age at which a byte moved last, in microseconds: half of what an `Instant` takes.
+    active_at: u64,
     answer: Answer,
     /// Of the endpoint, which takes what goes up.
     upstream_stall: Stall,
@@ -73,7 +74,7 @@ impl<'c> Flow<'c> {
             upstream_failed: None,
             client_finished_first: false,
             age: Age::Young,
-            last_activity: Instant::now(),
+            active_at: micros(relay.live.age()),
             answer: Answer::default(),
             upstream_stall: Stall::default(),
             client_stall: Stall::default(),
@@ -102,15 +103,15 @@ impl<'c> Flow<'c> {
 
     /// When it ends, is late with an answer or has lasted, unless a byte moves.
     pub(super) fn deadline(&self) -> Instant {
-        let end = self.last_activity + self.silence().0;
+        let active_at = self.relay.live.began() + Duration::from_micros(self.active_at);
+        let end = active_at + self.silence().0;
         let answer = self.answer.deadline(self.relay.timeouts.answer);
         let lasting = (self.age == Age::Young).then_some(LASTING_AFTER);
-        let ages = [answer, lasting].into_iter().flatten();
-        let ages = ages.map(|age| self.relay.live.began() + age);
         let peer = self.relay.timeouts.peer;
-        let stalls = [&self.upstream_stall, &self.client_stall];
-        let stalls = stalls.into_iter().filter_map(|stall| stall.deadline(peer));
-        ages.chain(stalls).fold(end, Instant::min)
+        let [up, down] = [self.upstream_stall, self.client_stall].map(|stall| stall.deadline(peer));
+        let ages = [answer, lasting, up, down].into_iter().flatten();
+        ages.map(|age| self.relay.live.began() + age)
+            .fold(end, Instant::min)
     }
 
     /// Why it has to end now, when no byte moved for too long. An answer that is late is told of, and ends nothing.
@@ -127,7 +128,8 @@ impl<'c> Flow<'c> {
             return Some(reason);
         }
         let (timeout, reason) = self.silence();
-        (self.last_activity.elapsed() >= timeout).then_some(reason)
+        let active_at = Duration::from_micros(self.active_at);
+        (self.relay.live.age() >= active_at + timeout).then_some(reason)
     }
 
     /// Has both peers looked after. It fails only on a socket that is gone, and reading tells why.
@@ -147,11 +149,11 @@ impl<'c> Flow<'c> {
 
     /// Who has not taken a byte for too long, as it is called then.
     fn lost(&mut self) -> Option<Reason> {
-        let peer = self.relay.timeouts.peer;
+        let (peer, age) = (self.relay.timeouts.peer, self.relay.live.age());
         let moved = self.moved();
-        let up = self.upstream_stall.is_over(peer);
+        let up = self.upstream_stall.is_over(age, peer);
         let up = up.then(|| (Side::Upstream, self.up.push(self.relay.upstream)));
-        let down = self.client_stall.is_over(peer);
+        let down = self.client_stall.is_over(age, peer);
         let down = down.then(|| (Side::Client, self.down.push(self.relay.client)));
         self.count(moved);
         [up, down]
@@ -237,7 +239,7 @@ impl<'c> Flow<'c> {
         }
         self.up_is_done = true;
         self.relay.live.finished(ByteDirection::Up);
-        self.last_activity = Instant::now();
+        self.active_at = micros(self.relay.live.age());
         self.down_is_done
             .then(|| self.upstream_failed.unwrap_or(Reason::Ok))
     }
@@ -269,7 +271,7 @@ impl<'c> Flow<'c> {
         self.down_is_done = true;
         self.answer.finished();
         self.relay.live.finished(ByteDirection::Down);
-        self.last_activity = Instant::now();
+        self.active_at = micros(self.relay.live.age());
         self.up_is_done.then_some(Reason::Ok)
     }
 
@@ -284,10 +286,11 @@ impl<'c> Flow<'c> {
         if self.spliced() > spliced {
             self.relay.counted.spliced(self.spliced() - spliced);
         }
+        let (relay, age) = (self.relay, || self.relay.live.age());
         self.upstream_stall
-            .turned(self.relay.upstream, up, self.up.owed());
+            .turned(relay.upstream, up, self.up.owed(), age);
         self.client_stall
-            .turned(self.relay.client, down, self.down.owed());
+            .turned(relay.client, down, self.down.owed(), age);
         if up > 0 {
             self.relay.counted.moved(ByteDirection::Up, up);
         }
@@ -296,9 +299,9 @@ impl<'c> Flow<'c> {
         }
         if up + down > 0 {
             self.relay.live.moved(up, down);
-            self.last_activity = Instant::now();
+            let age = self.relay.live.age();
+            self.active_at = micros(age);
             let was_asked = self.relay.timeouts.answer.is_some();
-            let age = self.last_activity - self.relay.live.began();
             if was_asked && self.answer.moved(age, up > 0, down > 0) {
                 self.relay.live.life().answered();
             }
@@ -341,6 +344,10 @@ impl<'c> Flow<'c> {
             self.answer.is_awaited(),
         ]
     }
+}
+
+fn micros(age: Duration) -> u64 {
+    u64::try_from(age.as_micros()).unwrap_or(u64::MAX)
 }
 
 thread_local! {

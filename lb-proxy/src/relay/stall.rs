@@ -8,51 +8,56 @@
 
 use crate::sockets::give_up_after;
 use std::time::Duration;
-use tokio::{net::TcpStream, time::Instant};
+use tokio::net::TcpStream;
 
-/// What is known of the sink of one direction; nothing as long as it has had room, and the kernel judges it. Boxed: most
-/// connections never need it, and every one would keep room for it.
-#[derive(Debug, Default)]
-pub(super) struct Stall(Option<Box<Stalled>>);
+/// What is known of the sink of one direction: one word, since every idle connection has it.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct Stall(u32);
 
-#[derive(Debug)]
-struct Stalled {
-    /// Since when it has taken nothing although something waits; none while nothing waits.
-    since: Option<Instant>,
-}
+/// It has had room so far, and the kernel judges it.
+const WELL: u32 = 0;
+/// It had no room once, and nothing waits now.
+const CLEAR: u32 = 1;
+// Everything else: something waits, and since that age nothing was taken, in tenths of a second from 2.
 
 impl Stall {
     /// After a turn in which `moved` bytes went to the sink, and `owed` are left.
-    pub(super) fn turned(&mut self, sink: &TcpStream, moved: u64, owed: usize) {
-        match &mut self.0 {
-            None if owed == 0 => {}
-            None => {
-                // It fails only on a socket that is gone, and writing tells why.
-                let _ = give_up_after(sink, None);
-                let since = Some(Instant::now());
-                self.0 = Some(Box::new(Stalled { since }));
+    pub(super) fn turned(
+        &mut self,
+        sink: &TcpStream,
+        moved: u64,
+        owed: usize,
+        age: impl FnOnce() -> Duration,
+    ) {
+        match self.0 {
+            WELL if owed == 0 => {}
+            _ if owed == 0 => self.0 = CLEAR,
+            state if moved > 0 || state <= CLEAR => {
+                if state == WELL {
+                    // It fails only on a socket that is gone, and writing tells why.
+                    let _ = give_up_after(sink, None);
+                }
+                let tenths = u32::try_from(age().as_millis() / 100).unwrap_or(u32::MAX);
+                self.0 = tenths.saturating_add(2);
             }
-            Some(stalled) if owed == 0 => stalled.since = None,
-            Some(stalled) if moved > 0 || stalled.since.is_none() => {
-                stalled.since = Some(Instant::now());
-            }
-            Some(_) => {}
+            _ => {}
         }
     }
 
     /// Whether the kernel does not judge the sink.
-    pub(super) fn is_ours(&self) -> bool {
-        self.0.is_some()
+    pub(super) fn is_ours(self) -> bool {
+        self.0 != WELL
     }
 
-    /// When it has to be looked at; none while nothing waits.
-    pub(super) fn deadline(&self, timeout: Duration) -> Option<Instant> {
-        Some(self.0.as_ref()?.since? + timeout)
+    /// The age at which it has to be looked at; none while nothing waits.
+    pub(super) fn deadline(self, timeout: Duration) -> Option<Duration> {
+        let tenths = self.0.checked_sub(2)?;
+        Some(Duration::from_millis(u64::from(tenths) * 100) + timeout)
     }
 
     /// Whether nothing was taken for so long.
-    pub(super) fn is_over(&self, timeout: Duration) -> bool {
-        let since = self.0.as_ref().and_then(|stalled| stalled.since);
-        since.is_some_and(|since| since.elapsed() >= timeout)
+    pub(super) fn is_over(self, age: Duration, timeout: Duration) -> bool {
+        self.deadline(timeout)
+            .is_some_and(|deadline| age >= deadline)
     }
 }
