@@ -341,7 +341,7 @@ fn pick_all_the_while(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn d8_every_pick_and_answer_under_churn_fits_what_the_server_said() -> anyhow::Result<()> {
     let is_long = std::env::var_os("ZONAL_LONG").is_some();
-    let time = Duration::from_secs(if is_long { 600 } else { 5 });
+    let time = Duration::from_secs(if is_long { 600 } else { 3 });
     let options = Options::default();
     let server = ApiServer::filled(options, |store| CLUSTER.fill(store)).await?;
     let (folder, mut truth) = (tempfile::tempdir()?, Truth::of(&server));

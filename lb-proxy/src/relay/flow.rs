@@ -287,10 +287,15 @@ impl<'c> Flow<'c> {
             self.relay.counted.spliced(self.spliced() - spliced);
         }
         let (relay, age) = (self.relay, || self.relay.live.age());
-        self.upstream_stall
-            .turned(relay.upstream, up, self.up.owed(), age);
-        self.client_stall
-            .turned(relay.client, down, self.down.owed(), age);
+        // What a way owes that is over will never be taken.
+        let up_owes = if self.up_is_done { 0 } else { self.up.owed() };
+        let down_owes = if self.down_is_done {
+            0
+        } else {
+            self.down.owed()
+        };
+        self.upstream_stall.turned(relay.upstream, up, up_owes, age);
+        self.client_stall.turned(relay.client, down, down_owes, age);
         if up > 0 {
             self.relay.counted.moved(ByteDirection::Up, up);
         }
