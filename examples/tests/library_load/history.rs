@@ -129,7 +129,9 @@ mod tests {
     /// A key that is owned by `b` while both are ready.
     fn of_b() -> u64 {
         let whole = &states()[0];
-        (0..).find(|key| whole.owner(*key) == Some("b")).unwrap()
+        (0..1_000)
+            .find(|key| whole.owner(*key) == Some("b"))
+            .unwrap()
     }
 
     #[test]
@@ -144,7 +146,7 @@ mod tests {
 
     #[test]
     fn what_no_state_so_far_explains_is_found() {
-        let key = (0..)
+        let key = (0..1_000)
             .find(|key| states()[0].owner(*key) == Some("a"))
             .unwrap();
         let explained = |at, picked| age(&states(), &pick(at, key, picked)).is_some();

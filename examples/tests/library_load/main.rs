@@ -139,7 +139,9 @@ impl Truth {
                 let own: Vec<_> = endpoints.iter().map(|one| one.address.clone()).collect();
                 let is_own = |address: &Value| own.iter().any(|own| address == own.as_str());
                 edit(&is_own, &|one| set_ready(one, is_dark))?;
-                endpoints.iter_mut().for_each(|one| one.is_ready = is_dark);
+                for one in &mut endpoints {
+                    one.is_ready = is_dark;
+                }
             }
             1..10 => {
                 self.replaced += 1;
