@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The act of picking: over a borrowed snapshot, without lock, allocation or I/O.
+//! The act of picking: over a borrowed snapshot, without lock, allocation or I/O. One key is no such pick: the first that is asked
+//! of a view for whose service nobody has made a [`Picker`] builds the table of that view.
 //!
 //! The zone policy was applied when the snapshot was made: a [`ServiceView`](crate::store::ServiceView) has its tiers in
 //! order, and the first with a usable member serves. With a key the ring of that tier decides and every caller agrees;

@@ -37,7 +37,8 @@ impl Stall {
                     // It fails only on a socket that is gone, and writing tells why.
                     let _ = give_up_after(sink, None);
                 }
-                let tenths = u32::try_from(age().as_millis() / 100).unwrap_or(u32::MAX);
+                let tenths = age().as_millis().div_ceil(100);
+                let tenths = u32::try_from(tenths).unwrap_or(u32::MAX);
                 self.0 = tenths.saturating_add(2);
             }
             _ => {}
