@@ -11,7 +11,7 @@ use std::{
     sync::Arc,
 };
 
-/// A short list in ascending order of the hashes; none while it is empty.
+/// A short list in ascending order of the hashes; none before the first entry.
 type Shard<K, V> = Option<Arc<Vec<Entry<K, V>>>>;
 
 #[derive(Clone, Debug)]

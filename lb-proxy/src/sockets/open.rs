@@ -190,8 +190,8 @@ fn find_out_if_gone(socket: &impl AsFd, peer_timeout: Duration) -> io::Result<()
 }
 
 /// Has the kernel probe an idle peer, each connection at times of its own: those that were opened together, as after the
-/// failure of another host, would be probed together for ever, and of thousands of probes at once a full queue takes the same
-/// ones each time, until their peers count as lost.
+/// failure of another host, would be probed together for ever, and of thousands of probes at once a full queue drops some, until
+/// their peers count as lost.
 pub(crate) fn keep_alive(socket: &impl AsFd, peer_timeout: Duration) -> io::Result<()> {
     let after = about(KEEPALIVE_AFTER.min(peer_timeout / 2));
     let interval = about(KEEPALIVE_INTERVAL.min(peer_timeout / 4));
