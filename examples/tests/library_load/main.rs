@@ -109,27 +109,21 @@ impl Truth {
         let states = &mut self.services[service];
         let mut endpoints = states.last().context("a first state")?.endpoints.clone();
         let since = now();
-        // Each endpoint of the slice that fits, by its address.
+        // Each endpoint of the slice that fits.
         let edit = |fits: &dyn Fn(&Value) -> bool, change: &dyn Fn(&mut Value)| {
             let name = slice_name(service);
             let store = server.store();
             store.edit(Resource::EndpointSlices, "shop", &name, |slice| {
                 let all = slice["endpoints"].as_array_mut().into_iter().flatten();
-                all.filter(|one| fits(&one["addresses"][0]))
-                    .for_each(change);
+                all.filter(|one| fits(one)).for_each(change);
             })
         };
+        let is_at = |one: &Value, address: &str| one["addresses"][0] == address;
         if zone > 0 {
-            let far = CLUSTER.pod(service, zone, nth);
-            let is_ready = self.random.bool();
-            let name = slice_name(service);
-            server
-                .store()
-                .edit(Resource::EndpointSlices, "shop", &name, |slice| {
-                    let all = slice["endpoints"].as_array_mut().into_iter().flatten();
-                    all.filter(|one| one["targetRef"]["name"] == far.as_str())
-                        .for_each(|one| set_ready(one, is_ready));
-                })?;
+            let (far, is_ready) = (CLUSTER.pod(service, zone, nth), self.random.bool());
+            edit(&|one| one["targetRef"]["name"] == far.as_str(), &|one| {
+                set_ready(one, is_ready);
+            })?;
             return Ok(());
         }
         let is_dark = endpoints.iter().all(|endpoint| !endpoint.is_ready);
@@ -137,7 +131,7 @@ impl Truth {
         match self.random.u32(..100) {
             number if is_dark || number == 0 => {
                 let own: Vec<_> = endpoints.iter().map(|one| one.address.clone()).collect();
-                let is_own = |address: &Value| own.iter().any(|own| address == own.as_str());
+                let is_own = |one: &Value| own.iter().any(|own| is_at(one, own));
                 edit(&is_own, &|one| set_ready(one, is_dark))?;
                 for one in &mut endpoints {
                     one.is_ready = is_dark;
@@ -147,7 +141,7 @@ impl Truth {
                 self.replaced += 1;
                 endpoint.name = format!("{}-new-{}", Cluster::service(service), self.replaced);
                 endpoint.is_ready = true;
-                edit(&|address| *address == endpoint.address, &|one| {
+                edit(&|one| is_at(one, &endpoint.address), &|one| {
                     one["targetRef"]["name"] = endpoint.name.clone().into();
                     one["targetRef"]["uid"] = endpoint.name.clone().into();
                     set_ready(one, true);
@@ -156,7 +150,7 @@ impl Truth {
             _ => {
                 endpoint.is_ready = !endpoint.is_ready;
                 let is_ready = endpoint.is_ready;
-                edit(&|address| *address == endpoint.address, &|one| {
+                edit(&|one| is_at(one, &endpoint.address), &|one| {
                     set_ready(one, is_ready);
                 })?;
             }
