@@ -36,7 +36,7 @@ impl Order {
             *number = place;
         }
         for place in 0..k {
-            // Even to one in 10⁸: a draw without a second try.
+            // Even to one in 10⁸: without a second try, which costs an answer of eight records 7 % more instructions.
             let random = u64::from(self.random.u32(..));
             let other = place + narrow((random * wide(n - place)) >> 32);
             self.small.swap(place, other);
