@@ -409,6 +409,40 @@ async fn a_strangers_uid_is_refused() {
     client.stop().await;
 }
 
+/// Where a process in a pid namespace of its own finds the agent: run by [`a_client_in_another_pod_does_not_see_the_agents_process`].
+const ANOTHER_POD: &str = "ZONAL_TEST_AGENT_AT";
+
+/// The kernel names process 0 to whoever cannot see it, as in a pod with processes of its own.
+#[tokio::test]
+async fn a_client_in_another_pod_does_not_see_the_agents_process() {
+    if let Some(path) = std::env::var_os(ANOTHER_POD) {
+        let client = Discovery::builder().agent(path);
+        let client = client.start().await.unwrap();
+        let ready = tokio::time::timeout(Duration::from_secs(30), client.ready()).await;
+        ready.expect("it follows the agent");
+        client.stop().await;
+        return;
+    }
+    let name = "a_client_in_another_pod_does_not_see_the_agents_process";
+    let mut site = Site::started(5).await;
+    if rustix::process::geteuid().is_root() {
+        let mut command = Command::new("unshare");
+        command
+            .args(["--pid", "--fork", "--kill-child"])
+            .arg(std::env::current_exe().unwrap())
+            .args(["--exact", name])
+            .env(ANOTHER_POD, site.socket());
+        let output = tokio::task::spawn_blocking(move || command.output());
+        let output = output.await.unwrap().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{said}");
+    } else {
+        assert!(std::env::var_os("CI").is_none(), "run as root in CI");
+        println!("SKIPPED {name}: only root has namespaces");
+    }
+    site.stop().await;
+}
+
 #[tokio::test]
 async fn a_socket_has_its_mode_from_the_first_moment_and_replaces_only_sockets() {
     let mut site = Site::started(5).await;

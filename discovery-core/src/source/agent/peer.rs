@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Who is at the other end of a unix socket: the kernel says, nobody can claim.
 
-use rustix::{net::sockopt::socket_peercred, process::geteuid};
-use std::{collections::BTreeSet, io, os::fd::AsFd};
+use rustix::process::geteuid;
+use std::{collections::BTreeSet, io};
+use tokio::net::UnixStream;
 
 /// The user ids that are spoken to.
 ///
@@ -59,7 +60,7 @@ impl Default for PeerUids {
     }
 }
 
-/// The user at the other end.
-pub(crate) fn peer_uid(socket: impl AsFd) -> io::Result<u32> {
-    Ok(socket_peercred(socket)?.uid.as_raw())
+/// The user at the other end. Not by rustix 1.1, which takes the process id 0 of a peer in another pid namespace for an error.
+pub(crate) fn peer_uid(socket: &UnixStream) -> io::Result<u32> {
+    Ok(socket.peer_cred()?.uid())
 }
