@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The services that an address is named after, where it is not a node's.
+
+use super::{IndexBuilder, lower};
+use crate::{
+    catalog::kube,
+    index::{Label, Sharded},
+};
+use discovery_core::{model::NodeName, store::ServiceView};
+use std::{net::IpAddr, sync::Arc};
+
+impl IndexBuilder {
+    /// The addresses of the view belong to the service with this label no more.
+    pub(super) fn forget_pointers(&mut self, label: &str, view: &ServiceView) {
+        let key = lower(label);
+        for address in own_addresses(view, &self.hosts) {
+            let table = &mut self.reverse.instances;
+            let Some(labels) = table.get(&address).filter(|labels| labels.contains(&key)) else {
+                continue;
+            };
+            let rest: Arc<[Label]> = labels
+                .iter()
+                .filter(|known| **known != key)
+                .cloned()
+                .collect();
+            if rest.is_empty() {
+                table.remove(&address);
+            } else {
+                table.insert(address, rest);
+            }
+        }
+    }
+}
+
+/// The addresses of a view's endpoints that are not those of their nodes.
+pub(super) fn own_addresses(view: &ServiceView, hosts: &kube::Nodes) -> Vec<IpAddr> {
+    let of_node = |node: &NodeName, address: &IpAddr| {
+        hosts
+            .get(node)
+            .is_some_and(|node| node.addresses.contains(address))
+    };
+    let pairs = view.usable().flat_map(|endpoint| {
+        endpoint
+            .addresses()
+            .iter()
+            .map(move |address| (endpoint.node(), *address))
+    });
+    pairs
+        .filter(|(node, address)| !node.is_some_and(|node| of_node(node, address)))
+        .map(|(_, address)| address)
+        .collect()
+}
+
+/// Notes that the addresses belong to the service with this label.
+pub(super) fn add(
+    table: &mut Sharded<IpAddr, Arc<[Label]>>,
+    label: &Label,
+    addresses: impl Iterator<Item = IpAddr>,
+) {
+    for address in addresses {
+        let known = table.get(&address).map_or(&[][..], |labels| labels);
+        if known.contains(label) || known.len() >= POINTERS_MAX {
+            continue;
+        }
+        let mut labels = known.to_vec();
+        labels.push(label.clone());
+        labels.sort_unstable();
+        table.insert(address, labels.into());
+    }
+}
+
+/// Services that one address may be named after; the first in order is told.
+const POINTERS_MAX: usize = 16;
