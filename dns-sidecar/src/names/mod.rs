@@ -15,11 +15,23 @@
 //! ns.<domain>
 //! ```
 
+mod address;
+mod asked;
+mod reversed;
+mod text;
+
+pub(crate) use address::hex_label;
+pub(crate) use asked::{Asked, AskedService, Choice};
+pub(crate) use reversed::Reversed;
+pub(crate) use text::{tag_key, with_key_text};
+
 use crate::{
     Profile,
     wire::{LowerName, WireName, rtype},
 };
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use address::read_address;
+use reversed::read_reverse;
+use text::tag_text;
 
 /// What names are judged by.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -43,74 +55,6 @@ pub(crate) struct InDomain {
     pub(crate) is_primary: bool,
     /// Whether it is that of the names of addresses.
     pub(crate) is_arpa: bool,
-}
-
-/// What a name asks for.
-#[derive(Debug, Eq, PartialEq)]
-pub(crate) enum Asked<'n> {
-    /// The domain itself.
-    Apex,
-    /// `ns.<domain>`.
-    NameServer,
-    /// Nothing but that other names stand below it: it exists and has no records.
-    Stem,
-    /// A service.
-    Service(AskedService<'n>),
-    /// The mesh proxies of a service.
-    Connect(&'n [u8]),
-    /// The fronts of a service.
-    Ingress(&'n [u8]),
-    /// A prepared query, by the labels of its name.
-    Query(&'n [u8]),
-    /// A node, by the labels of its name.
-    Node(&'n [u8]),
-    /// An address that is written in the name itself.
-    Address(IpAddr),
-    /// What Consul 1.8.7 takes for an address of no family.
-    NoAddress,
-    /// The name of an address.
-    Reverse(Reversed),
-    /// No form of ours, or another zone's name. Whether a zone exists elsewhere is not told.
-    Nothing,
-}
-
-/// A service, and which of its endpoints.
-#[derive(Debug, Eq, PartialEq)]
-pub(crate) struct AskedService<'n> {
-    pub(crate) service: &'n [u8],
-    pub(crate) choice: Choice<'n>,
-    /// Another zone's label that was named; whether its endpoints may be told is the policy's affair.
-    pub(crate) zone: Option<&'n [u8]>,
-    /// Without the label `service` the form has SRV records only, as in Consul.
-    pub(crate) is_srv_only: bool,
-}
-
-/// Which endpoints of a service.
-#[derive(Debug, Eq, PartialEq)]
-pub(crate) enum Choice<'n> {
-    /// All.
-    All,
-    /// Those with the tag, by its labels.
-    Tag(&'n [u8]),
-    /// All, in the order of the ring for the key, by its labels.
-    Key(&'n [u8]),
-    /// Those of a zone, or none.
-    Pin(&'n [u8]),
-    /// Those of a zone while it has some, else all.
-    Prefer(&'n [u8]),
-    /// None, but what is known of them.
-    Info,
-    /// None: other choices stand below this name.
-    Stem,
-}
-
-/// The name of an address, or of a block of them.
-#[derive(Debug, Eq, PartialEq)]
-pub(crate) enum Reversed {
-    /// A whole address.
-    Address(IpAddr),
-    /// The first octets of IPv4 addresses, or the first nibbles of IPv6 ones.
-    Block { is_v4: bool, digits: Vec<u8> },
 }
 
 /// The labels that say what kind of thing a name is.
@@ -373,151 +317,6 @@ fn read_choice(name: &LowerName, service: usize) -> Option<Choice<'_>> {
             _ => None,
         },
         _ => None,
-    }
-}
-
-/// The labels before the given one as the tables of tags have them: without the first length octet, so that `_web._v2` finds
-/// the same tag as `v2.web`.
-fn tag_text(name: &LowerName, end: usize) -> &[u8] {
-    name.span(0, end).get(1..).unwrap_or_default()
-}
-
-/// A tag in the form of [`tag_text`]; none when it cannot stand in a name.
-pub(crate) fn tag_key(tag: &str) -> Option<Box<[u8]>> {
-    let labels = WireName::parse(tag)?;
-    labels.as_bytes().get(1..).map(Into::into)
-}
-
-/// Hands over the text of a key's labels, dots between them. A key is in lower case, since names have none.
-pub(crate) fn with_key_text<T>(labels: &[u8], take: impl FnOnce(&[u8]) -> T) -> T {
-    let mut text = [0; 255];
-    let (mut length, mut rest) = (0, labels);
-    while let Some((count, after)) = rest.split_first() {
-        let (label, next) = after.split_at(after.len().min(usize::from(*count)));
-        if length > 0 {
-            text[length] = b'.';
-            length += 1;
-        }
-        // The labels of a name and their length octets fit, so the labels and dots do.
-        text[length..length + label.len()].copy_from_slice(label);
-        length += label.len();
-        rest = next;
-    }
-    take(&text[..length])
-}
-
-fn read_address(name: &LowerName, at: usize, is_compat: bool) -> Asked<'_> {
-    if at != 1 {
-        return if at == 0 && !is_compat {
-            Asked::Stem
-        } else {
-            Asked::Nothing
-        };
-    }
-    let digits = name.label(0);
-    match read_hex(digits) {
-        Some(address) => Asked::Address(address),
-        None if is_compat && !matches!(digits.len() / 2, 4 | 16) => Asked::NoAddress,
-        None => Asked::Nothing,
-    }
-}
-
-/// The address of a label of 8 or 32 hexadecimal digits.
-pub(crate) fn read_hex(label: &[u8]) -> Option<IpAddr> {
-    let digits = |digits: &[u8]| {
-        digits.iter().try_fold(0_u128, |value, digit| {
-            let digit = char::from(*digit).to_digit(16)?;
-            Some(value << 4 | u128::from(digit))
-        })
-    };
-    match label.len() {
-        8 => u32::try_from(digits(label)?)
-            .ok()
-            .map(|bits| Ipv4Addr::from_bits(bits).into()),
-        32 => digits(label).map(|bits| Ipv6Addr::from_bits(bits).into()),
-        _ => None,
-    }
-}
-
-/// The label of an address, with its length octet.
-pub(crate) fn hex_label(address: IpAddr) -> Vec<u8> {
-    let (length, octets) = match &address {
-        IpAddr::V4(v4) => (8, &v4.octets()[..]),
-        IpAddr::V6(v6) => (32, &v6.octets()[..]),
-    };
-    let digit = |number: u8| b"0123456789abcdef"[usize::from(number)];
-    let digits = octets.iter().flat_map(|octet| [octet >> 4, octet & 15]);
-    std::iter::once(length).chain(digits.map(digit)).collect()
-}
-
-/// What stands before `arpa`: RFC 1035 3.5 and RFC 3596 2.5.
-fn read_reverse(name: &LowerName, end: usize) -> Asked<'_> {
-    if end == 0 {
-        return Asked::Reverse(Reversed::Block {
-            is_v4: true,
-            digits: Vec::new(),
-        });
-    }
-    let labels = (0..end - 1).rev().map(|at| name.label(at));
-    let (is_v4, digits): (bool, Option<Vec<u8>>) = match name.label(end - 1) {
-        b"in-addr" => (true, labels.map(octet).collect()),
-        b"ip6" => (false, labels.map(nibble).collect()),
-        _ => return Asked::Nothing,
-    };
-    match digits {
-        Some(digits) if digits.len() <= if is_v4 { 4 } else { 32 } => {
-            Asked::Reverse(Reversed::new(is_v4, digits))
-        }
-        _ => Asked::Nothing,
-    }
-}
-
-fn octet(label: &[u8]) -> Option<u8> {
-    let text = std::str::from_utf8(label).ok()?;
-    let is_canonical =
-        text.bytes().all(|b| b.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
-    text.parse().ok().filter(|_| is_canonical)
-}
-
-fn nibble(label: &[u8]) -> Option<u8> {
-    let [digit] = label else { return None };
-    char::from(*digit)
-        .to_digit(16)
-        .and_then(|value| value.try_into().ok())
-}
-
-impl Reversed {
-    fn new(is_v4: bool, digits: Vec<u8>) -> Self {
-        if let (true, Ok(octets)) = (is_v4, <[u8; 4]>::try_from(&*digits)) {
-            return Self::Address(Ipv4Addr::from(octets).into());
-        }
-        if !is_v4 && digits.len() == 32 {
-            let bits = digits
-                .iter()
-                .fold(0_u128, |bits, digit| bits << 4 | u128::from(*digit));
-            return Self::Address(Ipv6Addr::from_bits(bits).into());
-        }
-        Self::Block { is_v4, digits }
-    }
-
-    /// The first and the last address of the block.
-    pub(crate) fn range(is_v4: bool, digits: &[u8]) -> (IpAddr, IpAddr) {
-        if is_v4 {
-            let mut bounds = [[0; 4], [255; 4]];
-            for bound in &mut bounds {
-                bound[..digits.len()].copy_from_slice(digits);
-            }
-            return (bounds[0].into(), bounds[1].into());
-        }
-        let fold = |fill: u128| {
-            (0..32).fold(0_u128, |bits, at| {
-                bits << 4 | digits.get(at).map_or(fill, |digit| u128::from(*digit))
-            })
-        };
-        (
-            Ipv6Addr::from_bits(fold(0)).into(),
-            Ipv6Addr::from_bits(fold(15)).into(),
-        )
     }
 }
 

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-use super::*;
+use super::{address::read_hex, *};
 use crate::wire::{Header, LowerName, Request};
 use proptest::prelude::*;
+use std::net::IpAddr;
 
 fn question(name: &str) -> Vec<u8> {
     let mut message = b"\0\0\0\0\0\x01\0\0\0\0\0\0".to_vec();
