@@ -4,6 +4,11 @@
 //! In: instances in Consul's terms. Out: finished record sets. Pure; linear in instances × tags, and choices that say the
 //! same share one set.
 
+mod place;
+mod text;
+
+pub(crate) use text::{text_data, texts};
+
 use crate::{
     Config,
     catalog::{CatalogInstance, CatalogNode, InstanceAddress},
@@ -12,9 +17,9 @@ use crate::{
     wire::WireName,
     words::WordHash,
 };
+use place::Place;
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
-    net::IpAddr,
     sync::Arc,
 };
 
@@ -297,121 +302,6 @@ fn share<'i>(
     set
 }
 
-/// Where an instance is reached.
-#[derive(Debug)]
-enum Place {
-    /// At its node's address.
-    Node {
-        address: Option<IpAddr>,
-        lan: [Option<IpAddr>; 2],
-    },
-    /// At an address of its own.
-    Ip {
-        address: IpAddr,
-        lan: [Option<IpAddr>; 2],
-    },
-    /// At a host name.
-    Host(WireName),
-}
-
-impl Place {
-    fn of(instance: &CatalogInstance, own_name: Option<&WireName>) -> Self {
-        let node = &instance.node;
-        let at_node = || match &node.host {
-            Some(host) if node.addresses.is_empty() => WireName::spelled(host).map(Self::Host),
-            _ => None,
-        };
-        let of_node = |address: Option<IpAddr>| Self::Node {
-            address,
-            lan: [node.lan.v4, node.lan.v6],
-        };
-        match &instance.address {
-            None => at_node().unwrap_or_else(|| of_node(node.addresses.first().copied())),
-            Some(InstanceAddress::OfNode(address)) => of_node(Some(*address)),
-            Some(InstanceAddress::Ip(address)) => Self::Ip {
-                address: *address,
-                lan: [instance.lan.v4, instance.lan.v6],
-            },
-            Some(InstanceAddress::Name(host)) => match WireName::spelled(host) {
-                Some(host) if Some(&host.to_lower()) != own_name => Self::Host(host),
-                _ => of_node(node.addresses.first().copied()),
-            },
-        }
-    }
-
-    /// Whether an address of another network stands beside its own.
-    fn is_tagged(&self) -> bool {
-        self.parts().1 != [None; 2]
-    }
-
-    /// The addresses that questions for one family get.
-    fn families(&self) -> impl Iterator<Item = IpAddr> + use<> {
-        let (address, lan) = self.parts();
-        let of = |is_v4: bool, tagged: Option<IpAddr>| {
-            tagged.or(address.filter(|address| address.is_ipv4() == is_v4))
-        };
-        [of(true, lan[0]), of(false, lan[1])].into_iter().flatten()
-    }
-
-    /// The address that a question for any family gets: a tagged one wins, the IPv6 one first.
-    fn either(&self) -> impl Iterator<Item = IpAddr> + use<> {
-        let (address, lan) = self.parts();
-        lan[1].or(lan[0]).or(address).into_iter()
-    }
-
-    fn parts(&self) -> (Option<IpAddr>, [Option<IpAddr>; 2]) {
-        match self {
-            Self::Node { address, lan } => (*address, *lan),
-            Self::Ip { address, lan } => (Some(*address), *lan),
-            Self::Host(_) => (None, [None; 2]),
-        }
-    }
-
-    fn alias(&self) -> Option<&WireName> {
-        match self {
-            Self::Host(host) => Some(host),
-            _ => None,
-        }
-    }
-}
-
-/// What is said of a node, as TXT data.
-pub(crate) fn texts(node: &CatalogNode) -> Vec<Vec<u8>> {
-    let text = |(key, value): &(String, String)| {
-        let text = if key.to_ascii_lowercase().starts_with("rfc1035-") {
-            value.clone()
-        } else {
-            format!("{}={value}", quoted_key(key))
-        };
-        text_data(text.as_bytes())
-    };
-    node.meta.iter().map(text).collect()
-}
-
-/// One character string of TXT data, cut at the 255 bytes that it can have.
-pub(crate) fn text_data(text: &[u8]) -> Vec<u8> {
-    let text = text.get(..usize::from(u8::MAX)).unwrap_or(text);
-    let length = u8::try_from(text.len()).unwrap_or(u8::MAX);
-    [&[length], text].concat()
-}
-
-/// RFC 1464: what would end or change a key is quoted by a backquote.
-fn quoted_key(key: &str) -> String {
-    let (first, last) = (
-        key.len() - key.trim_start_matches([' ', '\t']).len(),
-        key.trim_end_matches([' ', '\t']).len(),
-    );
-    let mut quoted = String::with_capacity(key.len());
-    for (at, c) in key.char_indices() {
-        let is_edge_blank = matches!(c, ' ' | '\t') && (at < first || at >= last);
-        if is_edge_blank || matches!(c, '`' | '=') {
-            quoted.push('`');
-        }
-        quoted.push(c);
-    }
-    quoted
-}
-
 /// The ends of a tag at its dots: names stand below them.
 fn stems(tag: &str) -> impl Iterator<Item = Box<[u8]>> {
     let ends = tag.match_indices('.').map(|(at, _)| &tag[at + 1..]);
@@ -423,25 +313,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_are_quoted_as_rfc_1464_asks() {
-        for (key, quoted) in [
-            ("zone", "zone"),
-            ("k=v", "k`=v"),
-            ("a`b", "a``b"),
-            (" x ", "` x` "),
-        ] {
-            assert_eq!(quoted_key(key), quoted);
-        }
-    }
-
-    #[test]
     fn the_ends_of_a_dotted_tag_are_stems() {
         let stems: Vec<_> = stems("a.b.c").collect();
         assert_eq!(stems, [tag_key("b.c").unwrap(), tag_key("c").unwrap()]);
-    }
-
-    #[test]
-    fn long_texts_are_cut() {
-        assert_eq!(text_data(&[b'x'; 300]).len(), 256);
     }
 }
