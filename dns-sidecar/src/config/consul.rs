@@ -5,7 +5,7 @@
 //! In: JSON or any value that serde reads. Out: checked settings, and notices of keys that mean nothing here because
 //! answers always come from memory. An unknown key is an error that names the nearest known one. Pure.
 
-use super::{Config, ConfigError, ttl_seconds};
+use super::{Config, ConfigError, ttl::ttl_seconds};
 use serde::{Deserialize, Deserializer, de::Error as _};
 use std::{
     collections::BTreeMap,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Why a setting is refused.
 
-use super::{DOMAIN_BYTES_MAX, TTL_SECONDS_MAX, limits::UDP_PAYLOAD_BYTES_MAX};
+use super::{domain::DOMAIN_BYTES_MAX, limits::UDP_PAYLOAD_BYTES_MAX, ttl::TTL_SECONDS_MAX};
 
 /// Why a setting is refused.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]

@@ -4,12 +4,15 @@
 //! In: addresses, names, sizes, durations. Out: a [`Config`] whose every value can be used. No I/O.
 
 mod consul;
+mod domain;
 mod error;
+mod forward;
 #[cfg(feature = "http")]
 mod http;
 mod limits;
 mod profile;
 mod query;
+mod soa;
 #[cfg(any(feature = "dot", feature = "doh"))]
 mod tls;
 mod ttl;
@@ -17,12 +20,15 @@ mod ttl;
 #[cfg(feature = "http")]
 pub(crate) use consul::read_span;
 pub use consul::{DnsConfig, Strategy};
+use domain::DOMAIN;
 pub use error::ConfigError;
+use forward::Forward;
 #[cfg(feature = "http")]
 use http::HttpFace;
 use limits::Limits;
 pub use profile::Profile;
 pub use query::PreparedQuery;
+use soa::SoaTimes;
 pub(crate) use ttl::ServiceTtls;
 
 use crate::{Network, QueryLog, wire::WireName};
@@ -85,26 +91,6 @@ pub struct Config {
     pub(crate) sockets: Sockets,
 }
 
-/// What the SOA record says beside its names.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct SoaTimes {
-    pub(crate) refresh: u32,
-    pub(crate) retry: u32,
-    pub(crate) expire: u32,
-    /// None means the default of the profile.
-    minimum: Option<u32>,
-}
-
-/// How names of others are looked up.
-#[derive(Clone, Debug)]
-pub(crate) struct Forward {
-    pub(crate) servers: Vec<SocketAddr>,
-    pub(crate) timeout: Duration,
-    pub(crate) strategy: Strategy,
-    pub(crate) open_max: usize,
-    pub(crate) cache_bytes: usize,
-}
-
 impl Config {
     /// Where to listen, over UDP and TCP alike; default 127.0.0.1:8600, the port of Consul.
     ///
@@ -117,46 +103,11 @@ impl Config {
         Ok(self)
     }
 
-    /// The domain under which all names stand; default `consul`.
-    pub fn domain(mut self, domain: &str) -> Result<Self, ConfigError> {
-        let text = domain.strip_suffix('.').unwrap_or(domain);
-        let refuse = || ConfigError::Domain {
-            domain: domain.chars().take(2 * DOMAIN_BYTES_MAX).collect(),
-        };
-        if text.len() > DOMAIN_BYTES_MAX || !text.bytes().all(is_host_byte) {
-            return Err(refuse());
-        }
-        self.domain = WireName::parse(text).ok_or_else(refuse)?;
-        self.domain_text = text.to_ascii_lowercase();
-        Ok(self)
-    }
-
-    /// A second domain with the same names, as Consul's `alt_domain`; none by default.
-    pub fn alt_domain(mut self, domain: &str) -> Result<Self, ConfigError> {
-        let other = self.clone().domain(domain)?;
-        self.alt_domain = Some(other.domain);
-        Ok(self)
-    }
-
     /// How closely Consul is followed; default [`Profile::Modern`].
     #[must_use]
     pub fn profile(mut self, profile: Profile) -> Self {
         self.profile = profile;
         self
-    }
-
-    /// How long callers may keep an answer; default 0, as in Consul: every lookup sees the newest snapshot.
-    pub fn ttl(mut self, ttl: Duration) -> Result<Self, ConfigError> {
-        self.node_ttl_seconds = ttl_seconds("ttl", ttl)?;
-        self.service_ttls.set("*", self.node_ttl_seconds);
-        Ok(self)
-    }
-
-    /// How long callers may keep a "does not exist" (RFC 2308 5); default 1 s, which bounds both the load of callers that
-    /// ask in a loop and the wait after a service appears; 0 in the profile `compat`.
-    pub fn soa_minimum_ttl(mut self, ttl: Duration) -> Result<Self, ConfigError> {
-        self.soa.minimum = Some(ttl_seconds("soa_minimum_ttl", ttl)?);
-        Ok(self)
     }
 
     /// Names under `query.<domain>`; none by default.
@@ -231,14 +182,6 @@ impl Config {
         self
     }
 
-    /// Keeps replies of other servers for as long as they allow, at most an hour, and a "no" a minute at most; in so many bytes
-    /// of memory, default 0: none is kept. A thousand replies take about 500 kB.
-    #[must_use]
-    pub fn forward_cache_bytes(mut self, bytes: usize) -> Self {
-        self.forward.cache_bytes = bytes;
-        self
-    }
-
     /// Tells nobody of services and nodes, as a Consul that denies by default and has no token for DNS: such names do not
     /// exist. Addresses that a name spells are still told.
     #[must_use]
@@ -264,32 +207,6 @@ impl Config {
     /// Where to listen.
     pub fn listen_addresses(&self) -> &[SocketAddr] {
         &self.listen
-    }
-
-    /// The domain in lower case, without a final dot.
-    pub fn domain_text(&self) -> &str {
-        &self.domain_text
-    }
-
-    pub(crate) fn domain_name(&self) -> &WireName {
-        &self.domain
-    }
-
-    pub(crate) fn alt_domain_name(&self) -> Option<&WireName> {
-        self.alt_domain.as_ref()
-    }
-
-    pub(crate) fn soa_minimum_seconds(&self) -> u32 {
-        let default = match self.profile {
-            Profile::Modern => SOA_MINIMUM_TTL_SECONDS,
-            Profile::Compat => 0,
-        };
-        self.soa.minimum.unwrap_or(default)
-    }
-
-    /// Whether other servers are asked for names of others.
-    pub(crate) fn is_forwarding(&self) -> bool {
-        !self.forward.servers.is_empty()
     }
 
     /// Whether a client is told that an answer was cut. Consul tells only on request.
@@ -328,19 +245,8 @@ impl Default for Config {
             a_record_limit: 0,
             is_compressed: true,
             has_node_meta_txt: true,
-            soa: SoaTimes {
-                refresh: 3600, // these three are Consul's; nobody transfers this domain
-                retry: 600,
-                expire: 86_400,
-                minimum: None,
-            },
-            forward: Forward {
-                servers: Vec::new(),
-                timeout: Duration::from_secs(2), // Consul's recursor_timeout
-                strategy: Strategy::default(),
-                open_max: FORWARDED_OPEN_MAX,
-                cache_bytes: 0, // what is asked of others is theirs to keep
-            },
+            soa: SoaTimes::default(),
+            forward: Forward::default(),
             queries: Vec::new(),
             zone_aliases: Vec::new(),
             zone_labels: BTreeMap::new(),
@@ -363,59 +269,16 @@ impl Default for Config {
     }
 }
 
-fn ttl_seconds(name: &'static str, ttl: Duration) -> Result<u32, ConfigError> {
-    let seconds = ttl.as_secs();
-    let fits = u32::try_from(seconds)
-        .ok()
-        .filter(|seconds| *seconds <= TTL_SECONDS_MAX);
-    fits.ok_or(ConfigError::Ttl { name, seconds })
-}
-
-fn is_host_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)
-}
-
 /// What Consul's agents listen on.
 const PORT: u16 = 8600;
-/// What Consul answers for.
-const DOMAIN: &str = "consul";
-/// Leaves room for the longest label of an address, a kind and a zone in a name of 255 bytes.
-const DOMAIN_BYTES_MAX: usize = 128;
-/// Negative answers are kept by some resolvers for as long as they may: as short as a zone file can say.
-const SOA_MINIMUM_TTL_SECONDS: u32 = 1;
-/// RFC 2181 8.
-const TTL_SECONDS_MAX: u32 = i32::MAX as u32;
 /// A site's own callers ask hundreds.
 const RATE_PER_SECOND: u32 = 2_000;
 /// A cut that a restart of a router explains is not worth a word.
 const STALE_AFTER: Duration = Duration::from_secs(60);
-/// About 2 MB of questions and sockets.
-const FORWARDED_OPEN_MAX: usize = 1_000;
+
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn domains_are_names_of_bounded_length() {
-        for good in ["consul", "Mall.Internal.", "a_b.c-d"] {
-            let config = Config::default().domain(good).unwrap();
-            assert_eq!(
-                config.domain_text(),
-                good.to_lowercase().trim_end_matches('.')
-            );
-        }
-        for bad in [
-            "",
-            ".",
-            "a..b",
-            "a b",
-            "ä",
-            &"a".repeat(64),
-            &"a.".repeat(65),
-        ] {
-            assert!(Config::default().domain(bad).is_err(), "{bad:?}");
-        }
-    }
 
     #[test]
     fn durations_and_lists_are_checked() {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! How long answers about a service may be kept: by its name, by the longest prefix, by `*`.
+//! How long answers may be kept: those about a service by its name, by the longest prefix, by `*`.
 
-use std::collections::BTreeMap;
+use super::{Config, ConfigError};
+use std::{collections::BTreeMap, time::Duration};
 
 /// Consul's table `service_ttl`.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -38,6 +39,27 @@ impl ServiceTtls {
             .unwrap_or(0)
     }
 }
+
+impl Config {
+    /// How long callers may keep an answer; default 0, as in Consul: every lookup sees the newest snapshot.
+    pub fn ttl(mut self, ttl: Duration) -> Result<Self, ConfigError> {
+        self.node_ttl_seconds = ttl_seconds("ttl", ttl)?;
+        self.service_ttls.set("*", self.node_ttl_seconds);
+        Ok(self)
+    }
+}
+
+/// A TTL as records can say it.
+pub(super) fn ttl_seconds(name: &'static str, ttl: Duration) -> Result<u32, ConfigError> {
+    let seconds = ttl.as_secs();
+    let fits = u32::try_from(seconds)
+        .ok()
+        .filter(|seconds| *seconds <= TTL_SECONDS_MAX);
+    fits.ok_or(ConfigError::Ttl { name, seconds })
+}
+
+/// RFC 2181 8.
+pub(super) const TTL_SECONDS_MAX: u32 = i32::MAX as u32;
 
 #[cfg(test)]
 mod tests {
