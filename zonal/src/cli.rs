@@ -110,6 +110,10 @@ pub(crate) struct AgentArgs {
     /// Socket for the services of this node that follow this agent, such as /run/zonal/agent.sock [default: none].
     #[arg(long, env = "ZONAL_AGENT_SOCKET", value_name = "PATH")]
     pub(crate) agent_socket: Option<PathBuf>,
+    /// Where the next agent of this host takes over without a failed connection: a path, or @NAME, which the pods of the host's
+    /// network share without a volume [default: none].
+    #[arg(long, env = "ZONAL_TAKE_OVER", value_name = "ADDR")]
+    pub(crate) take_over: Option<String>,
     /// Consul agent to read services from, HOST:PORT or a URL (http, https, unix); beside a cluster when one is named
     /// or we run in one.
     #[arg(long, env = "ZONAL_CONSUL", value_name = "ADDR")]

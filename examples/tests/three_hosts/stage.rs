@@ -196,11 +196,14 @@ impl Stage {
         Ok(owners)
     }
 
-    /// The kubeconfig of an agent with exactly the role that `deploy/` gives it.
+    /// The kubeconfig of an agent with exactly the role that `deploy/` gives it; the server takes the rest of `deploy/` as well.
     async fn agent_kubeconfig(&self) -> anyhow::Result<PathBuf> {
-        let rbac =
-            std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/rbac.yaml"))?;
-        self.kube.apply_yaml(&rbac).await?;
+        for manifest in [
+            include_str!("../../../deploy/rbac.yaml"),
+            include_str!("../../../deploy/agent.yaml"),
+        ] {
+            self.kube.apply_yaml(manifest).await?;
+        }
         let account = self
             .kube
             .service_account_kubeconfig("zonal-system", "zonal-agent");

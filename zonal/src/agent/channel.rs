@@ -36,7 +36,12 @@ pub(super) struct Channel(UnixStream);
 impl Channel {
     /// Takes over a connected socket of packets; it must not block. Needs a runtime of tokio.
     pub(super) fn new(socket: OwnedFd) -> io::Result<Self> {
-        UnixStream::from_std(socket.into()).map(Self)
+        UnixStream::from_std(socket.into()).map(Self::of)
+    }
+
+    /// The same of one that the runtime watches already.
+    pub(super) fn of(socket: UnixStream) -> Self {
+        Self(socket)
     }
 
     /// Sends listening sockets.

@@ -1,40 +1,33 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `zonal agent`: both faces of a node on one watch, and how one agent replaces another without a failed connection.
 //!
-//! In: flags, environment and file; signals. Out: an exit code. SIGHUP has an agent with the newest configuration take over in
-//! this process, SIGUSR2 one in a process of a new binary; SIGTERM and SIGINT drain. The new one opens its ports on the sockets
-//! of the old one, which stops accepting only after that, and keeps what it carries (decision 0073).
+//! In: flags, environment and file; signals, and whoever knocks at the door. Out: an exit code. SIGHUP has an agent with the newest
+//! configuration take over in this process, SIGUSR2 one in a process of a new binary, and a knock one that somebody else started;
+//! SIGTERM and SIGINT drain. The new one opens its ports on the sockets of the old one, which stops accepting only after that, and
+//! keeps what it carries (decision 0073).
 
 mod activation;
 mod channel;
 mod descriptors;
+mod door;
+mod instance;
 mod panics;
+mod signals;
 mod upgrade;
 
 pub(crate) use activation::sockets as activation;
+pub(crate) use door::DoorAddress;
 pub(crate) use panics::{Panics, count_panics};
+pub(crate) use signals::{Signals, drain_all};
 
-use crate::{
-    cli::AgentArgs,
-    config::AgentConfig,
-    drain,
-    faces::{Faces, OnBusy},
-    failure::{Code, Failure},
-    logging,
-};
+use crate::{cli::AgentArgs, config::AgentConfig, failure::Failure, logging};
 use channel::Channel;
-use discovery_core::runtime::{Runtime, Sockets, StartError, admin_write_routes};
-use lb_proxy::{HandedSessions, SessionGiver, UdpSession};
-use std::{
-    io,
-    process::ExitCode,
-    time::{Duration, SystemTime},
-};
-use tokio::{
-    signal::unix::{Signal, SignalKind, signal},
-    task::JoinSet,
-    time::{sleep, timeout},
-};
+use discovery_core::runtime::Sockets;
+use door::Door;
+use instance::{Agent, not_handed};
+use signals::{Word, drain_until_told};
+use std::{io, process::ExitCode};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use upgrade::{Binary, replaced, tell_supervisor};
 
@@ -45,14 +38,15 @@ pub(crate) async fn run(args: &AgentArgs, inherited: Sockets) -> Result<ExitCode
     let mut signals = Signals::new(asked.clone())?;
     let binary = Binary::of_this_process();
     let binary = binary.map_err(|error| Failure::internal("our own binary is unknown", &error))?;
-    let before = replaced().map_err(|error| handed_nothing(&error))?;
+    let config = AgentConfig::load(args)?;
+    let before = before(&config).map_err(|error| not_handed(&error))?;
     let agent = match before {
         None => {
-            let agent = Agent::start(AgentConfig::load(args)?, inherited, None, &asked).await?;
+            let agent = Agent::start(config, inherited, None, &asked).await?;
             agent.close_rest_once_open();
             agent
         }
-        Some(before) => Agent::take_over(before, args, &asked).await?,
+        Some(before) => Agent::take_over(&before, config, &asked).await?,
     };
     panics.of(&agent.runtime);
     tell_supervisor("READY=1");
@@ -62,12 +56,23 @@ pub(crate) async fn run(args: &AgentArgs, inherited: Sockets) -> Result<ExitCode
         panics,
         asked,
         agent,
+        door: None,
         older: JoinSet::new(),
     };
-    life.follow(&mut signals).await;
-    life.end(&mut signals).await;
+    life.open_door();
+    let end = life.follow(&mut signals).await;
+    life.end(&mut signals, end).await;
     tracing::info!("Agent ended");
     Ok(ExitCode::SUCCESS)
+}
+
+/// The channel to the agent that this one replaces: to the one that started us, or to the one behind the door.
+fn before(config: &AgentConfig) -> io::Result<Option<Channel>> {
+    match (replaced()?, &config.door) {
+        (Some(parent), _) => Ok(Some(parent)),
+        (None, Some(door)) => door.knock(),
+        (None, None) => Ok(None),
+    }
 }
 
 /// The agent that serves, and those before it that still carry connections.
@@ -78,36 +83,47 @@ struct Life<'a> {
     /// That `zonal drain` was called.
     asked: CancellationToken,
     agent: Agent,
+    door: Option<Door>,
     older: JoinSet<()>,
 }
 
+/// Why a process accepts nothing more.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum End {
+    /// It is told to end, or its child has taken over.
+    Now,
+    /// One that somebody else started has taken over. Whoever started us ends us in his own time, and would start us anew before.
+    WhenTold,
+}
+
 impl Life<'_> {
-    /// Replaces the agent as signals ask for it, until this process has nothing more to accept.
-    async fn follow(&mut self, signals: &mut Signals) {
+    /// Replaces the agent as it is asked for, until this process has nothing more to accept.
+    async fn follow(&mut self, signals: &mut Signals) -> End {
         loop {
-            let by_another_process = match signals.next().await {
-                Word::End => return,
-                Word::Reload => false,
-                Word::Upgrade => true,
+            let asked = tokio::select! {
+                word = signals.next() => Ok(word),
+                channel = Door::next(self.door.as_ref()) => Err(channel),
             };
-            tokio::select! {
-                is_over = self.replace(by_another_process) => if is_over { return },
-                () = signals.end() => return,
+            let end = async {
+                match asked {
+                    Ok(Word::End) => Some(End::Now),
+                    Ok(Word::Reload) => self.reload().await,
+                    Ok(Word::Upgrade) => self.upgrade().await,
+                    Err(channel) => self.give_way(&channel).await,
+                }
+            };
+            let end = tokio::select! {
+                end = end => end,
+                () = signals.end() => Some(End::Now),
+            };
+            if let Some(end) = end {
+                return end;
             }
         }
     }
 
-    /// Replaces it here or by another process; whether it was the latter.
-    async fn replace(&mut self, by_another_process: bool) -> bool {
-        if by_another_process {
-            return self.upgrade().await;
-        }
-        self.reload().await;
-        false
-    }
-
     /// Has an agent with the newest configuration take over; where that fails the one before goes on.
-    async fn reload(&mut self) {
+    async fn reload(&mut self) -> Option<End> {
         while self.older.len() >= OLDER_MAX {
             tracing::info!("Reload waits for the connections of an earlier one");
             self.older.join_next().await;
@@ -117,6 +133,7 @@ impl Life<'_> {
                 self.panics.of(&agent.runtime);
                 let older = std::mem::replace(&mut self.agent, agent);
                 self.older.spawn(async move { older.faces.drain().await });
+                self.open_door();
                 tracing::info!("Configuration came into force");
             }
             Err(failure) => {
@@ -125,300 +142,77 @@ impl Life<'_> {
             }
         }
         while self.older.try_join_next().is_some() {}
+        None
     }
 
-    /// Has a new process take over, and says whether it has; where that fails this one goes on.
-    async fn upgrade(&mut self) -> bool {
-        match self.agent.hand_to(&self.binary).await {
-            Ok(pid) => {
-                tracing::info!(pid, "Another process has taken over");
-                true
-            }
+    /// Has a new process of ours take over; where that fails this one goes on.
+    async fn upgrade(&mut self) -> Option<End> {
+        let binary = self.binary.path().display().to_string();
+        let (channel, mut child) = match self.binary.start() {
+            Ok(started) => started,
             Err(error) => {
-                let binary = self.binary.path().display();
-                tracing::error!(%error, %binary, "No other process took over; this one goes on");
-                false
+                tracing::error!(%error, binary, "No other process took over; this one goes on");
+                return None;
+            }
+        };
+        let pid = child.id();
+        if let Err(error) = self.agent.offer(&channel).await {
+            // It may have ended by itself; its status is of no use then.
+            let _ = child.kill();
+            let _ = child.wait();
+            tracing::error!(%error, binary, "No other process took over; this one goes on");
+            return None;
+        }
+        tell_supervisor(&format!("MAINPID={pid}"));
+        self.let_go(&channel).await;
+        tracing::info!(pid, "Another process has taken over");
+        Some(End::Now)
+    }
+
+    /// Has whoever knocked take over; where that fails this one goes on.
+    async fn give_way(&mut self, channel: &Channel) -> Option<End> {
+        if let Err(error) = self.agent.offer(channel).await {
+            tracing::error!(%error, "Whoever knocked did not take over; this one goes on");
+            return None;
+        }
+        self.let_go(channel).await;
+        tracing::info!("Another agent of this host has taken over");
+        Some(End::WhenTold)
+    }
+
+    /// Closes all that is open, the door first: the next one opens it when it has our sessions.
+    async fn let_go(&mut self, channel: &Channel) {
+        self.door = None;
+        self.agent.let_go(channel).await;
+    }
+
+    /// Opens the door that the configuration names, unless it is open; without it this one serves as well.
+    fn open_door(&mut self) {
+        if self.door.as_ref().map(Door::address) == self.agent.door.as_ref() {
+            return;
+        }
+        self.door = None;
+        let Some(address) = self.agent.door.clone() else {
+            return;
+        };
+        match address.clone().open() {
+            Ok(door) => self.door = Some(door),
+            Err(error) => {
+                tracing::error!(%error, %address, "No other agent can take over from this one");
             }
         }
     }
 
     /// Drains; further signals end the connections that are left.
-    async fn end(mut self, signals: &mut Signals) {
-        drain_all(&self.agent.faces, signals).await;
+    async fn end(mut self, signals: &mut Signals, end: End) {
+        match end {
+            End::Now => drain_all(&self.agent.faces, signals).await,
+            End::WhenTold => drain_until_told(&self.agent.faces, signals).await,
+        }
         // They began before, and have the same time at most.
         while self.older.join_next().await.is_some() {}
     }
 }
 
-/// One runtime with its faces.
-struct Agent {
-    runtime: Runtime,
-    faces: Faces,
-}
-
-impl Agent {
-    /// Starts on the sockets that were handed to it, where they are of its addresses. One that replaces another, and awaits its
-    /// sessions, opens nothing before it knows what to serve.
-    async fn start(
-        config: AgentConfig,
-        sockets: Sockets,
-        sessions: Option<HandedSessions>,
-        asked: &CancellationToken,
-    ) -> Result<Self, Failure> {
-        let read_at = SystemTime::now();
-        let runtime = Runtime::start(config.runtime.clone())
-            .await
-            .map_err(|error| start_failure(&error))?;
-        runtime.metrics().config_loaded(read_at);
-        runtime.metrics().descriptors_max(descriptors::limit());
-        let faces = Faces::new(runtime.clone(), sockets);
-        let agent = Self { runtime, faces };
-        match agent.open(config, sessions, asked).await {
-            Ok(()) => Ok(agent),
-            Err(failure) => {
-                agent.faces.kill();
-                agent.faces.drain().await;
-                Err(failure)
-            }
-        }
-    }
-
-    async fn open(
-        &self,
-        config: AgentConfig,
-        sessions: Option<HandedSessions>,
-        asked: &CancellationToken,
-    ) -> Result<(), Failure> {
-        let Self { runtime, faces } = self;
-        if sessions.is_some() && timeout(READY_MAX, runtime.ready()).await.is_err() {
-            let missing = runtime.readiness().missing.join(", ");
-            let what = format!("not ready after {} s: {missing}", READY_MAX.as_secs());
-            return Err(Failure::new(Code::TimedOut, what));
-        }
-        if let Some(dns) = &config.dns {
-            let addresses = faces.dns(dns.face()?, OnBusy::Fail)?;
-            tracing::info!(?addresses, "DNS answers");
-        }
-        let replaces = sessions.is_some();
-        if let Some(proxy) = &config.proxy {
-            faces.proxy(proxy.face().sessions(sessions.unwrap_or_default()));
-        }
-        if let Some(socket) = config.socket {
-            runtime.serve_agent_socket(socket).map_err(|error| {
-                Failure::caused(Code::AddressDenied, &error)
-                    .help("choose another path with --agent-socket PATH")
-            })?;
-        }
-        let writable = |routes| {
-            let routes = admin_write_routes(routes, runtime);
-            drain::write_route(routes, asked.clone())
-        };
-        let readable = |routes| routes;
-        let admin = if config.admin_write {
-            faces.admin(config.admin_listen, OnBusy::Fail, writable)?
-        } else {
-            faces.admin(config.admin_listen, OnBusy::Fail, readable)?
-        };
-        let metrics = faces.probes(config.metrics_listen, OnBusy::Fail)?;
-        if replaces {
-            faces.opened().await;
-        }
-        tracing::info!(%admin, %metrics, "Agent started");
-        Ok(())
-    }
-
-    /// The agent that takes over from the process at the other end.
-    async fn take_over(
-        before: Channel,
-        args: &AgentArgs,
-        asked: &CancellationToken,
-    ) -> Result<Self, Failure> {
-        let config = AgentConfig::load(args)?;
-        let sockets = Sockets::default();
-        let received = before.receive_sockets(|socket| {
-            if let Err(error) = sockets.hand(socket) {
-                tracing::warn!(%error, "A socket of the process before cannot be used");
-            }
-        });
-        received.await.map_err(|error| handed_nothing(&error))?;
-        let (giver, awaited) = HandedSessions::awaited();
-        let agent = Self::start(config, sockets, Some(awaited), asked).await?;
-        before
-            .send_open()
-            .await
-            .map_err(|error| handed_nothing(&error))?;
-        // From here on nobody else accepts: what fails now must not end us.
-        match before.receive_sessions().await {
-            Ok(sessions) => agent.go_on(giver, sessions.into_iter().filter_map(session).collect()),
-            Err(error) => tracing::warn!(%error, "UDP sessions of the process before are lost"),
-        }
-        Ok(agent)
-    }
-
-    /// An agent with the newest configuration that has taken over from this one; where it fails this one is as it was.
-    async fn successor(
-        &self,
-        args: &AgentArgs,
-        asked: &CancellationToken,
-    ) -> Result<Self, Failure> {
-        let config = AgentConfig::load(args)?;
-        let (sockets, open) = (Sockets::default(), self.faces.sockets().open());
-        let handed = open.and_then(|open| open.into_iter().try_for_each(|s| sockets.hand(s)));
-        handed.map_err(|error| handed_nothing(&error))?;
-        let (giver, awaited) = HandedSessions::awaited();
-        let agent = Self::start(config, sockets, Some(awaited), asked).await?;
-        agent.go_on(giver, self.faces.hand_over().await);
-        Ok(agent)
-    }
-
-    /// Has a new process take over; its id.
-    async fn hand_to(&self, binary: &Binary) -> io::Result<u32> {
-        let (channel, mut child) = binary.start()?;
-        let opened = async {
-            let open = self.faces.sockets().open()?;
-            channel.send_sockets(&open).await?;
-            channel.receive_open().await
-        };
-        if let Err(error) = opened.await {
-            // It may have ended by itself; its status is of no use then.
-            let _ = child.kill();
-            let _ = child.wait();
-            return Err(error);
-        }
-        tell_supervisor(&format!("MAINPID={}", child.id()));
-        let sessions = self.faces.hand_over().await.into_iter();
-        let lines = sessions.map(|session| (session.facts.to_string(), session.socket));
-        if let Err(error) = channel.send_sessions(lines.collect()).await {
-            tracing::warn!(%error, "UDP sessions were not taken over");
-        }
-        Ok(child.id())
-    }
-
-    /// Goes on with the sessions; what nobody asks for is closed soon.
-    fn go_on(&self, giver: SessionGiver, sessions: Vec<UdpSession>) {
-        tracing::info!(sessions = sessions.len(), "UDP sessions taken over");
-        giver.give(sessions);
-        tokio::spawn(async move {
-            sleep(SESSIONS_KEPT).await;
-            drop(giver);
-        });
-        close_rest(self.faces.sockets());
-    }
-
-    /// Closes the sockets that no port is opened on, once the ports are open.
-    fn close_rest_once_open(&self) {
-        let (runtime, opened) = (self.runtime.clone(), self.faces.opened());
-        let sockets = self.faces.sockets().clone();
-        tokio::spawn(async move {
-            runtime.ready().await;
-            opened.await;
-            close_rest(&sockets);
-        });
-    }
-}
-
-fn close_rest(sockets: &Sockets) {
-    let closed = sockets.close_rest();
-    if !closed.is_empty() {
-        tracing::info!(?closed, "Handed sockets that no face asked for are closed");
-    }
-}
-
-/// What a signal asks for.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Word {
-    End,
-    Reload,
-    Upgrade,
-}
-
-/// The signals of a process that runs until it is told to end.
-pub(crate) struct Signals {
-    term: Signal,
-    int: Signal,
-    hup: Signal,
-    usr2: Signal,
-    /// Ends it as SIGTERM does, once.
-    asked: CancellationToken,
-}
-
-impl Signals {
-    pub(crate) fn new(asked: CancellationToken) -> Result<Self, Failure> {
-        let watched = |kind| {
-            signal(kind).map_err(|error| Failure::internal("signals cannot be watched", &error))
-        };
-        Ok(Self {
-            term: watched(SignalKind::terminate())?,
-            int: watched(SignalKind::interrupt())?,
-            hup: watched(SignalKind::hangup())?,
-            usr2: watched(SignalKind::user_defined2())?,
-            asked,
-        })
-    }
-
-    async fn next(&mut self) -> Word {
-        tokio::select! {
-            _ = self.term.recv() => Word::End,
-            _ = self.int.recv() => Word::End,
-            () = self.asked.cancelled() => {
-                self.asked = CancellationToken::new();
-                Word::End
-            }
-            _ = self.hup.recv() => Word::Reload,
-            _ = self.usr2.recv() => Word::Upgrade,
-        }
-    }
-
-    /// SIGTERM or SIGINT, or somebody who asks for the same.
-    pub(crate) async fn end(&mut self) {
-        tokio::select! {
-            _ = self.term.recv() => {}
-            _ = self.int.recv() => {}
-            () = self.asked.cancelled() => self.asked = CancellationToken::new(),
-        }
-    }
-}
-
-/// Drains, and ends; a further signal ends at once.
-pub(crate) async fn drain_all(faces: &Faces, signals: &mut Signals) {
-    tracing::info!("Draining; a second signal ends at once");
-    let drained = faces.drain();
-    tokio::pin!(drained);
-    loop {
-        tokio::select! {
-            () = &mut drained => return,
-            () = signals.end() => faces.kill(),
-        }
-    }
-}
-
-fn session((facts, socket): (String, std::os::fd::OwnedFd)) -> Option<UdpSession> {
-    let facts = facts.parse().ok()?;
-    Some(UdpSession { facts, socket })
-}
-
-fn handed_nothing(error: &io::Error) -> Failure {
-    Failure::internal(
-        "the sockets of the agent before were not handed over",
-        error,
-    )
-}
-
-fn start_failure(error: &StartError) -> Failure {
-    match error {
-        StartError::Kube(_) => Failure::caused(Code::KubeConfigMissing, error)
-            .help("pass --kubeconfig FILE, or run without a cluster: --static FILE"),
-        StartError::Consul(_) => Failure::caused(Code::ConsulUnusable, error),
-        _ => Failure::caused(Code::ManifestUnusable, error)
-            .help("make one with `kubectl get nodes,svc,endpointslices -A -o yaml`"),
-    }
-}
-
 /// Agents of one process that still carry connections; each has threads and a view of its own.
 const OLDER_MAX: usize = 3;
-
-/// How long one that replaces another may take to know what to serve; the other serves meanwhile.
-const READY_MAX: Duration = Duration::from_secs(100);
-
-/// Listeners take their sessions when they open, which they have by then.
-const SESSIONS_KEPT: Duration = Duration::from_secs(5);

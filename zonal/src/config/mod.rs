@@ -14,6 +14,7 @@ pub(crate) use proxy::ProxyConfig;
 pub(crate) use view::DirectConfig;
 
 use crate::{
+    agent::DoorAddress,
     cli::{AgentArgs, SourceArgs},
     failure::{Code, Failure},
     sources::{RawSource, Sources},
@@ -26,7 +27,7 @@ use discovery_core::{
 use dns::{RawDns, dns};
 use proxy::{RawProxy, proxy};
 use serde::Deserialize;
-use socket::{RawAgent, socket};
+use socket::{RawAgent, door, socket};
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
@@ -71,6 +72,7 @@ pub(crate) struct AgentConfig {
     pub(crate) admin_write: bool,
     pub(crate) metrics_listen: SocketAddr,
     pub(crate) socket: Option<AgentSocketConfig>,
+    pub(crate) door: Option<DoorAddress>,
 }
 
 impl AgentConfig {
@@ -117,6 +119,7 @@ impl AgentConfig {
             admin_listen,
             admin_write: args.admin_write,
             metrics_listen,
+            door: door(args, &raw.agent)?,
             socket: socket(args, raw.agent)?,
         })
     }

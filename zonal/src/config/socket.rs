@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The socket for clients of this node.
+//! The sockets of a node's agent: for the clients of this node, and for the agent that takes over.
 
 use crate::{
+    agent::DoorAddress,
     cli::AgentArgs,
     failure::{Code, Failure},
 };
@@ -17,6 +18,20 @@ pub(super) struct RawAgent {
     pub(super) uids: Vec<u32>,
     pub(super) any_uid: bool,
     pub(super) clients_max: Option<usize>,
+    pub(super) take_over: Option<String>,
+}
+
+/// Where the next agent of this host takes over; none unless an address is given.
+pub(super) fn door(args: &AgentArgs, raw: &RawAgent) -> Result<Option<DoorAddress>, Failure> {
+    let Some(text) = args.take_over.as_ref().or(raw.take_over.as_ref()) else {
+        return Ok(None);
+    };
+    let address = text.parse().map_err(|error| {
+        let what = format!("{text:?} is no address to take over at: {error}");
+        Failure::new(Code::ConfigInvalid, what)
+            .help("say a path, or @NAME for the network namespace: agent: {take_over: '@zonal'}")
+    })?;
+    Ok(Some(address))
 }
 
 /// The socket for clients of this node; none unless a path is given.

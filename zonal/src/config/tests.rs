@@ -20,7 +20,7 @@ fn every_key_of_the_file_is_known() {
                 expect_proxy_header: {30080: [10.0.0.0/8, 192.0.2.1]}, register: {consul: '127.0.0.1:8500', token_file: /t,
                 address: 10.0.0.1, tags: [lan], weight: 10, ttl_seconds: 10, leave_wait_seconds: 10}}, admin: {listen: '127.0.0.1:1'},
          metrics: {listen: '127.0.0.1:2'}, snapshot: {folder: /tmp/x},
-         agent: {socket: /run/zonal/agent.sock, mode: '0660', uids: [1000], any_uid: false, clients_max: 9}, allow_loopback_endpoints: true}";
+         agent: {socket: /run/zonal/agent.sock, mode: '0660', uids: [1000], any_uid: false, clients_max: 9, take_over: '@zonal'}, allow_loopback_endpoints: true}";
     let raw: RawConfig = config::parse("zonal.yaml", text).unwrap();
     assert_eq!(raw.zone.policy.as_deref(), Some("strict"));
     assert_eq!(raw.dns.listen.len(), 1);
@@ -115,6 +115,30 @@ fn a_mode_that_is_none_is_refused() {
         assert_eq!(socket(&args, raw(mode)).is_ok(), is_good, "{mode}");
     }
     assert!(socket(&args, RawAgent::default()).unwrap().is_none());
+}
+
+#[test]
+fn the_door_of_the_next_agent_is_the_flags_before_the_files() {
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: AgentArgs,
+    }
+    let door = |flags: &[&str], file: Option<&str>| {
+        let line = ["agent"].iter().chain(flags);
+        let raw = RawAgent {
+            take_over: file.map(str::to_owned),
+            ..RawAgent::default()
+        };
+        let door = door(&Line::try_parse_from(line).unwrap().args, &raw).ok()?;
+        Some(door.map(|door| door.to_string()))
+    };
+    let at = |address: &str| Some(Some(address.to_owned()));
+    assert_eq!(door(&[], None), Some(None));
+    assert_eq!(door(&[], Some("@zonal")), at("@zonal"));
+    let flag = ["--take-over", "/run/zonal/next"];
+    assert_eq!(door(&flag, Some("@zonal")), at("/run/zonal/next"));
+    assert_eq!(door(&[], Some("zonal")), None);
 }
 
 #[test]

@@ -1,165 +1,27 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! One agent that takes over from another: with another configuration, in another process, on sockets of systemd.
+//! One agent that takes over from another: with another configuration, in another process, in another pod, on sockets of
+//! systemd.
 
+mod agents;
+#[path = "../host/mod.rs"]
 mod host;
+mod load;
+mod pods;
 
-use host::{Listens, Port, echo, exchange};
-use rustix::process::{Pid, Signal, kill_process};
+use agents::{Agents, METRICS, SPARE, TCP, UDP, write_config};
+use host::{echo, exchange};
+use load::{Load, UdpClients, udp_echo};
+use rustix::process::{Pid, Signal};
 use std::{
-    collections::BTreeMap,
     fs,
-    io::{self, BufRead as _, BufReader, Read as _, Write as _},
-    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    io::{BufRead as _, BufReader},
+    net::{Ipv4Addr, TcpListener, TcpStream},
     os::fd::OwnedFd,
-    path::Path,
-    process::{Child, Command, Stdio},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
-    },
+    process::{Command, Stdio},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     time::Duration,
 };
 use testbed::Consul;
-use tokio::{
-    net::{TcpSocket, UdpSocket},
-    task::JoinSet,
-};
-
-/// An agent of this binary and every process that took over from it; dropped, all have ended.
-struct Agents {
-    folder: tempfile::TempDir,
-    ports: [u16; 6],
-    first: Child,
-}
-
-const TCP: usize = 0;
-const UDP: usize = 1;
-const DNS: usize = 2;
-const ADMIN: usize = 3;
-const METRICS: usize = 4;
-const SPARE: usize = 5;
-
-impl Agents {
-    /// Starts one in front of the endpoints, and returns when it serves. The command may be made another.
-    async fn start(
-        endpoints: [SocketAddr; 2],
-        proxy: &str,
-        change: impl FnOnce(&mut Command, &[u16; 6]),
-    ) -> Self {
-        let (folder, ports) = (tempfile::tempdir().unwrap(), testbed::free_ports().unwrap());
-        let [tcp, udp] = endpoints;
-        let fronted = [Port::tcp(ports[TCP], tcp), Port::udp(ports[UDP], udp)];
-        host::write_manifest(folder.path(), host::ZONE, &fronted);
-        let mut command = host::agent(folder.path());
-        change(&mut command, &ports);
-        let log = fs::File::create(folder.path().join("log")).unwrap();
-        write_config(folder.path(), &ports, proxy);
-        command.stdout(Stdio::null()).stderr(log);
-        let first = command.spawn().unwrap();
-        let agents = Self {
-            folder,
-            ports,
-            first,
-        };
-        agents
-            .until("both ports serve", |log| {
-                log.matches("\"serving\"").count() >= 2
-            })
-            .await;
-        agents
-    }
-
-    fn at(&self, port: usize) -> SocketAddr {
-        (Ipv4Addr::LOCALHOST, self.ports[port]).into()
-    }
-
-    fn log(&self) -> String {
-        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
-    }
-
-    async fn until(&self, what: &str, holds: impl Fn(&str) -> bool) {
-        let ask = async || holds(&self.log()).then_some(());
-        let waited = testbed::wait_for(what, Duration::from_secs(60), ask).await;
-        assert!(waited.is_ok(), "{what}\n{}", self.log());
-    }
-
-    /// Our processes by age: each is named in the log by the one before.
-    fn pids(&self) -> Vec<Pid> {
-        let log = self.log();
-        let named = log
-            .lines()
-            .filter(|line| line.contains("Another process has taken over"));
-        let named = named.filter_map(|line| {
-            let event: serde_json::Value = serde_json::from_str(line).ok()?;
-            i32::try_from(event["pid"].as_i64()?).ok()
-        });
-        let first = i32::try_from(self.first.id()).unwrap();
-        [first]
-            .into_iter()
-            .chain(named)
-            .filter_map(Pid::from_raw)
-            .collect()
-    }
-
-    fn signal(&self, signal: Signal) {
-        kill_process(*self.pids().last().unwrap(), signal).unwrap();
-    }
-
-    /// Has the newest process replaced, and returns when that is done.
-    async fn upgrade(&self) {
-        let before = self.pids().len();
-        self.signal(Signal::USR2);
-        self.until("another process has taken over", |_| {
-            self.pids().len() > before
-        })
-        .await;
-    }
-
-    /// Has the newest process read its configuration anew, and returns when it has taken or refused it.
-    async fn reload(&self) {
-        let told = |log: &str| {
-            log.matches("Configuration came into force").count()
-                + log.matches("Configuration refused").count()
-        };
-        let before = told(&self.log());
-        self.signal(Signal::HUP);
-        self.until("the configuration is read", |log| told(log) > before)
-            .await;
-    }
-
-    /// A command that asks our agent.
-    fn zonal(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_zonal"));
-        command
-            .args(words)
-            .env("ZONAL_ADMIN", self.at(ADMIN).to_string());
-        command
-    }
-
-    fn metric(&self, port: usize, name: &str) -> Option<f64> {
-        let mut stream = TcpStream::connect(self.at(port)).ok()?;
-        let request = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
-        stream.write_all(request.as_bytes()).ok()?;
-        let mut text = String::new();
-        stream.read_to_string(&mut text).ok()?;
-        let line = text.lines().find(|line| line.starts_with(name))?;
-        line.rsplit_once(' ')?.1.parse().ok()
-    }
-}
-
-impl Drop for Agents {
-    fn drop(&mut self) {
-        for pid in self.pids().into_iter().skip(1) {
-            // Only what still is our binary: the others have ended, and their ids may be a stranger's.
-            let exe = fs::read_link(format!("/proc/{}/exe", pid.as_raw_nonzero()));
-            if exe.is_ok_and(|exe| exe == Path::new(env!("CARGO_BIN_EXE_zonal"))) {
-                let _ = kill_process(pid, Signal::KILL);
-            }
-        }
-        let _ = self.first.kill();
-        let _ = self.first.wait();
-    }
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn x12_f57_processes_that_replace_one_another_under_load_fail_nobody() {
@@ -414,115 +276,8 @@ async fn connections_are_listed_and_a_drain_shows_its_steps_until_the_agent_has_
     assert!(drain.wait().unwrap().success());
 }
 
-/// Clients that connect, say a word, hear it and close, all the time.
-struct Load {
-    stop: Arc<AtomicBool>,
-    served: Arc<AtomicU64>,
-    failed: Arc<Mutex<BTreeMap<String, u32>>>,
-    clients: JoinSet<()>,
-}
-
-impl Load {
-    fn start(front: SocketAddr) -> Self {
-        let mut load = Self {
-            stop: Arc::default(),
-            served: Arc::default(),
-            failed: Arc::default(),
-            clients: JoinSet::new(),
-        };
-        for number in 0..16 {
-            let (stop, served, failed) =
-                (load.stop.clone(), load.served.clone(), load.failed.clone());
-            load.clients.spawn(async move {
-                let mut last = 0_u8;
-                while !stop.load(Relaxed) {
-                    last = last % 250 + 1;
-                    // Many sources, since each may have so many connections a second.
-                    let source = Ipv4Addr::new(127, 0, number + 1, last);
-                    match connect_once(source.into(), front).await {
-                        Ok(()) => drop(served.fetch_add(1, Relaxed)),
-                        Err(error) => {
-                            *failed.lock().unwrap().entry(error.to_string()).or_default() += 1;
-                        }
-                    }
-                }
-            });
-        }
-        load
-    }
-
-    async fn stop(mut self) -> (u64, BTreeMap<String, u32>) {
-        self.stop.store(true, Relaxed);
-        while self.clients.join_next().await.is_some() {}
-        (
-            self.served.load(Relaxed),
-            self.failed.lock().unwrap().clone(),
-        )
-    }
-}
-
-async fn connect_once(source: IpAddr, front: SocketAddr) -> io::Result<()> {
-    let socket = TcpSocket::new_v4()?;
-    socket.bind((source, 0).into())?;
-    exchange(&mut socket.connect(front).await?).await
-}
-
-/// Clients with a session each, and the port from which the endpoint saw them come at first.
-struct UdpClients(Vec<(UdpSocket, String)>);
-
-impl UdpClients {
-    async fn start(front: SocketAddr) -> Self {
-        let mut clients = Vec::new();
-        for _ in 0..20 {
-            let client = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-            client.connect(front).await.unwrap();
-            let port = port_seen(&client).await;
-            clients.push((client, port));
-        }
-        Self(clients)
-    }
-
-    async fn each_is_answered_from_its_port(&self) {
-        for (client, port) in &self.0 {
-            assert_eq!(port_seen(client).await, *port, "the session goes on");
-        }
-    }
-}
-
-async fn port_seen(client: &UdpSocket) -> String {
-    client.send(b"which?").await.unwrap();
-    let mut answer = [0; 16];
-    let answered = tokio::time::timeout(Duration::from_secs(10), client.recv(&mut answer));
-    let read = answered.await.expect("an answer").unwrap();
-    String::from_utf8_lossy(&answer[..read]).into_owned()
-}
-
-/// Answers with the port from which it was asked.
-async fn udp_echo() -> SocketAddr {
-    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    let address = socket.local_addr().unwrap();
-    tokio::spawn(async move {
-        let mut buffer = [0; 16];
-        while let Ok((_, from)) = socket.recv_from(&mut buffer).await {
-            let _ = socket
-                .send_to(from.port().to_string().as_bytes(), from)
-                .await;
-        }
-    });
-    address
-}
-
 fn is_running(pid: Pid) -> bool {
     let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()));
     // proc(5): a process that nobody has waited for says Z.
     stat.is_ok_and(|stat| !stat.contains(") Z "))
-}
-
-fn write_config(folder: &Path, ports: &[u16; 6], proxy: &str) {
-    let listens = Listens {
-        dns: Some(ports[DNS]),
-        admin: ports[ADMIN],
-        metrics: ports[METRICS],
-    };
-    host::write_config(folder, listens, &format!("listen: [127.0.0.1], {proxy}"));
 }
