@@ -39,6 +39,7 @@ mod endpoints;
 #[doc(hidden)]
 pub mod fuzz;
 mod limits;
+mod peers;
 mod plan;
 mod ports;
 mod prove;
@@ -53,6 +54,7 @@ mod workers;
 
 pub use config::{BusyPort, Config};
 pub use connection::{ConnectionState, ConnectionStatus};
+pub use peers::Witness;
 pub use plan::{Contender, Plan, Refusal, Target, plan};
 pub use ports::Proxy;
 pub use prove::Proof;

@@ -65,14 +65,14 @@ pub(crate) struct Proofs(Arc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
-    /// Probes under way; mostly none, and then an acceptor takes no lock.
+    /// Connections under way, our own and our peers'; mostly none, and then an acceptor takes no lock.
     announced: AtomicUsize,
     /// Guards the table; held for one look-up, never across an await.
     sources: Mutex<HashMap<SocketAddr, oneshot::Sender<()>>>,
 }
 
 impl Proofs {
-    /// Whether the peer is a probe of ours; it is told so.
+    /// Whether the peer is a probe, of ours or of a host of our zone; whoever expects it is told so.
     pub(crate) fn recognise(&self, peer: SocketAddr) -> bool {
         if self.0.announced.load(Relaxed) == 0 {
             return false;
@@ -87,6 +87,24 @@ impl Proofs {
             .is_some_and(|seen| seen.send(()).is_ok())
     }
 
+    /// Expects a connection from the address, until the answer is dropped.
+    pub(crate) fn expect(&self, source: SocketAddr) -> Expected {
+        let (told, seen) = oneshot::channel();
+        let mut sources = self
+            .0
+            .sources
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        sources.insert(source, told);
+        drop(sources);
+        self.0.announced.fetch_add(1, Relaxed);
+        Expected {
+            proofs: self.clone(),
+            source,
+            seen,
+        }
+    }
+
     /// Connects to the address and waits for our acceptor to see it.
     ///
     /// The error says what became of the connection; the kind `AddrNotAvailable` means that the address is not of this host.
@@ -97,11 +115,10 @@ impl Proofs {
             TcpSocket::new_v6()
         }?;
         socket.bind(SocketAddr::new(address.ip(), 0))?;
-        let (announced, seen) = Announced::new(self.clone(), socket.local_addr()?);
+        let mut announced = self.expect(socket.local_addr()?);
         let proved = timeout(PROOF_TIMEOUT, async {
             let _stream = socket.connect(address).await?;
-            seen.await
-                .map_err(|_| io::Error::other("the probe was forgotten"))
+            announced.seen().await
         });
         let proved = proved.await.unwrap_or_else(|_| {
             let text = "the connection did not come out at our listener: another owner of the port is in front of it";
@@ -116,28 +133,23 @@ impl Proofs {
     }
 }
 
-/// A probe under way.
-struct Announced {
+/// A connection that is under way.
+#[derive(Debug)]
+pub(crate) struct Expected {
     proofs: Proofs,
     source: SocketAddr,
+    seen: oneshot::Receiver<()>,
 }
 
-impl Announced {
-    fn new(proofs: Proofs, source: SocketAddr) -> (Self, oneshot::Receiver<()>) {
-        let (told, seen) = oneshot::channel();
-        let mut sources = proofs
-            .0
-            .sources
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        sources.insert(source, told);
-        drop(sources);
-        proofs.0.announced.fetch_add(1, Relaxed);
-        (Self { proofs, source }, seen)
+impl Expected {
+    /// Waits until it comes out at our acceptor; once.
+    pub(crate) async fn seen(&mut self) -> io::Result<()> {
+        let forgotten = |_| io::Error::other("the probe was forgotten");
+        (&mut self.seen).await.map_err(forgotten)
     }
 }
 
-impl Drop for Announced {
+impl Drop for Expected {
     fn drop(&mut self) {
         let shared = &self.proofs.0;
         let mut sources = shared

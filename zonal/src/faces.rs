@@ -11,7 +11,7 @@ use discovery_core::runtime::{
     probe_routes,
 };
 use dns_sidecar::{BindError, DnsServer};
-use lb_proxy::{HandOver, Proxy, StatusHandle, UdpSession};
+use lb_proxy::{HandOver, Proxy, StatusHandle, UdpSession, Witness};
 use serde_json::json;
 use std::{
     io,
@@ -42,8 +42,8 @@ pub(crate) struct Faces {
     proxy_stop: CancellationToken,
     /// Ends the proxy's last connections.
     proxy_kill: CancellationToken,
-    /// The proxy's status, and the way to replace it.
-    fronts: Mutex<Vec<(StatusHandle, HandOver)>>,
+    /// The proxy's status, the way to replace it, and what its peers announce themselves to.
+    fronts: Mutex<Vec<(StatusHandle, HandOver, Witness)>>,
     /// That this host leaves.
     draining: CancellationToken,
 }
@@ -131,7 +131,8 @@ impl Faces {
         );
         let status = proxy.status();
         let shown = status.clone();
-        self.fronts().push((status.clone(), proxy.hand_over()));
+        self.fronts()
+            .push((status.clone(), proxy.hand_over(), proxy.witness()));
         self.runtime.add_face("proxy", move || {
             let listeners = shown.listeners();
             listeners
@@ -166,7 +167,7 @@ impl Faces {
         let proxies: Vec<_> = self
             .fronts()
             .iter()
-            .map(|(status, _)| status.clone())
+            .map(|(status, _, _)| status.clone())
             .collect();
         let routes = connections::route(admin_routes(&self.runtime), proxies.clone());
         let routes = more(drain::route(routes, self.draining.clone(), proxies));
@@ -179,12 +180,11 @@ impl Faces {
         address: SocketAddr,
         on_busy: OnBusy,
     ) -> Result<SocketAddr, Failure> {
-        self.http(
-            address,
-            on_busy,
-            probe_routes(&self.runtime),
-            "--metrics-listen",
-        )
+        let mut routes = probe_routes(&self.runtime);
+        for (_, _, witness) in self.fronts().iter() {
+            routes = witness.route(routes);
+        }
+        self.http(address, on_busy, routes, "--metrics-listen")
     }
 
     fn http(
@@ -218,7 +218,7 @@ impl Faces {
     pub(crate) fn opened(&self) -> impl Future<Output = ()> + use<> {
         let fronts = self.fronts().clone();
         async move {
-            for (status, _) in fronts {
+            for (status, _, _) in fronts {
                 status.opened().await;
             }
         }
@@ -229,14 +229,14 @@ impl Faces {
     pub(crate) async fn hand_over(&self) -> Vec<UdpSession> {
         let fronts = self.fronts().clone();
         let mut sessions = Vec::new();
-        for (_, hand_over) in fronts {
+        for (_, hand_over, _) in fronts {
             sessions.extend(hand_over.take().await);
         }
         self.stop.cancel();
         sessions
     }
 
-    fn fronts(&self) -> MutexGuard<'_, Vec<(StatusHandle, HandOver)>> {
+    fn fronts(&self) -> MutexGuard<'_, Vec<(StatusHandle, HandOver, Witness)>> {
         self.fronts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

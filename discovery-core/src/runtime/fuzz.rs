@@ -33,7 +33,7 @@ pub fn admin_request(bytes: &[u8]) {
         });
     let talk = async {
         let (mut client, server) = tokio::io::duplex(64 * 1024);
-        let served = serve_connection(server, Arc::new(routes), CancellationToken::new());
+        let served = serve_connection(server, None, Arc::new(routes), CancellationToken::new());
         let asked = async {
             // Without what can never be read of it: the server may have ended before.
             let _ = client.write_all(bytes).await;

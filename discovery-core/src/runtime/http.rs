@@ -27,12 +27,18 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 #[derive(Clone, Debug)]
 pub struct RouteRequest {
     query: HashMap<String, String>,
+    peer: Option<SocketAddr>,
 }
 
 impl RouteRequest {
     /// The value of a query parameter, percent-decoded.
     pub fn query(&self, name: &str) -> Option<&str> {
         self.query.get(name).map(String::as_str)
+    }
+
+    /// Who asks; none where that is no socket of IP.
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.peer
     }
 }
 
@@ -74,7 +80,7 @@ impl Routes {
         self
     }
 
-    fn answer<B>(&self, request: &Request<B>) -> RouteResponse {
+    fn answer<B>(&self, request: &Request<B>, peer: Option<SocketAddr>) -> RouteResponse {
         if self.local_only && !names_this_machine(request) {
             return text(
                 StatusCode::FORBIDDEN,
@@ -92,6 +98,7 @@ impl Routes {
         match found {
             Some((_, route)) => route(&RouteRequest {
                 query: parse_query(request.uri().query()),
+                peer,
             }),
             None if methods.is_empty() => text(StatusCode::NOT_FOUND, "there is no such page\n"),
             None => text(
@@ -199,10 +206,10 @@ impl HttpServer {
                 accepted = self.listener.accept() => accepted,
             };
             match accepted {
-                Ok((stream, _)) => {
+                Ok((stream, peer)) => {
                     let (routes, stop) = (routes.clone(), stop.clone());
                     connections.spawn(async move {
-                        serve_connection(stream, routes, stop).await;
+                        serve_connection(stream, Some(peer), routes, stop).await;
                         drop(permit);
                     });
                 }
@@ -237,13 +244,14 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 
 pub(super) async fn serve_connection(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    peer: Option<SocketAddr>,
     routes: Arc<Routes>,
     stop: CancellationToken,
 ) {
     let service = service_fn(move |request: Request<Incoming>| {
         let routes = routes.clone();
         async move {
-            let response = routes.answer(&request);
+            let response = routes.answer(&request, peer);
             // A body is read and dropped, so that the connection can be used again.
             let _ = Limited::new(request.into_body(), BODY_BYTES_MAX)
                 .collect()

@@ -41,7 +41,7 @@ impl Host {
         std::fs::create_dir_all(&folder)?;
         let consul = consul.http_addr();
         let config = format!(
-            "{{proxy: {{drain_seconds: 5, register: {{consul: '{consul}', ttl_seconds: 3, leave_wait_seconds: 1}}}}}}\n"
+            "{{proxy: {{drain_seconds: 5, peer_proof_seconds: 1, register: {{consul: '{consul}', ttl_seconds: 3, leave_wait_seconds: 1}}}}}}\n"
         );
         std::fs::write(folder.join("zonal.yaml"), config)?;
         Ok(Self {

@@ -73,6 +73,8 @@ async fn play() -> anyhow::Result<()> {
     told("the hosts agree");
     a_port_that_a_rule_catches_is_not_listed_and_says_why(&stage).await?;
     told("a caught port came and went");
+    a_port_that_a_firewall_keeps_from_others_is_not_listed_and_says_who_found_out(&stage).await?;
+    told("a firewall came and went, which only peers see");
     kube_proxy_has_the_port_back_while_the_label_is_away(&stage).await?;
     told("kube-proxy had the port back");
     without_control_plane_and_wan_everything_goes_on(&mut stage).await?;
@@ -159,6 +161,31 @@ async fn a_port_that_a_rule_catches_is_not_listed_and_says_why(
     ensure!(gone <= SECOND * 8, "{gone:?}");
     run(host, "nft", &["delete", "table", "ip", "caught"])?;
     stage.lists(&ALL).await?;
+    Ok(())
+}
+
+/// What a host sends to itself does not pass there: its own proof holds.
+async fn a_port_that_a_firewall_keeps_from_others_is_not_listed_and_says_who_found_out(
+    stage: &Stage,
+) -> anyhow::Result<()> {
+    let [a, host, c] = &stage.hosts[..] else {
+        anyhow::bail!("there are three hosts");
+    };
+    let rule = format!("iifname != \"lo\" tcp dport {NODE_PORT} drop");
+    let table =
+        format!("table ip kept {{ chain in {{ type filter hook input priority 0; {rule}\n }}\n}}");
+    run(host, "nft", &[&table])?;
+    let gone = stage.lists(&["host-a", "host-c"]).await?;
+    let why = host.becomes("hijacked").await?;
+    println!("         not listed after {gone:?}: {why}");
+    ensure!(why.contains("although our own do"), "{why}");
+    for peer in [a, c] {
+        ensure!(why.contains(&peer.ip().to_string()), "{why}");
+    }
+    ensure!(gone <= SECOND * 15, "{gone:?}");
+    run(host, "nft", &["delete", "table", "ip", "kept"])?;
+    let back = stage.lists(&ALL).await?;
+    println!("         listed again after {back:?}");
     Ok(())
 }
 

@@ -6,7 +6,8 @@ mod defaults;
 pub(crate) use defaults::{ConnectLimits, RelayTimeouts, UdpLimits};
 
 use crate::{
-    limits::SourceLimits, proxy_header::Network, register::Registration, udp::HandedSessions,
+    limits::SourceLimits, peers::PeerVisits, proxy_header::Network, register::Registration,
+    udp::HandedSessions,
 };
 use defaults::{
     DRAIN_TIMEOUT, ENDPOINT_DRAIN_TIMEOUT, HEADER_TIMEOUT, HOLD, PEER_TIMEOUT_MIN, SOURCES, UDP,
@@ -47,6 +48,7 @@ pub struct Config {
     pub(crate) busy_port: BusyPort,
     pub(crate) node: Option<NodeName>,
     pub(crate) proves_itself: bool,
+    pub(crate) peers: Option<PeerVisits>,
     pub(crate) tries_endpoints: bool,
     pub(crate) threads: Option<usize>,
     pub(crate) connections_max: Option<usize>,
@@ -79,6 +81,20 @@ impl Config {
     #[must_use]
     pub fn self_proof(mut self, proves_itself: bool) -> Self {
         self.proves_itself = proves_itself;
+        self
+    }
+
+    /// Whether two other hosts of the zone are visited, each of our TCP ports once in so long, and this host lets itself be visited;
+    /// off by default. Where connections of two peers do not come out at our listener although our own do, a rule for what comes
+    /// from outside is in front, and the port counts as [`Hijacked`](crate::ListenerState::Hijacked). It needs
+    /// [`Config::self_proof`], [`Config::node`], the addresses of the zone's nodes, and [`Witness::route`](crate::Witness::route)
+    /// served at this port of each host.
+    #[must_use]
+    pub fn visit_peers(mut self, announce_port: u16, every: Duration) -> Self {
+        self.peers = Some(PeerVisits {
+            announce_port,
+            every,
+        });
         self
     }
 
@@ -332,6 +348,7 @@ impl Default for Config {
             busy_port: BusyPort::default(),
             node: None,
             proves_itself: false,
+            peers: None,
             tries_endpoints: false,
             threads: None,
             connections_max: None,

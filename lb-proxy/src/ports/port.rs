@@ -20,6 +20,7 @@ use crate::{
     config::{BusyPort, Config},
     connection::{Acceptor, Listening},
     endpoints::{Outlook, Reach, View},
+    peers::{Visits, Watched, Witness},
     prove::{Proof, Prover},
     sockets::{BindError, Bound, Opener, OwnSockets},
     status::{ListenerState, Post},
@@ -27,10 +28,16 @@ use crate::{
     workers::Workers,
 };
 use discovery_core::{model::Protocol, pick::Picker, runtime::Kept, store::Reader};
-use std::{future::pending, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    future::pending,
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 use tokio::{
     sync::watch,
-    time::{sleep, timeout},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
@@ -48,6 +55,7 @@ pub(crate) struct Port {
     pub(crate) outlook: Outlook,
     pub(crate) post: Post,
     pub(crate) leaving: CancellationToken,
+    pub(crate) witness: Witness,
 }
 
 /// The words between a port and its supervisor.
@@ -211,6 +219,10 @@ impl Port {
             Proof::NotAsked
         };
         let (told, proof) = watch::channel(first);
+        let visited = self.config.peers.filter(|_| asked).map(|settings| {
+            let proofs = self.listening.proofs.clone();
+            self.witness.watch(sockets.clone(), proofs, settings)
+        });
         let prover = Prover {
             proofs: self.listening.proofs.clone(),
             reader: self.reader.clone(),
@@ -218,17 +230,19 @@ impl Port {
             sockets,
         };
         tokio::select! {
-            () = self.dry(proof) => {}
+            () = self.dry(proof, visited.as_ref()) => {}
             () = prover.run(&told) => {}
         }
     }
 
-    async fn dry(&mut self, mut proof: watch::Receiver<Proof>) {
+    async fn dry(&mut self, mut proof: watch::Receiver<Proof>, visited: Option<&Watched>) {
         let mut outlook = self.outlook.view();
+        let mut visits = visited.map(Watched::visits);
         loop {
             self.sweep();
             let proved = proof.borrow_and_update().clone();
             let view = *outlook.borrow_and_update();
+            let kept_out = visits.as_mut().map(kept_out).unwrap_or_default();
             self.post.proof(proved.clone());
             if let Some(holding) = self.lack(ListenerState::Holding) {
                 self.show(&holding);
@@ -242,12 +256,13 @@ impl Port {
             self.show(&if leaves {
                 ListenerState::Leaving
             } else {
-                state_when(proved, view)
+                state_when(proved, &kept_out, view)
             });
             tokio::select! {
                 () = self.changed() => {}
                 Ok(()) = proof.changed() => {}
                 Ok(()) = outlook.changed() => {}
+                () = news_of(visits.as_mut()) => {}
                 () = leaving.cancelled(), if !leaves => {}
             }
         }
@@ -376,6 +391,29 @@ impl Port {
         } else {
             info!(service = %target.service, port = target.port, %state, "Listener changed");
         }
+    }
+}
+
+/// The peers that nothing of comes out here, as they say now.
+fn kept_out(visits: &mut watch::Receiver<Visits>) -> Vec<IpAddr> {
+    visits.borrow_and_update().kept_out(Instant::now())
+}
+
+/// Waits for a visit, or until one counts no more; for ever where nobody may visit.
+async fn news_of(visits: Option<&mut watch::Receiver<Visits>>) {
+    let Some(visits) = visits else {
+        return pending().await;
+    };
+    let due = visits.borrow().due(Instant::now());
+    let stale = async {
+        match due {
+            Some(due) => sleep_until(due).await,
+            None => pending().await,
+        }
+    };
+    tokio::select! {
+        Ok(()) = visits.changed() => {}
+        () = stale => {}
     }
 }
 

@@ -7,17 +7,28 @@ use crate::{
     sockets::{BindError, holder_of},
     status::{Holder, ListenerState},
 };
-use std::error::Error;
+use std::{error::Error, net::IpAddr};
 use tokio::task::spawn_blocking;
 
 /// The state of an open port with a usable endpoint.
-pub(super) fn state_when(proof: Proof, view: View) -> ListenerState {
+pub(super) fn state_when(proof: Proof, kept_out: &[IpAddr], view: View) -> ListenerState {
     match proof {
         Proof::Failed { cause } => ListenerState::Hijacked { cause },
         Proof::Waiting => ListenerState::Bound,
+        _ if !kept_out.is_empty() => ListenerState::Hijacked {
+            cause: kept_out_text(kept_out).into(),
+        },
         _ if view == View::Unknown => ListenerState::Bound,
         Proof::NotAsked | Proof::Passed | Proof::Impossible { .. } => ListenerState::Serving,
     }
+}
+
+fn kept_out_text(peers: &[IpAddr]) -> String {
+    let peers: Vec<_> = peers.iter().map(ToString::to_string).collect();
+    format!(
+        "connections of {} do not come out at our listener, although our own do: a rule for what comes from outside is in front of it",
+        peers.join(" and ")
+    )
 }
 
 /// What to say of a port that could not be opened.

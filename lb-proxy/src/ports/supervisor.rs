@@ -12,6 +12,7 @@ use crate::{
     connection::{Dialer, Journal, Listening, LiveTable},
     endpoints::{CONNECTS, Lives, Outlook, SharedEjections, Silences},
     limits::{Admission, SharedSources, Sources, connections_max},
+    peers::{Visitor, Witness},
     plan::{Contender, Plan, Slot, Target, plan},
     prove::Proofs,
     register::{Load, Registrar},
@@ -44,6 +45,7 @@ pub struct Proxy {
     metrics: Arc<ProxyMetrics>,
     board: Board,
     hand_over: HandOver,
+    witness: Witness,
 }
 
 impl Proxy {
@@ -51,6 +53,7 @@ impl Proxy {
     pub fn new(config: Config, reader: Reader, metrics: Arc<ProxyMetrics>) -> Self {
         Self {
             config: Arc::new(config),
+            witness: Witness::new(reader.clone(), metrics.clone()),
             reader,
             metrics,
             board: Board::new(),
@@ -61,6 +64,11 @@ impl Proxy {
     /// The way to replace it by another proxy while it runs.
     pub fn hand_over(&self) -> HandOver {
         self.hand_over.clone()
+    }
+
+    /// What its peers announce their visits to, where it lets itself be visited ([`Config::visit_peers`]).
+    pub fn witness(&self) -> Witness {
+        self.witness.clone()
     }
 
     /// What its listeners do, now and later.
@@ -82,11 +90,13 @@ impl Proxy {
         supervisor.leaving = stop.clone();
         // Boxed: the client of Consul would make the future of the whole proxy large.
         let registered = Box::pin(supervisor.registered(stop));
+        let visited = supervisor.visited();
         let hand_over = supervisor.proxy.hand_over.clone();
         let serve = async {
             tokio::select! {
                 () = supervisor.follow() => {}
                 () = registered => {}
+                () = visited => {}
                 () = hand_over.begun() => {}
             }
         };
@@ -188,6 +198,29 @@ impl Supervisor {
             match registrar {
                 Some(registrar) => registrar.run(stop).await,
                 None => stop.cancelled().await,
+            }
+        }
+    }
+
+    /// Visits the peers of this host, where that is asked for; for ever.
+    fn visited(&self) -> impl Future<Output = ()> + use<> {
+        let Proxy {
+            config,
+            reader,
+            board,
+            ..
+        } = &self.proxy;
+        let visitor = config.peers.zip(config.node.clone());
+        let visitor = visitor.map(|(settings, node)| Visitor {
+            settings,
+            node,
+            reader: reader.clone(),
+            status: board.handle(reader.clone()),
+        });
+        async move {
+            match visitor {
+                Some(visitor) => Box::pin(visitor.run()).await,
+                None => pending().await,
             }
         }
     }
@@ -298,6 +331,7 @@ impl Supervisor {
             outlook,
             post,
             leaving,
+            witness: self.proxy.witness.clone(),
         }
     }
 

@@ -14,7 +14,7 @@ use discovery_core::{
     },
     telemetry::{ListenerMetrics, ProxyMetrics},
 };
-use lb_proxy::{Config, ListenerState, Proxy, Reason, StatusHandle};
+use lb_proxy::{Config, ListenerState, Proxy, Reason, StatusHandle, Witness};
 use socket2::{Domain, Socket, Type};
 use std::{
     collections::BTreeMap,
@@ -43,6 +43,7 @@ pub(crate) struct Site {
     pub(crate) reader: Reader,
     pub(crate) metrics: Arc<ProxyMetrics>,
     pub(crate) status: StatusHandle,
+    pub(crate) witness: Witness,
     pub(crate) stop: CancellationToken,
     pub(crate) kill: CancellationToken,
     pub(crate) running: JoinHandle<()>,
@@ -70,7 +71,7 @@ impl Site {
         let metrics = Arc::new(ProxyMetrics::default());
         let proxy = Proxy::new(config, reader.clone(), metrics.clone());
         let (stop, kill) = (CancellationToken::new(), CancellationToken::new());
-        let status = proxy.status();
+        let (status, witness) = (proxy.status(), proxy.witness());
         let running = tokio::spawn(proxy.run(stop.clone(), kill.clone()));
         Self {
             writer,
@@ -78,6 +79,7 @@ impl Site {
             reader,
             metrics,
             status,
+            witness,
             stop,
             kill,
             running,
@@ -255,7 +257,7 @@ impl Site {
         ended
     }
 
-    fn upsert(&mut self, object: Object) {
+    pub(crate) fn upsert(&mut self, object: Object) {
         self.writer
             .apply(Update::Upsert(SourceId::Manifest, object));
     }

@@ -111,7 +111,10 @@ impl AgentConfig {
             })
             .snapshot_folder(args.snapshot_folder.clone().or(raw.snapshot.folder));
         let is_proxy = !args.no_proxy && raw.proxy.enabled.unwrap_or(true);
-        let proxy = is_proxy.then(|| proxy(node, raw.proxy)).transpose()?;
+        let metrics_port = metrics_listen.port();
+        let proxy = is_proxy
+            .then(|| proxy(node, raw.proxy, metrics_port))
+            .transpose()?;
         Ok(Self {
             runtime,
             dns,

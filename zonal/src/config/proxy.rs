@@ -18,6 +18,7 @@ pub(super) struct RawProxy {
     listen: Vec<IpAddr>,
     drain_seconds: Option<u64>,
     peer_timeout_seconds: Option<u64>,
+    peer_proof_seconds: Option<u64>,
     expect_proxy_header: BTreeMap<NonZeroU16, Vec<String>>,
     limits: RawLimits,
     timeouts: RawTimeouts,
@@ -49,6 +50,8 @@ pub(crate) struct ProxyConfig {
     headers: Vec<(NonZeroU16, Vec<Network>)>,
     limits: Limits,
     registration: Option<Registration>,
+    /// Where peers announce their visits, and how often they come.
+    visits: Option<(u16, Duration)>,
 }
 
 impl ProxyConfig {
@@ -67,6 +70,9 @@ impl ProxyConfig {
         if let Some(timeout) = self.peer_timeout {
             config = config.peer_timeout(timeout);
         }
+        if let Some((announce_port, every)) = self.visits {
+            config = config.visit_peers(announce_port, every);
+        }
         for (port, networks) in &self.headers {
             config = config.expect_proxy_header(*port, networks.clone());
         }
@@ -77,7 +83,12 @@ impl ProxyConfig {
     }
 }
 
-pub(super) fn proxy(node: NodeName, raw: RawProxy) -> Result<ProxyConfig, Failure> {
+/// The proxy of a node whose probes and metrics are at that port.
+pub(super) fn proxy(
+    node: NodeName,
+    raw: RawProxy,
+    metrics_port: u16,
+) -> Result<ProxyConfig, Failure> {
     let headers = raw.expect_proxy_header.into_iter();
     Ok(ProxyConfig {
         node,
@@ -89,7 +100,14 @@ pub(super) fn proxy(node: NodeName, raw: RawProxy) -> Result<ProxyConfig, Failur
             .collect::<Result<_, Failure>>()?,
         limits: Limits::check(raw.limits, raw.timeouts)?,
         registration: registration(raw.register)?,
+        visits: visits(raw.peer_proof_seconds, metrics_port),
     })
+}
+
+/// None with 0 s, or where nobody can know the port.
+fn visits(seconds: Option<u64>, metrics_port: u16) -> Option<(u16, Duration)> {
+    let every = seconds.map_or(PEER_PROOF, Duration::from_secs);
+    (!every.is_zero() && metrics_port != 0).then_some((metrics_port, every))
 }
 
 /// The networks from which a PROXY header is believed; whoever else connects to the port is reset.
@@ -132,6 +150,9 @@ fn registration(raw: RawRegister) -> Result<Option<Registration>, Failure> {
     }
     Ok(Some(registration))
 }
+
+/// Two visits that are missed tell within 20 s.
+const PEER_PROOF: Duration = Duration::from_secs(10);
 
 /// The default grace period of a pod.
 const DRAIN: Duration = Duration::from_secs(25);

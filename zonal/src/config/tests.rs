@@ -177,7 +177,9 @@ fn a_proxy_header_is_expected_from_networks_that_are_some() {
         let text = format!("{{expect_proxy_header: {{30080: {networks}}}}}");
         let raw: RawProxy = config::parse("proxy.yaml", &text).unwrap();
         let node = discovery_core::model::NodeName::parse("edge-a").unwrap();
-        proxy(node, raw).err().map(|failure| failure.to_string())
+        proxy(node, raw, 9_691)
+            .err()
+            .map(|failure| failure.to_string())
     };
     assert_eq!(refused("[10.0.0.0/8]"), None);
     for (networks, why) in [("[]", "from nobody"), ("[10.0.0.1/8]", "beyond its prefix")] {

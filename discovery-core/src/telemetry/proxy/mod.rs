@@ -14,8 +14,8 @@ pub use listener::{ConnectionMetrics, ListenerMetrics};
 pub use pipes::PipeMetrics;
 pub use udp::UdpListenerMetrics;
 pub use words::{
-    ByteDirection, ConnectFailure, DatagramDrop, EjectionCause, ProxyOutcome, ProxyPhase,
-    SessionEnd,
+    ByteDirection, ConnectFailure, DatagramDrop, EjectionCause, PeerVisit, ProxyOutcome,
+    ProxyPhase, SessionEnd,
 };
 
 use crate::model::ServiceName;
@@ -47,6 +47,7 @@ pub struct ProxyMetrics {
     connect_failures: Family<ReasonLabels, Counter>,
     unanswered: Family<ListenerLabels, Counter>,
     ejections: Family<ReasonLabels, Counter>,
+    peer_visits: Family<[Label; 1], Counter>,
     connections_max: Gauge,
     accept_pauses: Counter,
     connect_duration: Durations,
@@ -95,6 +96,14 @@ impl ProxyMetrics {
             new.ejections.clone(),
         );
         registry.register(
+            "proxy_peer_visits",
+            "Connections by which hosts of the zone tried ports of ours, by outcome",
+            new.peer_visits.clone(),
+        );
+        for visit in PeerVisit::ALL {
+            drop(new.peer_visits.get_or_create(&visit_labels(visit)));
+        }
+        registry.register(
             "proxy_connections_max",
             "Connections that may be open at a time",
             new.connections_max.clone(),
@@ -134,6 +143,16 @@ impl ProxyMetrics {
     /// The series of one UDP listener, as [`ProxyMetrics::listener`].
     pub fn udp_listener(&self, service: &ServiceName, port: NonZeroU16) -> UdpListenerMetrics {
         self.udp.listener(&self.labels(service, port))
+    }
+
+    /// Counts a visit of a peer.
+    pub fn peer_visit(&self, visit: PeerVisit) {
+        self.peer_visits.get_or_create(&visit_labels(visit)).inc();
+    }
+
+    /// How many visits of peers ended so.
+    pub fn peer_visits(&self, visit: PeerVisit) -> u64 {
+        self.peer_visits.get_or_create(&visit_labels(visit)).get()
     }
 
     /// Says how many connections may be open at a time.
@@ -197,6 +216,10 @@ impl ProxyMetrics {
             spliced: self.spliced.clone(),
         }
     }
+}
+
+fn visit_labels(visit: PeerVisit) -> [Label; 1] {
+    [("outcome", visit.as_str().into())]
 }
 
 type Label = (&'static str, Arc<str>);

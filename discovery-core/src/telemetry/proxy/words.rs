@@ -134,6 +134,16 @@ impl From<ConnectFailure> for ProxyOutcome {
 }
 
 words! {
+    /// What became of a connection that a host of the zone had announced to try a port of ours.
+    PeerVisit {
+        /// It came out at our listener.
+        Seen = "seen",
+        /// It did not.
+        Missed = "missed",
+    }
+}
+
+words! {
     /// Why an endpoint is passed over for a while.
     EjectionCause {
         /// Connects to it failed in a row.
