@@ -150,10 +150,7 @@ impl<P> Direction<P> {
             Lane::Copy { left, .. } => sink.write_now(left),
             Lane::Splice { pipe, held } => sink.drain_now(pipe, *held),
         };
-        let pushed = match pushed {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
-            pushed => pushed?,
-        };
+        let pushed = none_if_full(pushed)?;
         self.bytes += pushed as u64;
         match &mut self.lane {
             Lane::Copy { left, .. } => left.advance(pushed.min(left.len())),
@@ -175,7 +172,8 @@ impl<P> Direction<P> {
     ) -> Poll<Result<bool, Broken>> {
         let read = ready!(source.poll_read(cx, buffer)).map_err(Broken::Source)?;
         self.source_ended = read == 0;
-        let taken = write(cx, sink, &buffer[..read]).map_err(Broken::Sink)?;
+        let taken = self.write(cx, sink, &buffer[..read]);
+        let taken = taken.map_err(Broken::Sink)?;
         self.bytes += taken as u64;
         if let Lane::Copy { left, .. } = &mut self.lane {
             *left = Bytes::copy_from_slice(&buffer[taken..read]);
@@ -222,14 +220,33 @@ impl<P> Direction<P> {
         }
     }
 
+    /// Writes as much as the sink takes, and says how much; less than all means that it has no room and will wake the task.
+    fn write(&self, cx: &mut Context<'_>, sink: &impl Sink<P>, bytes: &[u8]) -> io::Result<usize> {
+        let mut taken = 0;
+        while taken < bytes.len() {
+            match sink.poll_write(cx, &bytes[taken..]) {
+                Poll::Ready(written) => taken += written?,
+                // The runtime may not have heard yet that a new socket has room, which would look like a peer that takes nothing.
+                Poll::Pending if self.bytes == 0 && taken == 0 => {
+                    return none_if_full(sink.write_now(bytes));
+                }
+                Poll::Pending => break,
+            }
+        }
+        Ok(taken)
+    }
+
     /// Writes what is owed; pending means that the sink will wake the task.
     fn poll_flush(&mut self, cx: &mut Context<'_>, sink: &impl Sink<P>) -> Poll<io::Result<()>> {
         match &mut self.lane {
             Lane::Copy { left, .. } if left.is_empty() => {}
             Lane::Copy { left, .. } => {
-                let taken = write(cx, sink, left)?;
+                let left = left.clone();
+                let taken = self.write(cx, sink, &left)?;
                 self.bytes += taken as u64;
-                left.advance(taken);
+                if let Lane::Copy { left, .. } = &mut self.lane {
+                    left.advance(taken);
+                }
             }
             Lane::Splice { pipe, held } => {
                 while *held > 0 {
@@ -251,16 +268,11 @@ impl<P> Direction<P> {
     }
 }
 
-/// Writes as much as the sink takes, and says how much; less than all means that it will wake the task.
-fn write<P>(cx: &mut Context<'_>, sink: &impl Sink<P>, bytes: &[u8]) -> io::Result<usize> {
-    let mut taken = 0;
-    while taken < bytes.len() {
-        match sink.poll_write(cx, &bytes[taken..]) {
-            Poll::Ready(written) => taken += written?,
-            Poll::Pending => break,
-        }
+fn none_if_full(written: io::Result<usize>) -> io::Result<usize> {
+    match written {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+        written => written,
     }
-    Ok(taken)
 }
 
 /// Request and answer traffic rarely fills a buffer twice in a row.

@@ -12,6 +12,8 @@ struct Script {
     /// Room in the sink, one entry per call.
     room: RefCell<VecDeque<io::Result<usize>>>,
     taken: RefCell<Vec<u8>>,
+    /// That nobody has heard of the room yet.
+    is_unheard: bool,
 }
 
 /// A pipe of 40 bytes.
@@ -54,14 +56,27 @@ impl Source<Pipe> for Script {
 
 impl Sink<Pipe> for Script {
     fn poll_write(&self, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if self.is_unheard {
+            return Poll::Pending;
+        }
+        self.write_now(bytes).map_or_else(
+            |error| match error.kind() {
+                io::ErrorKind::WouldBlock => Poll::Pending,
+                _ => Poll::Ready(Err(error)),
+            },
+            |written| Poll::Ready(Ok(written)),
+        )
+    }
+
+    fn write_now(&self, bytes: &[u8]) -> io::Result<usize> {
         match self.room.borrow_mut().pop_front() {
             Some(Ok(room)) => {
                 let written = room.min(bytes.len());
                 self.taken.borrow_mut().extend(&bytes[..written]);
-                Poll::Ready(Ok(written))
+                Ok(written)
             }
-            Some(Err(error)) => Poll::Ready(Err(error)),
-            None => Poll::Pending,
+            Some(Err(error)) => Err(error),
+            None => Err(io::ErrorKind::WouldBlock.into()),
         }
     }
 
@@ -76,13 +91,6 @@ impl Sink<Pipe> for Script {
         let moved = ready!(self.poll_write(cx, pipe.make_contiguous()))?;
         pipe.drain(..moved);
         Poll::Ready(Ok(moved))
-    }
-
-    fn write_now(&self, bytes: &[u8]) -> io::Result<usize> {
-        match self.poll_write(&mut Context::from_waker(Waker::noop()), bytes) {
-            Poll::Ready(written) => written,
-            Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
-        }
     }
 
     fn drain_now(&self, pipe: &Pipe, held: usize) -> io::Result<usize> {
@@ -124,6 +132,7 @@ fn script(reads: &[&[u8]], room: &[usize]) -> Script {
         reads: RefCell::new(reads.iter().map(|bytes| Ok(bytes.to_vec())).collect()),
         room: RefCell::new(room.iter().map(|room| Ok(*room)).collect()),
         taken: RefCell::default(),
+        is_unheard: false,
     }
 }
 
@@ -181,6 +190,22 @@ fn what_is_owed_can_be_pushed_before_the_sink_says_that_it_has_room() {
     assert_eq!((direction.bytes(), direction.owed()), (3, 2));
     script.room.borrow_mut().push_back(Err(reset()));
     assert!(direction.push(&script).is_err());
+}
+
+#[test]
+fn the_first_bytes_do_not_wait_to_hear_of_room() {
+    let script = Script {
+        is_unheard: true,
+        ..script(&[b"hello", b"world"], &[5, 5])
+    };
+    let mut direction = Direction::default();
+    assert!(poll(&mut direction, &script).is_pending());
+    assert_eq!(
+        *script.taken.borrow(),
+        b"hello",
+        "a peer that has room owes none"
+    );
+    assert_eq!(direction.owed(), 5, "later ones are told of in time");
 }
 
 #[test]
