@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Proves that a port is really ours: a connection to it from outside the process comes out at our own acceptor.
+//! Proves that a port is really ours: what is sent to it from outside the process comes out at our own listener.
 //!
 //! In: the node's LAN address and the port. Out: a verdict. Binding alone proves nothing, since kube-proxy, Cilium or a
-//! firewall may catch the packets before they reach the socket. Prober and acceptor are one process, so no payload is
-//! needed: the prober says from which port it will come, and the acceptor knows that peer and closes it without dialling.
+//! firewall may catch the packets before they reach the socket. Prober and listener are one process, so no payload is
+//! needed: the prober says from which port it will come, and the listener knows that peer and goes no further. A datagram has
+//! to have some, and is known by that too, however late it comes: none is passed on to an endpoint.
 
-use discovery_core::{model::NodeName, store::Reader};
+use discovery_core::{
+    model::{NodeName, Protocol},
+    store::Reader,
+};
 use std::{
     collections::HashMap,
     fmt,
@@ -19,7 +23,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    net::TcpSocket,
+    net::{TcpSocket, UdpSocket},
     sync::{oneshot, watch},
     time::{sleep, timeout},
 };
@@ -33,7 +37,7 @@ pub enum Proof {
     NotAsked,
     /// It was not tried yet.
     Waiting,
-    /// The last connection came out at our acceptor.
+    /// The last connection or datagram came out at our listener.
     Passed,
     /// It did not, twice in a row.
     Failed {
@@ -105,10 +109,36 @@ impl Proofs {
         }
     }
 
-    /// Connects to the address and waits for our acceptor to see it.
+    /// Sends to the address and waits for our listener to see it.
     ///
-    /// The error says what became of the connection; the kind `AddrNotAvailable` means that the address is not of this host.
-    pub(crate) async fn prove(&self, address: SocketAddr) -> io::Result<()> {
+    /// The error says what became of it; the kind `AddrNotAvailable` means that the address is not of this host.
+    pub(crate) async fn prove(&self, protocol: Protocol, address: SocketAddr) -> io::Result<()> {
+        match protocol {
+            Protocol::Udp => self.prove_by_datagram(address).await,
+            _ => self.prove_by_connection(address).await,
+        }
+    }
+
+    async fn prove_by_datagram(&self, address: SocketAddr) -> io::Result<()> {
+        let socket = UdpSocket::bind(SocketAddr::new(address.ip(), 0)).await?;
+        socket.connect(address).await.map_err(of_the_way)?;
+        let mut announced = self.expect(socket.local_addr()?);
+        let proved = timeout(PROOF_TIMEOUT, async {
+            socket.send(&PROBE).await?;
+            let mut answer = [0];
+            tokio::select! {
+                seen = announced.seen() => seen,
+                answered = socket.recv(&mut answer) => {
+                    answered?;
+                    Err(io::Error::other("somebody else answered the datagram"))
+                }
+            }
+        });
+        let proved = proved.await.unwrap_or_else(|_| Err(not_seen("datagram")));
+        proved.map_err(of_the_way)
+    }
+
+    async fn prove_by_connection(&self, address: SocketAddr) -> io::Result<()> {
         let socket = if address.is_ipv4() {
             TcpSocket::new_v4()
         } else {
@@ -120,16 +150,24 @@ impl Proofs {
             let _stream = socket.connect(address).await?;
             announced.seen().await
         });
-        let proved = proved.await.unwrap_or_else(|_| {
-            let text = "the connection did not come out at our listener: another owner of the port is in front of it";
-            Err(io::Error::new(io::ErrorKind::TimedOut, text))
-        });
+        let proved = proved.await.unwrap_or_else(|_| Err(not_seen("connection")));
         drop(announced);
-        // Of the connect, not of the bind: then it says nothing of the address.
-        proved.map_err(|error| match error.kind() {
-            io::ErrorKind::AddrNotAvailable => io::Error::other(error),
-            _ => error,
-        })
+        proved.map_err(of_the_way)
+    }
+}
+
+fn not_seen(what: &str) -> io::Error {
+    let text = format!(
+        "the {what} did not come out at our listener: another owner of the port is in front of it"
+    );
+    io::Error::new(io::ErrorKind::TimedOut, text)
+}
+
+/// Not of the bind: then it says nothing of the address.
+fn of_the_way(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::AddrNotAvailable => io::Error::other(error),
+        _ => error,
     }
 }
 
@@ -169,6 +207,7 @@ pub(crate) struct Prover {
     pub(crate) reader: Reader,
     /// The node that we are.
     pub(crate) node: Option<NodeName>,
+    pub(crate) protocol: Protocol,
     /// The sockets that listen.
     pub(crate) sockets: Vec<SocketAddr>,
 }
@@ -187,7 +226,10 @@ impl Prover {
                 Proof::Passed | Proof::Impossible { .. } => sleep(PROVE_EVERY).await,
             }
             let proof = match self.address() {
-                Some(address) => verdict.observe(self.proofs.prove(address).await, &before),
+                Some(address) => {
+                    let proved = self.proofs.prove(self.protocol, address).await;
+                    verdict.observe(proved, &before)
+                }
                 None => Proof::Impossible {
                     cause: "no address of this node is known".into(),
                 },
@@ -255,6 +297,9 @@ impl Verdict {
     }
 }
 
+/// What a datagram of a proof consists of.
+pub(crate) const PROBE: [u8; 16] = *b"zonal port proof";
+
 /// On one's own host: a busy core, not a far one, is what takes time.
 const PROOF_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -287,7 +332,7 @@ mod tests {
             let (_stream, peer) = listener.accept().await.unwrap();
             (proofs.recognise(peer), proofs.recognise(peer))
         };
-        let (proved, recognised) = tokio::join!(proofs.prove(address), acceptor);
+        let (proved, recognised) = tokio::join!(proofs.prove(Protocol::Tcp, address), acceptor);
         proved.unwrap();
         assert_eq!(recognised, (true, false));
         assert!(proofs.0.sources.lock().unwrap().is_empty());
@@ -297,7 +342,7 @@ mod tests {
     async fn a_port_that_somebody_else_answers_is_not_proved() {
         let other = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let error = Proofs::default()
-            .prove(other.local_addr().unwrap())
+            .prove(Protocol::Tcp, other.local_addr().unwrap())
             .await
             .unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
@@ -306,9 +351,37 @@ mod tests {
     #[tokio::test]
     async fn an_address_of_another_host_proves_nothing_either_way() {
         let elsewhere = SocketAddr::from(([192, 0, 2, 1], 80));
-        let outcome = Proofs::default().prove(elsewhere).await;
-        let proof = Verdict::default().observe(outcome, &Proof::Waiting);
-        assert!(matches!(proof, Proof::Impossible { .. }));
+        for protocol in [Protocol::Tcp, Protocol::Udp] {
+            let outcome = Proofs::default().prove(protocol, elsewhere).await;
+            let proof = Verdict::default().observe(outcome, &Proof::Waiting);
+            assert!(matches!(proof, Proof::Impossible { .. }));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_datagram_proves_as_a_connection_does_and_an_answer_is_somebody_elses() {
+        let (proofs, silent) = (Proofs::default(), || UdpSocket::bind("127.0.0.1:0"));
+        let ours = silent().await.unwrap();
+        let listener = async {
+            let mut datagram = [0; 32];
+            let (length, peer) = ours.recv_from(&mut datagram).await.unwrap();
+            (datagram[..length] == PROBE, proofs.recognise(peer))
+        };
+        let proved = proofs.prove(Protocol::Udp, ours.local_addr().unwrap());
+        let (proved, seen) = tokio::join!(proved, listener);
+        proved.unwrap();
+        assert_eq!(seen, (true, true));
+        let other = silent().await.unwrap();
+        let address = other.local_addr().unwrap();
+        let answers = async {
+            let (_, peer) = other.recv_from(&mut [0; 32]).await.unwrap();
+            other.send_to(b"hello", peer).await.unwrap();
+        };
+        let (proved, ()) = tokio::join!(proofs.prove(Protocol::Udp, address), answers);
+        assert!(proved.unwrap_err().to_string().contains("somebody else"));
+        drop(other);
+        let refused = proofs.prove(Protocol::Udp, address).await.unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
     }
 
     #[test]

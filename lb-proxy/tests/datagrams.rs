@@ -119,6 +119,28 @@ async fn name(client: &UdpSocket) -> String {
 
 /// `proxy-protocol.txt`, 2.2: signature, version 2 and PROXY, `AF_INET` and DGRAM, length, addresses, ports.
 #[tokio::test]
+async fn a_port_is_proved_by_datagrams_that_no_endpoint_hears() {
+    let server = Server::new("pod-0").await;
+    let mut site = Site::start(Config::default().self_proof(true));
+    site.protocol = Protocol::Udp;
+    let front = free_port();
+    site.service("web", front.port());
+    site.listed("web", "pod-0", server.address, true);
+    site.publish();
+    assert_eq!(within(site.status.serving()).await, Some(front));
+    assert_eq!(site.status.listeners()[0].proof, lb_proxy::Proof::Passed);
+    let client = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    client.connect(front).await.unwrap();
+    // As one of a peer that came too late.
+    client.send(b"zonal port proof").await.unwrap();
+    client.send(b"hello").await.unwrap();
+    let mut answer = [0; 32];
+    let read = within(client.recv(&mut answer)).await.unwrap();
+    assert_eq!(&answer[..read], b"hello");
+    assert_eq!(server.heard.load(Relaxed), 1);
+}
+
+#[tokio::test]
 async fn x23_each_datagram_has_the_header_of_version_2_before_it_where_the_service_asks_for_it() {
     let server = Server::new("pod-0").await;
     let mut site = Site::start(Config::default());

@@ -4,7 +4,7 @@
 mod site;
 
 use discovery_core::{
-    model::{Node, NodeName, Zone},
+    model::{Node, NodeName, Protocol, Zone},
     runtime::http::{HttpServer, Routes},
     store::Object,
     telemetry::PeerVisit,
@@ -17,7 +17,7 @@ use std::{
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpSocket,
+    net::{TcpSocket, UdpSocket},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -33,12 +33,13 @@ struct Visited {
 }
 
 impl Visited {
-    async fn start() -> Self {
+    async fn start(protocol: Protocol) -> Self {
         let config = Config::default()
             .node(NodeName::parse("edge-a").unwrap())
             .self_proof(true)
             .visit_peers(9_691, Duration::from_secs(10));
         let (mut site, endpoint) = (Site::start(config), Endpoint::echo("pod-a").await);
+        site.protocol = protocol;
         let front = free_port();
         let zone = Some(Zone::parse("mall-1").unwrap());
         let mut peer = Node::new(NodeName::parse("edge-b").unwrap(), zone);
@@ -90,11 +91,11 @@ impl Visited {
 
 #[tokio::test]
 async fn a_visit_that_was_announced_is_seen_and_carried_nowhere() {
-    let visited = Visited::start().await;
+    let visited = Visited::start(Protocol::Tcp).await;
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind((PEER, 0).into()).unwrap();
     let from = socket.local_addr().unwrap().port();
-    let query = format!("at={}&from={from}", visited.front);
+    let query = format!("at={}&from={from}&protocol=tcp", visited.front);
     assert_eq!(visited.announce(PEER, &query).await, 202);
     let mut stream = socket.connect(visited.front).await.unwrap();
     assert_eq!(stream.read(&mut [0]).await.unwrap(), 0, "it is closed");
@@ -111,10 +112,25 @@ async fn a_visit_that_was_announced_is_seen_and_carried_nowhere() {
 }
 
 #[tokio::test]
+async fn a_datagram_that_was_announced_is_seen_and_carried_nowhere() {
+    let visited = Visited::start(Protocol::Udp).await;
+    let socket = UdpSocket::bind((PEER, 0)).await.unwrap();
+    let from = socket.local_addr().unwrap().port();
+    let query = format!("at={}&from={from}&protocol=udp", visited.front);
+    assert_eq!(visited.announce(PEER, &query).await, 202);
+    socket
+        .send_to(b"zonal port proof", visited.front)
+        .await
+        .unwrap();
+    visited.ends(PeerVisit::Seen, 1).await;
+    assert!(visited.site.status.sessions().is_empty(), "it is no client");
+}
+
+#[tokio::test]
 async fn a_visit_that_does_not_come_is_missed_and_one_peer_alone_changes_nothing() {
-    let visited = Visited::start().await;
+    let visited = Visited::start(Protocol::Tcp).await;
     for from in [4_001, 4_002, 4_003] {
-        let query = format!("at={}&from={from}", visited.front);
+        let query = format!("at={}&from={from}&protocol=tcp", visited.front);
         assert_eq!(visited.announce(PEER, &query).await, 202);
     }
     visited.ends(PeerVisit::Missed, 3).await;
@@ -124,25 +140,27 @@ async fn a_visit_that_does_not_come_is_missed_and_one_peer_alone_changes_nothing
 
 #[tokio::test]
 async fn who_may_not_or_asks_for_what_is_not_there_is_told_so() {
-    let visited = Visited::start().await;
+    let visited = Visited::start(Protocol::Tcp).await;
     let stranger = Ipv4Addr::new(127, 77, 0, 66);
     let (front, port) = (visited.front, visited.front.port());
     let elsewhere = SocketAddr::new(Ipv4Addr::new(127, 77, 0, 2).into(), port);
     let other = SocketAddr::new(front.ip(), port - 1);
     for (source, query, code) in [
-        (stranger, format!("at={front}&from=4001"), 403),
-        (PEER, format!("at={elsewhere}&from=4001"), 409),
-        (PEER, format!("at={other}&from=4001"), 409),
+        (stranger, format!("at={front}&from=4001&protocol=tcp"), 403),
+        (PEER, format!("at={elsewhere}&from=4001&protocol=tcp"), 409),
+        (PEER, format!("at={other}&from=4001&protocol=tcp"), 409),
         (PEER, format!("at={front}"), 400),
-        (PEER, format!("at={front}&from=70000"), 400),
-        (PEER, "at=front&from=4001".to_owned(), 400),
+        (PEER, format!("at={front}&from=70000&protocol=tcp"), 400),
+        (PEER, "at=front&from=4001&protocol=tcp".to_owned(), 400),
+        (PEER, format!("at={front}&from=4001&protocol=udp"), 409),
+        (PEER, format!("at={front}&from=4001&protocol=sctp"), 400),
         (PEER, String::new(), 400),
     ] {
         assert_eq!(visited.announce(source, &query).await, code, "{query}");
     }
     let mut coming = Vec::new();
     for from in 1..=257_u16 {
-        let query = format!("at={front}&from={from}");
+        let query = format!("at={front}&from={from}&protocol=tcp");
         coming.push(visited.announce(PEER, &query).await);
     }
     assert_eq!(coming.iter().filter(|code| **code == 202).count(), 256);

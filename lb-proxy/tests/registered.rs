@@ -6,6 +6,7 @@ mod registry;
 mod site;
 
 use cable::Cable;
+use discovery_core::model::Protocol;
 use lb_proxy::{ListenerState, Proof};
 use registry::{HEARTBEAT, LEAVE_WAIT, becomes, check, in_namespace, is_child, nft, site, site_at};
 use site::{Endpoint, FRONT, carried, exchange, free_port, greeted, until, within};
@@ -249,4 +250,45 @@ async fn the_child_whose_port_is_caught() {
     until(|| site.status.listeners()[0].state == ListenerState::Serving).await;
     assert_eq!(greeted(front).await.unwrap(), "pod-0");
     other.abort();
+}
+
+#[test]
+fn x15_a_host_whose_datagrams_somebody_catches_is_not_registered_and_says_why() {
+    let test = "x15_a_host_whose_datagrams_somebody_catches_is_not_registered_and_says_why";
+    in_namespace(test, "the_child_whose_datagrams_are_caught");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "another test starts it"]
+async fn the_child_whose_datagrams_are_caught() {
+    if !is_child() {
+        return;
+    }
+    let Some(consul) = Consul::start_or_skip("x15").await else {
+        return;
+    };
+    let other = tokio::net::UdpSocket::bind("10.9.0.1:9999").await.unwrap();
+    let front = SocketAddr::from(([10, 9, 0, 1], 30_080));
+    let mut site = site(&consul, front);
+    site.protocol = Protocol::Udp;
+    site.service("web", front.port());
+    site.listed("web", "pod-0", other.local_addr().unwrap(), true);
+    site.publish();
+    becomes(&consul, Some("passing")).await;
+    let rules = "table ip caught {
+        chain out { type nat hook output priority -100; policy accept;
+            udp dport 30080 dnat to 10.9.0.1:9998
+        }
+    }";
+    assert!(nft(&[rules]));
+    let gone = becomes(&consul, None).await;
+    assert!(gone <= Duration::from_secs(6), "{gone:?}");
+    let status = site.status.listeners().remove(0);
+    println!("gone after {gone:?}: {}", status.state);
+    assert!(matches!(status.state, ListenerState::Hijacked { .. }));
+    assert!(nft(&["delete table ip caught"]));
+    becomes(&consul, Some("passing")).await;
+    let mut heard = [0; 32];
+    let said = other.try_recv_from(&mut heard);
+    assert!(said.is_err(), "a proof reaches no endpoint: {said:?}");
 }

@@ -76,7 +76,7 @@ impl Config {
         self
     }
 
-    /// Whether each TCP port is proved every 3 s by a connection to the node's LAN address, which shows that no rule of a
+    /// Whether each port is proved every 3 s by a connection or datagram to the node's LAN address, which shows that no rule of a
     /// packet filter takes the port away; off by default. It needs [`Config::node`] and the node's addresses.
     #[must_use]
     pub fn self_proof(mut self, proves_itself: bool) -> Self {
@@ -84,8 +84,8 @@ impl Config {
         self
     }
 
-    /// Whether two other hosts of the zone are visited, each of our TCP ports once in so long, and this host lets itself be visited;
-    /// off by default. Where connections of two peers do not come out at our listener although our own do, a rule for what comes
+    /// Whether two other hosts of the zone are visited, each of our ports once in so long, and this host lets itself be visited;
+    /// off by default. Where what two peers send does not come out at our listener although what we send does, a rule for what comes
     /// from outside is in front, and the port counts as [`Hijacked`](crate::ListenerState::Hijacked). It needs
     /// [`Config::self_proof`], [`Config::node`], the addresses of the zone's nodes, and [`Witness::route`](crate::Witness::route)
     /// served at this port of each host.

@@ -2,7 +2,9 @@
 //! One host that is being visited: where visits are announced, and the ports to connect to.
 
 use super::{COMES_WITHIN, PATH};
+use crate::prove::PROBE;
 use bytes::Bytes;
+use discovery_core::model::Protocol;
 use http::{Method, Request, StatusCode, header};
 use http_body_util::Empty;
 use hyper::client::conn::http1::{SendRequest, handshake};
@@ -13,7 +15,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    net::{TcpSocket, TcpStream},
+    net::{TcpSocket, TcpStream, UdpSocket},
     time::timeout,
 };
 use tokio_util::task::AbortOnDropHandle;
@@ -58,19 +60,30 @@ impl Host {
         timeout(ANSWERS_WITHIN, met).await?
     }
 
-    /// Announces a connection to the port; the socket to make it with, where it is awaited.
-    pub(super) async fn announce(&mut self, port: u16) -> io::Result<(Answer, Visit)> {
-        let to = SocketAddr::new(self.ip, port);
-        let socket = if to.is_ipv4() {
-            TcpSocket::new_v4()
+    /// Announces a visit to the port, which can be made where it is awaited.
+    pub(super) async fn announce(
+        &mut self,
+        protocol: Protocol,
+        port: u16,
+    ) -> io::Result<(Answer, Visit)> {
+        let (to, own) = (SocketAddr::new(self.ip, port), SocketAddr::new(self.own, 0));
+        let (by, from) = if protocol == Protocol::Udp {
+            let socket = UdpSocket::bind(own).await?;
+            let from = socket.local_addr()?.port();
+            (By::Datagram(socket), from)
         } else {
-            TcpSocket::new_v6()
-        }?;
-        socket.bind(SocketAddr::new(self.own, 0))?;
-        let from = socket.local_addr()?.port();
+            let socket = if to.is_ipv4() {
+                TcpSocket::new_v4()
+            } else {
+                TcpSocket::new_v6()
+            }?;
+            socket.bind(own)?;
+            let from = socket.local_addr()?.port();
+            (By::Connection(socket), from)
+        };
         let request = Request::builder()
             .method(Method::POST)
-            .uri(format!("{PATH}?at={to}&from={from}"))
+            .uri(format!("{PATH}?at={to}&from={from}&protocol={protocol}"))
             .header(header::HOST, to.to_string())
             .body(Empty::new())
             .map_err(io::Error::other)?;
@@ -85,21 +98,30 @@ impl Host {
             StatusCode::TOO_MANY_REQUESTS => Answer::Busy,
             _ => Answer::Stranger,
         };
-        Ok((answer, Visit { socket, to }))
+        Ok((answer, Visit { by, to }))
     }
 }
 
-/// A connection that is about to be made.
+/// A visit that is about to be made.
 #[derive(Debug)]
 pub(super) struct Visit {
-    socket: TcpSocket,
+    by: By,
     to: SocketAddr,
 }
 
+#[derive(Debug)]
+enum By {
+    Connection(TcpSocket),
+    Datagram(UdpSocket),
+}
+
 impl Visit {
-    /// Connects, and closes as soon as it stands: what becomes of it, the host sees.
+    /// Connects, and closes as soon as it stands, or sends a datagram: what becomes of it, the host sees.
     pub(super) async fn make(self) {
-        let _ = timeout(COMES_WITHIN, self.socket.connect(self.to)).await;
+        match self.by {
+            By::Connection(socket) => drop(timeout(COMES_WITHIN, socket.connect(self.to)).await),
+            By::Datagram(socket) => drop(socket.send_to(&PROBE, self.to).await),
+        }
     }
 }
 

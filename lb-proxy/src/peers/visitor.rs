@@ -50,7 +50,11 @@ impl Visitor {
     }
 
     /// One visit to each port of two hosts that answer.
-    async fn round(&mut self, ports: &BTreeSet<u16>, away: &mut HashMap<IpAddr, Instant>) {
+    async fn round(
+        &mut self,
+        ports: &BTreeSet<(Protocol, u16)>,
+        away: &mut HashMap<IpAddr, Instant>,
+    ) {
         away.retain(|_, until| Instant::now() < *until);
         let nodes = self.reader.snapshot().nodes();
         let addresses: Vec<_> = circle::after(nodes, &self.node)
@@ -74,14 +78,14 @@ impl Visitor {
         }
     }
 
-    async fn visit(&self, ip: IpAddr, ports: &BTreeSet<u16>) -> io::Result<()> {
+    async fn visit(&self, ip: IpAddr, ports: &BTreeSet<(Protocol, u16)>) -> io::Result<()> {
         let mut host = Host::meet(ip, self.settings.announce_port).await?;
         let mut visits = JoinSet::new();
-        for port in ports {
+        for (protocol, port) in ports {
             if visits.len() >= AT_ONCE {
                 visits.join_next().await;
             }
-            match host.announce(*port).await? {
+            match host.announce(*protocol, *port).await? {
                 (Answer::Come, visit) => drop(visits.spawn(visit.make())),
                 (Answer::NotOpen, _) => {}
                 (Answer::Busy, _) => break,
@@ -95,17 +99,22 @@ impl Visitor {
         Ok(())
     }
 
-    /// The TCP ports that services want, open here or not.
-    fn ports(&self) -> BTreeSet<u16> {
+    /// The ports that services want, open here or not.
+    fn ports(&self) -> BTreeSet<(Protocol, u16)> {
         let listeners = self.status.listeners();
         let is_wanted = |state: &ListenerState| {
-            !matches!(state, ListenerState::Leaving | ListenerState::Draining)
+            !matches!(
+                state,
+                ListenerState::Leaving
+                    | ListenerState::Draining
+                    | ListenerState::Unsupported { .. }
+            )
         };
         let wanted = listeners
             .iter()
-            .filter(|listener| listener.protocol == Protocol::Tcp && is_wanted(&listener.state));
+            .filter(|listener| is_wanted(&listener.state));
         wanted
-            .map(|listener| listener.wanted.get())
+            .map(|listener| (listener.protocol, listener.wanted.get()))
             .take(PORTS_MAX)
             .collect()
     }

@@ -7,6 +7,7 @@
 use super::{COMES_WITHIN, PATH, PeerVisits, Visits, visits::MISSES_MIN};
 use crate::prove::Proofs;
 use discovery_core::{
+    model::Protocol,
     runtime::http::{RouteRequest, RouteResponse, Routes, text},
     store::Reader,
     telemetry::{PeerVisit, ProxyMetrics},
@@ -44,7 +45,7 @@ struct Inner {
     reader: Reader,
     metrics: Arc<ProxyMetrics>,
     /// Guards the table; held for one look-up.
-    ports: Mutex<HashMap<u16, Port>>,
+    ports: Mutex<HashMap<(Protocol, u16), Port>>,
     under_way: Arc<Semaphore>,
 }
 
@@ -59,13 +60,14 @@ struct Port {
 #[derive(Debug)]
 pub(crate) struct Watched {
     witness: Witness,
-    port: u16,
+    port: (Protocol, u16),
     visits: watch::Receiver<Visits>,
 }
 
 /// A visit that is about to come: to an address of ours, from a port of the peer's.
 #[derive(Clone, Copy, Debug)]
 struct Announced {
+    protocol: Protocol,
     peer: IpAddr,
     port: u16,
     at: SocketAddr,
@@ -81,7 +83,7 @@ impl Witness {
         }))
     }
 
-    /// Adds the page at which peers announce themselves: `POST /proxy/visit?at=ADDRESS&from=PORT`. 202 says that the visit is
+    /// Adds the page at which peers announce themselves: `POST /proxy/visit?at=ADDRESS&from=PORT&protocol=PROTOCOL`. 202 says that the visit is
     /// awaited, 403 that the peer is no node of our zone, 409 that the port is not open there, 429 that too many are under way.
     #[must_use]
     pub fn route(&self, routes: Routes) -> Routes {
@@ -95,18 +97,27 @@ impl Witness {
         use http::StatusCode as Status;
         let announced = || {
             Some(Announced {
+                protocol: match request.query("protocol")? {
+                    "tcp" => Protocol::Tcp,
+                    "udp" => Protocol::Udp,
+                    _ => return None,
+                },
                 peer: request.peer()?.ip().to_canonical(),
                 port: request.query("from")?.parse().ok()?,
                 at: request.query("at")?.parse().ok()?,
             })
         };
         let Some(announced) = announced() else {
-            return text(Status::BAD_REQUEST, "say at=ADDRESS:PORT and from=PORT\n");
+            return text(
+                Status::BAD_REQUEST,
+                "say at=ADDRESS:PORT, from=PORT and protocol=tcp or udp\n",
+            );
         };
         if !self.is_of_our_zone(announced.peer) {
             return text(Status::FORBIDDEN, "this is no node of our zone\n");
         }
-        let port = self.ports().get(&announced.at.port()).cloned();
+        let asked = (announced.protocol, announced.at.port());
+        let port = self.ports().get(&asked).cloned();
         let Some(port) = port.filter(|port| port.listens_at(announced.at)) else {
             return text(Status::CONFLICT, "the port is not open there\n");
         };
@@ -140,12 +151,13 @@ impl Witness {
     /// Lets peers visit the port of these sockets, until the answer is dropped.
     pub(crate) fn watch(
         &self,
+        protocol: Protocol,
         sockets: Vec<SocketAddr>,
         proofs: Proofs,
         settings: PeerVisits,
     ) -> Watched {
         let (told, visits) = watch::channel(Visits::new(settings.fresh()));
-        let port = sockets.first().map_or(0, SocketAddr::port);
+        let port = (protocol, sockets.first().map_or(0, SocketAddr::port));
         let watched = Port {
             sockets,
             proofs,
@@ -159,7 +171,7 @@ impl Witness {
         }
     }
 
-    fn ports(&self) -> MutexGuard<'_, HashMap<u16, Port>> {
+    fn ports(&self) -> MutexGuard<'_, HashMap<(Protocol, u16), Port>> {
         self.0.ports.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -173,16 +185,19 @@ impl Port {
         self.sockets.iter().any(covers)
     }
 
-    fn judge(&self, Announced { peer, at, .. }: Announced, has_come: bool) {
+    fn judge(&self, announced: Announced, has_come: bool) {
+        let Announced {
+            protocol, peer, at, ..
+        } = announced;
         let mut misses = 0;
         self.visits.send_modify(|visits| {
             misses = visits.observe(peer, has_come, Instant::now());
         });
         // Said once, when it begins.
         if misses == MISSES_MIN {
-            warn!(%peer, %at, "Connections of a peer do not come out at our listener");
+            warn!(%peer, %at, %protocol, "What a peer sends does not come out at our listener");
         } else if misses == 1 {
-            info!(%peer, %at, "A peer's connection did not come out at our listener");
+            info!(%peer, %at, %protocol, "What a peer sent did not come out at our listener");
         }
     }
 }

@@ -204,6 +204,7 @@ impl Port {
                 self.picker.clone(),
                 self.reader.clone(),
                 self.listening.sessions.clone(),
+                self.listening.proofs.clone(),
             );
             let worker = &workers[(first + at) % workers.len()];
             loops.spawn_on(listener.run(socket, close.clone()), worker);
@@ -212,7 +213,7 @@ impl Port {
 
     /// Shows what the port does until there has been no usable endpoint for the hold time.
     async fn watch(&mut self, sockets: Vec<SocketAddr>) {
-        let asked = self.config.proves_itself && self.is_tcp();
+        let asked = self.config.proves_itself;
         let first = if asked {
             Proof::Waiting
         } else {
@@ -221,12 +222,15 @@ impl Port {
         let (told, proof) = watch::channel(first);
         let visited = self.config.peers.filter(|_| asked).map(|settings| {
             let proofs = self.listening.proofs.clone();
-            self.witness.watch(sockets.clone(), proofs, settings)
+            let protocol = self.listening.target.protocol;
+            self.witness
+                .watch(protocol, sockets.clone(), proofs, settings)
         });
         let prover = Prover {
             proofs: self.listening.proofs.clone(),
             reader: self.reader.clone(),
             node: self.config.node.clone(),
+            protocol: self.listening.target.protocol,
             sockets,
         };
         tokio::select! {

@@ -26,7 +26,7 @@ pub(super) fn state_when(proof: Proof, kept_out: &[IpAddr], view: View) -> Liste
 fn kept_out_text(peers: &[IpAddr]) -> String {
     let peers: Vec<_> = peers.iter().map(ToString::to_string).collect();
     format!(
-        "connections of {} do not come out at our listener, although our own do: a rule for what comes from outside is in front of it",
+        "what {} send does not come out at our listener, although what we send does: a rule for what comes from outside is in front of it",
         peers.join(" and ")
     )
 }

@@ -15,6 +15,7 @@ use super::{
 use crate::{
     endpoints::Reach,
     plan::Target,
+    prove::{PROBE, Proofs},
     proxy_header::{Told, encode_datagram},
 };
 use discovery_core::{
@@ -45,6 +46,7 @@ pub(crate) struct UdpListener {
     metrics: UdpListenerMetrics,
     sessions: Table<Key, Session>,
     listed: SessionTable,
+    proofs: Proofs,
 }
 
 impl UdpListener {
@@ -55,6 +57,7 @@ impl UdpListener {
         picker: Picker,
         reader: Reader,
         listed: SessionTable,
+        proofs: Proofs,
     ) -> Self {
         Self {
             metrics: fleet.metrics.udp_listener(&target.service, target.port),
@@ -65,6 +68,7 @@ impl UdpListener {
             reader,
             sessions: Table::new(),
             listed,
+            proofs,
         }
     }
 
@@ -194,6 +198,10 @@ impl UdpListener {
     }
 
     fn pass(&mut self, run: Run<'_>, socket: &Arc<BatchSocket>) {
+        // One of a peer that is late is none of a client either.
+        if self.proofs.recognise(run.from) || run.bytes == PROBE {
+            return;
+        }
         let key = Key {
             client: run.from,
             asked: run.asked,
