@@ -22,6 +22,7 @@ use std::{
 mod builder;
 mod found;
 mod label;
+mod labels;
 mod queries;
 mod sharded;
 mod unnamed;
@@ -29,6 +30,7 @@ mod unnamed;
 pub use builder::IndexBuilder;
 pub(crate) use found::Found;
 pub(crate) use label::Label;
+pub(crate) use labels::Labels;
 pub(crate) use queries::Queries;
 pub(crate) use sharded::Sharded;
 pub use unnamed::Unnamed;
@@ -124,7 +126,7 @@ pub(crate) struct Server {
 pub(crate) struct Reverse {
     /// By address, ascending, so that a block is looked up as well.
     pub(crate) nodes: Arc<BTreeMap<IpAddr, WireName>>,
-    pub(crate) instances: Sharded<IpAddr, Arc<[Label]>>,
+    pub(crate) instances: Sharded<IpAddr, Labels>,
 }
 
 impl Index {

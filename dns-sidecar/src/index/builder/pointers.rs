@@ -4,10 +4,10 @@
 use super::{IndexBuilder, lower};
 use crate::{
     catalog::kube,
-    index::{Label, Sharded},
+    index::{Label, Labels, Sharded},
 };
 use discovery_core::{model::NodeName, store::ServiceView};
-use std::{net::IpAddr, sync::Arc};
+use std::net::IpAddr;
 
 impl IndexBuilder {
     /// The addresses of the view belong to the service with this label no more.
@@ -18,15 +18,9 @@ impl IndexBuilder {
             let Some(labels) = table.get(&address).filter(|labels| labels.contains(&key)) else {
                 continue;
             };
-            let rest: Arc<[Label]> = labels
-                .iter()
-                .filter(|known| **known != key)
-                .cloned()
-                .collect();
-            if rest.is_empty() {
-                table.remove(&address);
-            } else {
-                table.insert(address, rest);
+            match labels.without(&key) {
+                Some(others) => table.insert(address, others),
+                None => drop(table.remove(&address)),
             }
         }
     }
@@ -53,19 +47,17 @@ pub(super) fn own_addresses(view: &ServiceView, hosts: &kube::Nodes) -> Vec<IpAd
 
 /// Notes that the addresses belong to the service with this label.
 pub(super) fn add(
-    table: &mut Sharded<IpAddr, Arc<[Label]>>,
+    table: &mut Sharded<IpAddr, Labels>,
     label: &Label,
     addresses: impl Iterator<Item = IpAddr>,
 ) {
     for address in addresses {
-        let known = table.get(&address).map_or(&[][..], |labels| labels);
-        if known.contains(label) || known.len() >= POINTERS_MAX {
-            continue;
-        }
-        let mut labels = known.to_vec();
-        labels.push(label.clone());
-        labels.sort_unstable();
-        table.insert(address, labels.into());
+        let labels = match table.get(&address) {
+            Some(known) if known.contains(label) || known.len() >= POINTERS_MAX => continue,
+            Some(known) => known.with(label),
+            None => Labels::One(label.clone()),
+        };
+        table.insert(address, labels);
     }
 }
 
