@@ -7,12 +7,15 @@ use crate::{
 };
 use dns_sidecar::Profile;
 use hickory_proto::op::ResponseCode;
-use std::{collections::BTreeMap, time::Duration};
-use tokio::io::AsyncWriteExt;
+use std::{collections::BTreeMap, num::NonZeroU32, time::Duration};
+use tokio::{io::AsyncWriteExt, net::UdpSocket, time::timeout};
 
 const CLIENT: [u8; 8] = [1, 2, 3, 4, 5, 6, 7, 8];
 const COOKIE: u16 = 10;
 const KEEPALIVE: u16 = 11;
+
+/// Five times what the rate lets through at once.
+const QUESTIONS: usize = 100;
 
 /// A question with one option of EDNS.
 pub(crate) fn with_option(code: u16, data: &[u8]) -> Vec<u8> {
@@ -68,6 +71,40 @@ async fn a_client_that_shows_a_cookie_is_given_ours_over_both_transports() {
     assert_eq!(options(&reply)[&COOKIE][..12], given[..12]);
     let plain = exchange(&socket, &with_option(65_001, b"x")).await;
     assert!(options(&plain).is_empty(), "who shows none gets none");
+    server.stop().await;
+}
+
+/// How many of so many questions at once are answered whole.
+async fn answered(socket: &UdpSocket, question: &[u8], questions: usize) -> usize {
+    for _ in 0..questions {
+        socket.send(question).await.unwrap();
+    }
+    let (mut answered, mut reply) = (0, [0; 1_232]);
+    let pause = Duration::from_millis(500);
+    while let Ok(read) = timeout(pause, socket.recv(&mut reply)).await {
+        let message = decode(&reply[..read.unwrap()]);
+        answered += usize::from(message.answers.len() == 3);
+    }
+    answered
+}
+
+#[tokio::test]
+async fn who_shows_our_cookie_is_not_held_to_the_rate_and_who_shows_another_is() {
+    let rate = NonZeroU32::new(10).unwrap();
+    let server = Running::start("0.0.0.0:0", |config| config.rate_per_second(rate));
+    let socket = server.udp().await;
+    let reply = exchange(&socket, &with_option(COOKIE, &CLIENT)).await;
+    let ours = options(&reply)[&COOKIE].clone();
+    let forged = [&CLIENT[..], &ours[8..16], &[9; 8]].concat();
+    let with = answered(&socket, &with_option(COOKIE, &ours), QUESTIONS).await;
+    assert_eq!(with, QUESTIONS, "its address is not forged");
+    for (what, question) in [
+        ("no cookie", with_option(65_001, b"x")),
+        ("a forged one", with_option(COOKIE, &forged)),
+    ] {
+        let without = answered(&socket, &question, QUESTIONS).await;
+        assert!(without < QUESTIONS / 2, "{what}: {without} are answered");
+    }
     server.stop().await;
 }
 
