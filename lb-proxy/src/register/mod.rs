@@ -6,12 +6,16 @@
 //! worker answers, the proof holds and an endpoint can be reached from here; it leaves before its listener closes. What an
 //! agent forgets in a restart is registered anew. The rules ([`ledger`]) are pure; here they are carried out.
 
+mod agent;
+#[cfg(feature = "consulrs")]
+mod consulrs;
 mod ledger;
 mod weight;
 
 pub(crate) use self::weight::Load;
 
 use self::{
+    agent::Agent,
     ledger::{Ledger, Standing, Step},
     weight::Weights,
 };
@@ -48,7 +52,7 @@ use tracing::{info, warn};
 /// ```
 #[derive(Clone, Debug)]
 pub struct Registration {
-    agent: Arc<ConsulAgent>,
+    agent: Arc<dyn Agent>,
     address: Option<IpAddr>,
     tags: Vec<String>,
     weight: u32,
@@ -60,8 +64,12 @@ pub struct Registration {
 impl Registration {
     /// At the agent of this host, under the node's LAN address, with weight 1.
     pub fn new(agent: ConsulAgent) -> Self {
+        Self::at(Arc::new(agent))
+    }
+
+    fn at(agent: Arc<dyn Agent>) -> Self {
         Self {
-            agent: Arc::new(agent),
+            agent,
             address: None,
             tags: Vec::new(),
             weight: 1,

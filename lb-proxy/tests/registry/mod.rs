@@ -3,7 +3,6 @@
 #![allow(dead_code, reason = "each test file uses its own part")]
 
 use crate::site::{Site, within};
-use discovery_core::source::{ConsulAgent, Token};
 use lb_proxy::{Config, Registration};
 use serde_json::Value;
 use std::{
@@ -39,9 +38,7 @@ pub(crate) fn site_at(
     front: SocketAddr,
     change: impl FnOnce(Config) -> Config,
 ) -> Site {
-    let address = agent.to_string().parse().unwrap();
-    let agent = ConsulAgent::new(address, Token::default(), None).unwrap();
-    let registration = Registration::new(agent)
+    let registration = registration(agent)
         .address(front.ip())
         .ttl(HEARTBEAT * 3)
         .weight(7)
@@ -54,6 +51,20 @@ pub(crate) fn site_at(
         .register(registration)
         .hold(HOLD);
     Site::start_on(change(config))
+}
+
+/// By our own client.
+#[cfg(not(feature = "consulrs"))]
+fn registration(agent: SocketAddr) -> Registration {
+    use discovery_core::source::{ConsulAgent, Token};
+    let address = agent.to_string().parse().unwrap();
+    Registration::new(ConsulAgent::new(address, Token::default(), None).unwrap())
+}
+
+/// By the other one, of which the same is expected.
+#[cfg(feature = "consulrs")]
+fn registration(agent: SocketAddr) -> Registration {
+    Registration::by_consulrs(&agent.to_string(), None).unwrap()
 }
 
 /// The status of our check; none when there is no instance.

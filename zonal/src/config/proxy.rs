@@ -9,7 +9,13 @@ use discovery_core::{
 };
 use lb_proxy::{Network, NetworkError, Registration};
 use serde::Deserialize;
-use std::{collections::BTreeMap, net::IpAddr, num::NonZeroU16, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    num::NonZeroU16,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -30,6 +36,7 @@ pub(super) struct RawProxy {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawRegister {
     consul: Option<String>,
+    client: RegisterClient,
     token_file: Option<PathBuf>,
     ca_file: Option<PathBuf>,
     address: Option<IpAddr>,
@@ -37,6 +44,17 @@ pub(super) struct RawRegister {
     weight: Option<u32>,
     ttl_seconds: Option<u64>,
     leave_wait_seconds: Option<u64>,
+}
+
+/// Who asks the agent.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "kebab-case")]
+enum RegisterClient {
+    /// Ours.
+    #[default]
+    Own,
+    /// The crate `consulrs`, where it is built in.
+    Consulrs,
 }
 
 /// The proxy face.
@@ -129,13 +147,12 @@ fn registration(raw: RawRegister) -> Result<Option<Registration>, Failure> {
     let Some(address) = raw.consul else {
         return Ok(None);
     };
-    let refuse = |text: String| Failure::new(Code::ConfigInvalid, text);
-    let address = address
-        .parse()
-        .map_err(|error: ConsulAddressError| refuse(error.to_string()))?;
-    let token = raw.token_file.map_or(Token::Anonymous, Token::File);
-    let agent = ConsulAgent::new(address, token, raw.ca_file.as_deref()).map_err(refuse)?;
-    let mut registration = Registration::new(agent).tags(raw.tags);
+    let begun = match raw.client {
+        RegisterClient::Own => by_own(&address, raw.token_file, raw.ca_file.as_deref()),
+        RegisterClient::Consulrs => by_consulrs(&address, raw.token_file),
+    };
+    let begun = begun.map_err(|text| Failure::new(Code::ConfigInvalid, text))?;
+    let mut registration = begun.tags(raw.tags);
     if let Some(address) = raw.address {
         registration = registration.address(address);
     }
@@ -153,6 +170,32 @@ fn registration(raw: RawRegister) -> Result<Option<Registration>, Failure> {
 
 /// Two visits that are missed tell within 20 s.
 const PEER_PROOF: Duration = Duration::from_secs(10);
+
+fn by_own(
+    address: &str,
+    token_file: Option<PathBuf>,
+    ca_file: Option<&Path>,
+) -> Result<Registration, String> {
+    let address = address
+        .parse()
+        .map_err(|error: ConsulAddressError| error.to_string())?;
+    let token = token_file.map_or(Token::Anonymous, Token::File);
+    let agent = ConsulAgent::new(address, token, ca_file)?;
+    Ok(Registration::new(agent))
+}
+
+#[cfg(feature = "consulrs")]
+fn by_consulrs(address: &str, token_file: Option<PathBuf>) -> Result<Registration, String> {
+    Registration::by_consulrs(address, token_file)
+}
+
+#[cfg(not(feature = "consulrs"))]
+fn by_consulrs(_: &str, _: Option<PathBuf>) -> Result<Registration, String> {
+    Err(
+        "register.client: consulrs is not built in; build zonal with --features consulrs"
+            .to_owned(),
+    )
+}
 
 /// The default grace period of a pod.
 const DRAIN: Duration = Duration::from_secs(25);
