@@ -9,6 +9,7 @@ mod cookies;
 mod forwarding;
 mod growth;
 mod kube_names;
+mod large;
 mod mall;
 mod neighbours;
 mod network;

@@ -116,11 +116,16 @@ fn shown_by_tests(log: &str) -> Shown {
 fn ids(name: &str) -> impl Iterator<Item = String> {
     let is_id = |word: &&str| {
         let (letter, number) = word.split_at(word.len().min(1));
+        // L2b is a row beside L2.
+        let digits = number.strip_suffix('b').unwrap_or(number);
         "wkfbdlxrs".contains(letter)
-            && !number.is_empty()
-            && number.bytes().all(|b| b.is_ascii_digit())
+            && !digits.is_empty()
+            && digits.bytes().all(|b| b.is_ascii_digit())
     };
-    name.split('_').take_while(is_id).map(str::to_uppercase)
+    name.split('_').take_while(is_id).map(|word| {
+        let (letter, number) = word.split_at(1);
+        letter.to_uppercase() + number
+    })
 }
 
 fn results(folder: &Path) -> io::Result<Vec<std::path::PathBuf>> {
@@ -218,6 +223,7 @@ mod tests {
         let of = |name| ids(name).collect::<Vec<_>>();
         assert_eq!(of("w1_k1_a_refused_watch"), ["W1", "K1"]);
         assert_eq!(of("f10_a_drip"), ["F10"]);
+        assert_eq!(of("l2b_an_answer"), ["L2b"]);
         assert_eq!(of("a_f10_drip"), [""; 0]);
         assert_eq!(of("file_is_read"), [""; 0]);
     }
