@@ -10,7 +10,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::{
     net::{TcpSocket, UdpSocket},
@@ -19,6 +19,7 @@ use tokio::{
 
 /// Clients that connect, say a word, hear it and close, all the time.
 pub(crate) struct Load {
+    began: Instant,
     stop: Arc<AtomicBool>,
     served: Arc<AtomicU64>,
     failed: Arc<Mutex<BTreeMap<String, u32>>>,
@@ -28,6 +29,7 @@ pub(crate) struct Load {
 impl Load {
     pub(crate) fn start(front: SocketAddr) -> Self {
         let mut load = Self {
+            began: Instant::now(),
             stop: Arc::default(),
             served: Arc::default(),
             failed: Arc::default(),
@@ -57,10 +59,9 @@ impl Load {
     pub(crate) async fn stop(mut self) -> (u64, BTreeMap<String, u32>) {
         self.stop.store(true, Relaxed);
         while self.clients.join_next().await.is_some() {}
-        (
-            self.served.load(Relaxed),
-            self.failed.lock().unwrap().clone(),
-        )
+        let (served, took) = (self.served.load(Relaxed), self.began.elapsed());
+        println!("{served} connections in {took:.2?}");
+        (served, self.failed.lock().unwrap().clone())
     }
 }
 
