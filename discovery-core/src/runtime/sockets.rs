@@ -135,7 +135,8 @@ mod tests {
     #[test]
     fn a_socket_is_known_by_its_transport_and_address() {
         let sockets = Sockets::default();
-        let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+        // An address that no other test connects from: its ports of TCP are free as well.
+        let udp = UdpSocket::bind("127.77.1.1:0").unwrap();
         let address = udp.local_addr().unwrap();
         let tcp = TcpListener::bind(address).unwrap();
         sockets.hand(udp.into()).unwrap();
