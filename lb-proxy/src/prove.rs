@@ -139,12 +139,7 @@ impl Proofs {
     }
 
     async fn prove_by_connection(&self, address: SocketAddr) -> io::Result<()> {
-        let socket = if address.is_ipv4() {
-            TcpSocket::new_v4()
-        } else {
-            TcpSocket::new_v6()
-        }?;
-        socket.bind(SocketAddr::new(address.ip(), 0))?;
+        let socket = socket_at(SocketAddr::new(address.ip(), 0))?;
         let mut announced = self.expect(socket.local_addr()?);
         let proved = timeout(PROOF_TIMEOUT, async {
             let _stream = socket.connect(address).await?;
@@ -154,6 +149,17 @@ impl Proofs {
         drop(announced);
         proved.map_err(of_the_way)
     }
+}
+
+/// A socket that will connect from the address.
+pub(crate) fn socket_at(own: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = if own.is_ipv4() {
+        TcpSocket::new_v4()
+    } else {
+        TcpSocket::new_v6()
+    }?;
+    socket.bind(own)?;
+    Ok(socket)
 }
 
 fn not_seen(what: &str) -> io::Error {

@@ -30,10 +30,9 @@ mod slice_api;
 mod status;
 mod watch_state;
 
-pub use agent::{AgentConfig, AgentSource, Batch, BatchSender, OwnWatch, PeerUids};
+pub use agent::{AgentConfig, AgentSource, Batch, BatchSender, OwnWatch, PeerUids, peer_uid};
 pub(crate) use agent::{
-    Beat, Bye, FrameKind, Hello, Open, VERSION, View, decode, encode, peer_uid, put_frame,
-    take_frame,
+    Beat, Bye, FrameKind, Hello, Open, VERSION, View, decode, encode, put_frame, take_frame,
 };
 pub use backoff::{Backoff, BackoffRule};
 #[cfg(feature = "consul")]

@@ -84,7 +84,7 @@ impl Config {
         self
     }
 
-    /// Whether two other hosts of the zone are visited, each of our ports once in so long, and this host lets itself be visited;
+    /// Whether two other hosts of the zone are visited, each of our ports once in so long, a day at most, and this host lets itself be visited;
     /// off by default. Where what two peers send does not come out at our listener although what we send does, a rule for what comes
     /// from outside is in front, and the port counts as [`Hijacked`](crate::ListenerState::Hijacked). It needs
     /// [`Config::self_proof`], [`Config::node`], the addresses of the zone's nodes, and [`Witness::route`](crate::Witness::route)
@@ -93,7 +93,7 @@ impl Config {
     pub fn visit_peers(mut self, announce_port: u16, every: Duration) -> Self {
         self.peers = Some(PeerVisits {
             announce_port,
-            every,
+            every: every.min(PeerVisits::EVERY_MAX),
         });
         self
     }

@@ -2,7 +2,7 @@
 //! One host that is being visited: where visits are announced, and the ports to connect to.
 
 use super::{COMES_WITHIN, PATH};
-use crate::prove::PROBE;
+use crate::prove::{PROBE, socket_at};
 use bytes::Bytes;
 use discovery_core::model::Protocol;
 use http::{Method, Request, StatusCode, header};
@@ -72,12 +72,7 @@ impl Host {
             let from = socket.local_addr()?.port();
             (By::Datagram(socket), from)
         } else {
-            let socket = if to.is_ipv4() {
-                TcpSocket::new_v4()
-            } else {
-                TcpSocket::new_v6()
-            }?;
-            socket.bind(own)?;
+            let socket = socket_at(own)?;
             let from = socket.local_addr()?.port();
             (By::Connection(socket), from)
         };

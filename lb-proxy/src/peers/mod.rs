@@ -13,7 +13,7 @@ mod visits;
 mod witness;
 
 pub(crate) use visitor::Visitor;
-pub(crate) use visits::Visits;
+use visits::Visits;
 pub(crate) use witness::Watched;
 pub use witness::Witness;
 
@@ -29,6 +29,9 @@ pub(crate) struct PeerVisits {
 }
 
 impl PeerVisits {
+    /// Nobody means more, and no time is reckoned with that there is not.
+    pub(crate) const EVERY_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
     /// How long a visit counts: three times what one that is missed and the pause after it take.
     pub(crate) fn fresh(self) -> Duration {
         3 * (self.every + COMES_WITHIN)

@@ -14,12 +14,13 @@ use discovery_core::{
 };
 use std::{
     collections::HashMap,
+    future::pending,
     net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 use tokio::{
     sync::{Semaphore, watch},
-    time::Instant,
+    time::{Instant, sleep_until},
 };
 use tracing::{info, warn};
 
@@ -203,9 +204,24 @@ impl Port {
 }
 
 impl Watched {
-    /// What peers say of it, now and later.
-    pub(crate) fn visits(&self) -> watch::Receiver<Visits> {
-        self.visits.clone()
+    /// The peers that nothing of comes out here, as they say now.
+    pub(crate) fn kept_out(&mut self) -> Vec<IpAddr> {
+        self.visits.borrow_and_update().kept_out(Instant::now())
+    }
+
+    /// Waits for a visit, or until one counts no more.
+    pub(crate) async fn news(&mut self) {
+        let due = self.visits.borrow().due(Instant::now());
+        let stale = async {
+            match due {
+                Some(due) => sleep_until(due).await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            Ok(()) = self.visits.changed() => {}
+            () = stale => {}
+        }
     }
 }
 

@@ -20,7 +20,7 @@ use crate::{
     config::{BusyPort, Config},
     connection::{Acceptor, Listening},
     endpoints::{Outlook, Reach, View},
-    peers::{Visits, Watched, Witness},
+    peers::{Watched, Witness},
     prove::{Proof, Prover},
     sockets::{BindError, Bound, Opener, OwnSockets},
     status::{ListenerState, Post},
@@ -28,16 +28,10 @@ use crate::{
     workers::Workers,
 };
 use discovery_core::{model::Protocol, pick::Picker, runtime::Kept, store::Reader};
-use std::{
-    future::pending,
-    io,
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-    time::Duration,
-};
+use std::{future::pending, io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
     sync::watch,
-    time::{Instant, sleep, sleep_until, timeout},
+    time::{sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
@@ -234,19 +228,18 @@ impl Port {
             sockets,
         };
         tokio::select! {
-            () = self.dry(proof, visited.as_ref()) => {}
+            () = self.dry(proof, visited) => {}
             () = prover.run(&told) => {}
         }
     }
 
-    async fn dry(&mut self, mut proof: watch::Receiver<Proof>, visited: Option<&Watched>) {
+    async fn dry(&mut self, mut proof: watch::Receiver<Proof>, mut visited: Option<Watched>) {
         let mut outlook = self.outlook.view();
-        let mut visits = visited.map(Watched::visits);
         loop {
             self.sweep();
             let proved = proof.borrow_and_update().clone();
             let view = *outlook.borrow_and_update();
-            let kept_out = visits.as_mut().map(kept_out).unwrap_or_default();
+            let kept_out = visited.as_mut().map(Watched::kept_out).unwrap_or_default();
             self.post.proof(proved.clone());
             if let Some(holding) = self.lack(ListenerState::Holding) {
                 self.show(&holding);
@@ -262,11 +255,17 @@ impl Port {
             } else {
                 state_when(proved, &kept_out, view)
             });
+            let news = async {
+                match &mut visited {
+                    Some(visited) => visited.news().await,
+                    None => pending().await,
+                }
+            };
             tokio::select! {
                 () = self.changed() => {}
                 Ok(()) = proof.changed() => {}
                 Ok(()) = outlook.changed() => {}
-                () = news_of(visits.as_mut()) => {}
+                () = news => {}
                 () = leaving.cancelled(), if !leaves => {}
             }
         }
@@ -395,29 +394,6 @@ impl Port {
         } else {
             info!(service = %target.service, port = target.port, %state, "Listener changed");
         }
-    }
-}
-
-/// The peers that nothing of comes out here, as they say now.
-fn kept_out(visits: &mut watch::Receiver<Visits>) -> Vec<IpAddr> {
-    visits.borrow_and_update().kept_out(Instant::now())
-}
-
-/// Waits for a visit, or until one counts no more; for ever where nobody may visit.
-async fn news_of(visits: Option<&mut watch::Receiver<Visits>>) {
-    let Some(visits) = visits else {
-        return pending().await;
-    };
-    let due = visits.borrow().due(Instant::now());
-    let stale = async {
-        match due {
-            Some(due) => sleep_until(due).await,
-            None => pending().await,
-        }
-    };
-    tokio::select! {
-        Ok(()) = visits.changed() => {}
-        () = stale => {}
     }
 }
 

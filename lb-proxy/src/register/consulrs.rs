@@ -20,6 +20,7 @@ use consulrs::{
 };
 use discovery_core::source::{ConsulCallError, ConsulHealth, ConsulInstance};
 use std::{
+    collections::HashMap,
     fmt, fs,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
@@ -81,13 +82,7 @@ impl Agent for Consulrs {
                 .address(instance.address.to_string())
                 .port(instance.port)
                 .tags(instance.tags.clone())
-                .meta(
-                    instance
-                        .meta
-                        .clone()
-                        .into_iter()
-                        .collect::<std::collections::HashMap<_, _>>(),
-                )
+                .meta(instance.meta.clone().into_iter().collect::<HashMap<_, _>>())
                 .check(check.map_err(unsaid)?)
                 .weights(weights.map_err(unsaid)?);
             let client = self.client()?;
@@ -157,10 +152,9 @@ impl Consulrs {
 async fn in_time(
     call: impl Future<Output = Result<(), ConsulCallError>>,
 ) -> Result<(), ConsulCallError> {
-    let late = |_| ConsulCallError::new(NOBODY, "the agent did not answer within 5 s");
     timeout(CALL_MAX, call)
         .await
-        .unwrap_or_else(|elapsed| Err(late(elapsed)))
+        .unwrap_or_else(|_| Err(unsaid("the agent did not answer within 5 s")))
 }
 
 fn failure(error: &ClientError) -> ConsulCallError {
@@ -184,7 +178,7 @@ fn status(error: &ClientError) -> (u16, String) {
     }
 }
 
-/// What was never sent.
+/// What nobody answered.
 fn unsaid(error: impl fmt::Display) -> ConsulCallError {
     ConsulCallError::new(NOBODY, &error.to_string())
 }

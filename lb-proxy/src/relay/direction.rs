@@ -172,8 +172,7 @@ impl<P> Direction<P> {
     ) -> Poll<Result<bool, Broken>> {
         let read = ready!(source.poll_read(cx, buffer)).map_err(Broken::Source)?;
         self.source_ended = read == 0;
-        let taken = self.write(cx, sink, &buffer[..read]);
-        let taken = taken.map_err(Broken::Sink)?;
+        let taken = write(cx, sink, &buffer[..read], self.bytes == 0).map_err(Broken::Sink)?;
         self.bytes += taken as u64;
         if let Lane::Copy { left, .. } = &mut self.lane {
             *left = Bytes::copy_from_slice(&buffer[taken..read]);
@@ -220,33 +219,14 @@ impl<P> Direction<P> {
         }
     }
 
-    /// Writes as much as the sink takes, and says how much; less than all means that it has no room and will wake the task.
-    fn write(&self, cx: &mut Context<'_>, sink: &impl Sink<P>, bytes: &[u8]) -> io::Result<usize> {
-        let mut taken = 0;
-        while taken < bytes.len() {
-            match sink.poll_write(cx, &bytes[taken..]) {
-                Poll::Ready(written) => taken += written?,
-                // The runtime may not have heard yet that a new socket has room, which would look like a peer that takes nothing.
-                Poll::Pending if self.bytes == 0 && taken == 0 => {
-                    return none_if_full(sink.write_now(bytes));
-                }
-                Poll::Pending => break,
-            }
-        }
-        Ok(taken)
-    }
-
     /// Writes what is owed; pending means that the sink will wake the task.
     fn poll_flush(&mut self, cx: &mut Context<'_>, sink: &impl Sink<P>) -> Poll<io::Result<()>> {
         match &mut self.lane {
             Lane::Copy { left, .. } if left.is_empty() => {}
             Lane::Copy { left, .. } => {
-                let left = left.clone();
-                let taken = self.write(cx, sink, &left)?;
+                let taken = write(cx, sink, left, self.bytes == 0)?;
                 self.bytes += taken as u64;
-                if let Lane::Copy { left, .. } = &mut self.lane {
-                    left.advance(taken);
-                }
+                left.advance(taken);
             }
             Lane::Splice { pipe, held } => {
                 while *held > 0 {
@@ -266,6 +246,29 @@ impl<P> Direction<P> {
         }
         Poll::Ready(Ok(()))
     }
+}
+
+/// Writes as much as the sink takes, and says how much; less than all means that it has no room and will wake the task.
+///
+/// Of the first bytes of all the runtime may not have heard yet that a new socket has room for them, which would look like a peer
+/// that takes nothing.
+fn write<P>(
+    cx: &mut Context<'_>,
+    sink: &impl Sink<P>,
+    bytes: &[u8],
+    are_first: bool,
+) -> io::Result<usize> {
+    let mut taken = 0;
+    while taken < bytes.len() {
+        match sink.poll_write(cx, &bytes[taken..]) {
+            Poll::Ready(written) => taken += written?,
+            Poll::Pending if are_first && taken == 0 => {
+                return none_if_full(sink.write_now(bytes));
+            }
+            Poll::Pending => break,
+        }
+    }
+    Ok(taken)
 }
 
 fn none_if_full(written: io::Result<usize>) -> io::Result<usize> {

@@ -7,7 +7,7 @@
 //! knocks. Both speak to root and to their own user alone, by what the kernel knows (`SO_PEERCRED`); the abstract name has no mode.
 
 use super::channel::Channel;
-use discovery_core::source::PeerUids;
+use discovery_core::source::{PeerUids, peer_uid};
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with,
 };
@@ -170,7 +170,7 @@ fn packets() -> io::Result<OwnedFd> {
 
 /// Holds for a process of root or of our own user.
 fn known(socket: &UnixStream) -> io::Result<()> {
-    let uid = socket.peer_cred()?.uid();
+    let uid = peer_uid(socket)?;
     if PeerUids::default().allows(uid) {
         return Ok(());
     }

@@ -168,9 +168,6 @@ fn registration(raw: RawRegister) -> Result<Option<Registration>, Failure> {
     Ok(Some(registration))
 }
 
-/// Two visits that are missed tell within 20 s.
-const PEER_PROOF: Duration = Duration::from_secs(10);
-
 fn by_own(
     address: &str,
     token_file: Option<PathBuf>,
@@ -199,3 +196,6 @@ fn by_consulrs(_: &str, _: Option<PathBuf>) -> Result<Registration, String> {
 
 /// The default grace period of a pod.
 const DRAIN: Duration = Duration::from_secs(25);
+
+/// Two visits that are missed tell within 20 s.
+const PEER_PROOF: Duration = Duration::from_secs(10);

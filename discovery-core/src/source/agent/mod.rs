@@ -25,9 +25,8 @@ mod tests;
 
 pub use config::AgentConfig;
 pub use follow::{AgentSource, Batch, BatchSender, OwnWatch};
-pub use peer::PeerUids;
+pub use peer::{PeerUids, peer_uid};
 
 pub(crate) use frame::{FrameKind, put as put_frame, take as take_frame};
 pub(crate) use message::{Beat, Bye, Hello, Open, VERSION, decode, encode};
-pub(crate) use peer::peer_uid;
 pub(crate) use view::View;

@@ -60,7 +60,11 @@ impl Default for PeerUids {
     }
 }
 
-/// The user at the other end. Not by rustix 1.1, which takes the process id 0 of a peer in another pid namespace for an error.
-pub(crate) fn peer_uid(socket: &UnixStream) -> io::Result<u32> {
+/// The user at the other end of a connected unix socket.
+///
+/// # Errors
+/// What the system says of the socket.
+// Not by rustix 1.1, which takes the process id 0 of a peer in another pid namespace for an error.
+pub fn peer_uid(socket: &UnixStream) -> io::Result<u32> {
     Ok(socket.peer_cred()?.uid())
 }

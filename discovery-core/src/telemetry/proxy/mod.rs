@@ -8,6 +8,7 @@ mod durations;
 mod listener;
 mod pipes;
 mod udp;
+mod visits;
 mod words;
 
 pub use listener::{ConnectionMetrics, ListenerMetrics};
@@ -33,6 +34,7 @@ use std::{
     },
 };
 use udp::UdpFamilies;
+use visits::VisitMetrics;
 
 /// All series of the proxy.
 ///
@@ -47,7 +49,7 @@ pub struct ProxyMetrics {
     connect_failures: Family<ReasonLabels, Counter>,
     unanswered: Family<ListenerLabels, Counter>,
     ejections: Family<ReasonLabels, Counter>,
-    peer_visits: Family<[Label; 1], Counter>,
+    visits: VisitMetrics,
     connections_max: Gauge,
     accept_pauses: Counter,
     connect_duration: Durations,
@@ -96,14 +98,6 @@ impl ProxyMetrics {
             new.ejections.clone(),
         );
         registry.register(
-            "proxy_peer_visits",
-            "Connections by which hosts of the zone tried ports of ours, by outcome",
-            new.peer_visits.clone(),
-        );
-        for visit in PeerVisit::ALL {
-            drop(new.peer_visits.get_or_create(&visit_labels(visit)));
-        }
-        registry.register(
             "proxy_connections_max",
             "Connections that may be open at a time",
             new.connections_max.clone(),
@@ -130,6 +124,7 @@ impl ProxyMetrics {
         );
         new.pipes.register(registry);
         new.udp.register(registry);
+        new.visits.register(registry);
         new
     }
 
@@ -147,12 +142,12 @@ impl ProxyMetrics {
 
     /// Counts a visit of a peer.
     pub fn peer_visit(&self, visit: PeerVisit) {
-        self.peer_visits.get_or_create(&visit_labels(visit)).inc();
+        self.visits.of(visit).inc();
     }
 
     /// How many visits of peers ended so.
     pub fn peer_visits(&self, visit: PeerVisit) -> u64 {
-        self.peer_visits.get_or_create(&visit_labels(visit)).get()
+        self.visits.of(visit).get()
     }
 
     /// Says how many connections may be open at a time.
@@ -216,10 +211,6 @@ impl ProxyMetrics {
             spliced: self.spliced.clone(),
         }
     }
-}
-
-fn visit_labels(visit: PeerVisit) -> [Label; 1] {
-    [("outcome", visit.as_str().into())]
 }
 
 type Label = (&'static str, Arc<str>);

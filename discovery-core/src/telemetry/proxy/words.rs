@@ -134,7 +134,7 @@ impl From<ConnectFailure> for ProxyOutcome {
 }
 
 words! {
-    /// What became of a connection that a host of the zone had announced to try a port of ours.
+    /// What became of what a host of the zone had announced to send to a port of ours.
     PeerVisit {
         /// It came out at our listener.
         Seen = "seen",
