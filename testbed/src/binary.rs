@@ -2,20 +2,22 @@
 //! Finds the program of a server, or builds it once.
 //!
 //! Looked for in this order: the variable `ZONAL_TESTBED_<NAME>`, `KUBEBUILDER_ASSETS`, `PATH`, the cache, and at last
-//! a build from pinned modules (`testbed/go/`). The cache lies in `$XDG_CACHE_HOME` or `~/.cache`, under a name made
-//! of the version and a hash of all that decides the build, is filled by an atomic rename, and is guarded by a file
-//! lock, so that tests in parallel build once.
+//! a build from pinned modules (`testbed/go/`). The name in the cache is made of the version and a hash of all that decides
+//! the build.
 //!
 //! Blocks: for microseconds when it finds, for minutes when it builds.
 
 use std::{
     env, fs, io,
-    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::Command,
 };
 
-use crate::{Error, skip::say};
+use crate::{
+    Error,
+    cache::{self, is_program},
+    skip::say,
+};
 
 /// A server program that tests may ask for.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -94,7 +96,7 @@ impl Binary {
         }
         match self.installed() {
             Some(path) => Ok(path),
-            None => self.cached_or_built(),
+            None => cache::cached(&self.cache_name()?, |unfinished| self.build(unfinished)),
         }
     }
 
@@ -119,47 +121,20 @@ impl Binary {
             .find(|path| is_program(path))
     }
 
-    fn cached_or_built(self) -> Result<PathBuf, Error> {
-        let cache = cache_folder()?;
-        let path = cache.join(self.cache_name()?);
-        if is_program(&path) {
-            return Ok(path);
-        }
-        fs::create_dir_all(&cache).map_err(Error::io(format!("creating {}", cache.display())))?;
-        let _lock = lock(&with_suffix(&path, ".lock"))?;
-        // Another test may have built it while this one waited for the lock.
-        if !is_program(&path) {
-            self.build(&path)?;
-        }
-        Ok(path)
-    }
-
-    fn build(self, path: &Path) -> Result<(), Error> {
+    fn build(self, unfinished: &Path) -> Result<(), Error> {
         let recipe = self.recipe();
         say(&format!(
             "testbed: building {} {}, which takes about {} on two cores, once",
             recipe.name, recipe.version, recipe.takes
         ));
-        let unfinished = with_suffix(path, ".new");
         let built = recipe
-            .go_build(&unfinished)
+            .go_build(unfinished)
             .output()
             .map_err(|error| self.no_go(error))?;
-        if !built.status.success() {
-            let output = String::from_utf8_lossy(&built.stderr);
-            let from = output
-                .char_indices()
-                .rev()
-                .nth(OUTPUT_TAIL_CHARS)
-                .map_or(0, |(at, _)| at);
-            let output = output[from..].to_owned();
-            return Err(Error::Build {
-                what: recipe.name.to_owned(),
-                status: built.status,
-                output,
-            });
+        if built.status.success() {
+            return Ok(());
         }
-        fs::rename(&unfinished, path).map_err(Error::io(format!("filling {}", path.display())))
+        Err(Error::build(recipe.name, &built))
     }
 
     fn no_go(self, error: io::Error) -> Error {
@@ -177,14 +152,14 @@ impl Binary {
 
     fn cache_name(self) -> Result<String, Error> {
         let recipe = self.recipe();
-        let mut hash = FNV_OFFSET;
+        let mut hash = cache::FNV_OFFSET;
         for file in ["go.mod", "go.sum"].into_iter().chain(recipe.main) {
             let path = recipe.folder().join(file);
             let bytes =
                 fs::read(&path).map_err(Error::io(format!("reading {}", path.display())))?;
-            hash = fnv1a(hash, &bytes);
+            hash = cache::fnv1a(hash, &bytes);
         }
-        hash = fnv1a(hash, recipe.ldflags.as_bytes());
+        hash = cache::fnv1a(hash, recipe.ldflags.as_bytes());
         Ok(format!("{}-{}-{hash:016x}", recipe.name, recipe.version))
     }
 
@@ -233,50 +208,6 @@ impl Recipe {
         go
     }
 }
-
-fn is_program(path: &Path) -> bool {
-    fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
-}
-
-fn cache_folder() -> Result<PathBuf, Error> {
-    let absolute = |name| {
-        env::var_os(name)
-            .map(PathBuf::from)
-            .filter(|path| path.is_absolute())
-    };
-    absolute("XDG_CACHE_HOME")
-        .or_else(|| absolute("HOME").map(|home| home.join(".cache")))
-        .map(|cache| cache.join("zonal-testbed"))
-        .ok_or_else(|| Error::unavailable("the cache", "neither XDG_CACHE_HOME nor HOME is set"))
-}
-
-/// Not `with_extension`: that takes the patch version for one.
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut path = path.as_os_str().to_owned();
-    path.push(suffix);
-    path.into()
-}
-
-/// Held until dropped, and released by the kernel when the process ends.
-fn lock(path: &Path) -> Result<fs::File, Error> {
-    let file = fs::File::create(path).map_err(Error::io(format!("creating {}", path.display())))?;
-    file.lock()
-        .map_err(Error::io(format!("locking {}", path.display())))?;
-    Ok(file)
-}
-
-/// FNV-1a: a name for a cache entry needs no more, and it never changes with the toolchain.
-fn fnv1a(hash: u64, bytes: &[u8]) -> u64 {
-    bytes.iter().fold(hash, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(FNV_PRIME)
-    })
-}
-
-const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
-const FNV_PRIME: u64 = 0x0100_0000_01b3;
-
-/// The compiler's complaint stands at the end, after the list of downloads.
-const OUTPUT_TAIL_CHARS: usize = 4000;
 
 /// Without these the servers call themselves 0.0.0 and refuse their own features.
 const KUBERNETES_LDFLAGS: &str = "-s -w \

@@ -4,7 +4,12 @@
 //! One enum for the package: a test hands it up with `?` and tells only [`Error::Unavailable`] (skip) from the rest
 //! (fail). No I/O here.
 
-use std::{fmt::Display, io, process::ExitStatus, time::Duration};
+use std::{
+    fmt::Display,
+    io,
+    process::{ExitStatus, Output},
+    time::Duration,
+};
 
 /// Why a server, or a step of the driver, failed.
 #[derive(Debug, thiserror::Error)]
@@ -129,6 +134,18 @@ impl Error {
         }
     }
 
+    /// A build that failed, with the end of what it complained of: that stands behind the list of downloads.
+    pub(crate) fn build(what: impl Into<String>, built: &Output) -> Self {
+        let output = String::from_utf8_lossy(&built.stderr);
+        let mut ends = output.char_indices().rev();
+        let from = ends.nth(OUTPUT_TAIL_CHARS).map_or(0, |(at, _)| at);
+        Self::Build {
+            what: what.into(),
+            status: built.status,
+            output: output[from..].to_owned(),
+        }
+    }
+
     pub(crate) fn io(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let what = what.into();
         move |source| Self::Io { what, source }
@@ -149,3 +166,6 @@ impl Error {
         }
     }
 }
+
+/// The end of what a failed build says.
+const OUTPUT_TAIL_CHARS: usize = 4000;
