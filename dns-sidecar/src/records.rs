@@ -35,6 +35,8 @@ impl Addresses {
                 write_address(family, address, ttl_seconds);
             }
         }
+        records.v4.shrink_to_fit();
+        records.v6.shrink_to_fit();
         records
     }
 
@@ -126,8 +128,12 @@ impl SrvRecords {
         instances: impl IntoIterator<Item = &'i Instance>,
         ttl_seconds: u32,
     ) -> Self {
+        let instances = instances.into_iter();
+        let count = instances.size_hint().0;
         let mut srv = Self {
             total: Some(0),
+            records: Vec::with_capacity(count),
+            extras: Vec::with_capacity(count),
             ..Self::default()
         };
         for instance in instances {
@@ -139,6 +145,9 @@ impl SrvRecords {
             .map(|record| record.range.len())
             .min()
             .unwrap_or(0);
+        // They stay as they are for as long as the service does.
+        srv.bytes.shrink_to_fit();
+        srv.extras.shrink_to_fit();
         srv
     }
 

@@ -80,7 +80,7 @@ pub(crate) struct Located<'v> {
 
 /// The endpoints that callers are given, each with its instances.
 pub(crate) fn usable<'v>(view: &'v ServiceView, nodes: &'v Nodes) -> Vec<Located<'v>> {
-    let translator = Translator::new(view, nodes);
+    let mut translator = Translator::new(view, nodes);
     view.usable()
         .map(|endpoint| translator.located(endpoint))
         .collect()
@@ -93,7 +93,7 @@ pub(crate) fn of_zone<'v>(
     zone: &Zone,
     nodes: &'v Nodes,
 ) -> Vec<Located<'v>> {
-    let translator = Translator::new(view, nodes);
+    let mut translator = Translator::new(view, nodes);
     let members = view.tiers().iter().flat_map(Tier::members);
     let of_zone: Vec<_> = members
         .filter(|member| member.zone() == Some(zone))
@@ -151,7 +151,7 @@ pub(crate) fn external(view: &ServiceView) -> Option<CatalogInstance> {
 /// all, which DNS does not tell.
 #[cfg(feature = "http")]
 pub(crate) fn told(view: &ServiceView, nodes: &Nodes) -> Vec<CatalogInstance> {
-    let translator = Translator::new(view, nodes);
+    let mut translator = Translator::new(view, nodes);
     let members = view.tiers().iter().flat_map(Tier::members);
     let others = members.filter(|member| !member.is_foreign() && !member.is_usable());
     let meta = wishes(view).map_or(&[][..], |wishes| &wishes.meta);
@@ -201,6 +201,8 @@ struct Translator<'v> {
     tags: &'v [Arc<str>],
     weight: u16,
     default_port: Option<&'v str>,
+    /// The ports that were told last as tags.
+    last: Option<(&'v [EndpointPort], Arc<[InstanceTag]>)>,
 }
 
 impl<'v> Translator<'v> {
@@ -216,14 +218,15 @@ impl<'v> Translator<'v> {
             default_port: wishes
                 .and_then(|wishes| wishes.port.as_deref())
                 .or_else(first),
+            last: None,
         }
     }
 
-    fn located(&self, endpoint: &'v Arc<Endpoint>) -> Located<'v> {
+    fn located(&mut self, endpoint: &'v Arc<Endpoint>) -> Located<'v> {
         let known = endpoint.node().and_then(|name| self.nodes.get(name));
         let node = known.cloned().unwrap_or_default();
         let instance = CatalogInstance {
-            tags: self.tags(endpoint),
+            tags: self.tags(endpoint.ports()),
             weights: (self.weight, 1),
             health: health(endpoint),
             ..CatalogInstance::new(node.clone(), self.port(endpoint))
@@ -257,10 +260,21 @@ impl<'v> Translator<'v> {
         chosen.or(ports.first()).map_or(0, |port| port.port.get())
     }
 
-    fn tags(&self, endpoint: &Endpoint) -> Vec<InstanceTag> {
+    /// One list for all endpoints with the same ports, which are nearly all of a service.
+    fn tags(&mut self, ports: &'v [EndpointPort]) -> Arc<[InstanceTag]> {
+        match &self.last {
+            Some((known, tags)) if std::ptr::eq(*known, ports) => tags.clone(),
+            _ => {
+                let tags: Arc<[_]> = self.tags_of(ports).into();
+                self.last = Some((ports, tags.clone()));
+                tags
+            }
+        }
+    }
+
+    fn tags_of(&self, ports: &[EndpointPort]) -> Vec<InstanceTag> {
         // As they are spelled: some readers over HTTP look at it. Names are compared without.
         let own = self.tags.iter().map(|tag| (tag.to_string(), None));
-        let ports = endpoint.ports();
         let names = ports
             .iter()
             .filter(|port| !port.name.is_empty())

@@ -95,7 +95,7 @@ pub struct CatalogInstance {
     /// Its port; 0 when it has none.
     pub port: u16,
     /// What it can be chosen by.
-    pub tags: Vec<InstanceTag>,
+    pub tags: Arc<[InstanceTag]>,
     /// Its weight while it is well, and while it is not.
     pub weights: (u16, u16),
     /// How it is.
@@ -124,7 +124,7 @@ impl CatalogInstance {
             address: None,
             lan: LanAddresses::default(),
             port,
-            tags: Vec::new(),
+            tags: Arc::default(),
             weights: (1, 1),
             health: InstanceHealth::default(),
             reason: "",

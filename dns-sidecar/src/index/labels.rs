@@ -5,7 +5,7 @@ use super::Label;
 use std::{ops::Deref, slice, sync::Arc};
 
 /// Labels in ascending order, at least one.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Labels {
     One(Label),
     More(Arc<[Label]>),

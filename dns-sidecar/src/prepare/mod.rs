@@ -19,7 +19,7 @@ use crate::{
 };
 use place::Place;
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
@@ -53,14 +53,18 @@ impl RecordSet {
     }
 }
 
+/// A tag in the form of a name, and its set.
+type Tagged = (Box<[u8]>, Arc<RecordSet>);
+
 /// The sets of a service.
 #[derive(Debug, Default)]
 pub(crate) struct RecordSets {
     pub(crate) all: Arc<RecordSet>,
     pub(crate) passing: Arc<RecordSet>,
-    tagged: HashMap<Box<[u8]>, Arc<RecordSet>, WordHash>,
-    /// Labels that only end other tags.
-    stems: HashSet<Box<[u8]>, WordHash>,
+    /// By tag in lower case, ascending.
+    tagged: Box<[Tagged]>,
+    /// Labels that only end other tags, ascending.
+    stems: Box<[Box<[u8]>]>,
     /// For each instance given, the number of its SRV record.
     pub(crate) numbers: Vec<u32>,
 }
@@ -68,12 +72,17 @@ pub(crate) struct RecordSets {
 impl RecordSets {
     /// The set of a tag in lower case.
     pub(crate) fn tagged(&self, tag: &[u8]) -> Option<&Arc<RecordSet>> {
-        self.tagged.get(tag)
+        let at = self
+            .tagged
+            .binary_search_by(|(known, _)| (**known).cmp(tag));
+        Some(&self.tagged.get(at.ok()?)?.1)
     }
 
     /// Whether the labels end a tag of the service.
     pub(crate) fn is_stem(&self, tag: &[u8]) -> bool {
-        self.stems.contains(tag)
+        self.stems
+            .binary_search_by(|known| (**known).cmp(tag))
+            .is_ok()
     }
 }
 
@@ -116,15 +125,10 @@ impl<'s> Preparer<'s> {
             .collect();
         let mut made = vec![(plain, all.clone())];
         let passing = share(self, &mut made, name, &passing, ttl);
-        let mut sets = RecordSets {
-            all,
-            passing,
-            numbers,
-            ..RecordSets::default()
-        };
+        let (mut tagged, mut stems) = (BTreeMap::new(), BTreeSet::new());
         let tags: BTreeSet<_> = offered
             .iter()
-            .flat_map(|i| &i.tags)
+            .flat_map(|i| &*i.tags)
             .map(|tag| &*tag.name)
             .collect();
         for tag in tags {
@@ -136,12 +140,17 @@ impl<'s> Preparer<'s> {
                     .find(|known| known.name.eq_ignore_ascii_case(tag))?;
                 Some((*instance, chosen.port.unwrap_or(instance.port)))
             });
-            sets.stems.extend(stems(tag));
+            stems.extend(stems_of(tag));
             let chosen = chosen.collect();
-            sets.tagged
-                .insert(key, share(self, &mut made, name, &chosen, ttl));
+            tagged.insert(key, share(self, &mut made, name, &chosen, ttl));
         }
-        sets
+        RecordSets {
+            all,
+            passing,
+            numbers,
+            tagged: tagged.into_iter().collect(),
+            stems: stems.into_iter().collect(),
+        }
     }
 
     /// One set, and for each instance the number of its SRV record.
@@ -261,7 +270,8 @@ impl<'s> Preparer<'s> {
             .labels(self.naming.domain().as_bytes())
     }
 
-    fn ttl_seconds(&self, name: &str, wish: Option<u32>) -> u32 {
+    /// How long answers about the service may be kept.
+    pub(crate) fn ttl_seconds(&self, name: &str, wish: Option<u32>) -> u32 {
         wish.unwrap_or_else(|| self.config.service_ttls.of(&name.to_ascii_lowercase()))
     }
 }
@@ -303,7 +313,7 @@ fn share<'i>(
 }
 
 /// The ends of a tag at its dots: names stand below them.
-fn stems(tag: &str) -> impl Iterator<Item = Box<[u8]>> {
+fn stems_of(tag: &str) -> impl Iterator<Item = Box<[u8]>> {
     let ends = tag.match_indices('.').map(|(at, _)| &tag[at + 1..]);
     ends.filter_map(tag_key)
 }
@@ -314,7 +324,7 @@ mod tests {
 
     #[test]
     fn the_ends_of_a_dotted_tag_are_stems() {
-        let stems: Vec<_> = stems("a.b.c").collect();
+        let stems: Vec<_> = stems_of("a.b.c").collect();
         assert_eq!(stems, [tag_key("b.c").unwrap(), tag_key("c").unwrap()]);
     }
 }

@@ -23,6 +23,12 @@ enum Step {
         is_at_host: bool,
         endpoints: Vec<u8>,
     },
+    /// A service that may be there has other endpoints, and nothing else changed.
+    Endpoints {
+        number: usize,
+        is_at_host: bool,
+        endpoints: Vec<u8>,
+    },
     Gone(usize),
     /// The second node has this address.
     Node(u8),
@@ -36,16 +42,23 @@ enum Step {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let wish = prop::option::weighted(0.4, 0..WISHES.len());
-    let endpoints = prop::collection::vec(0_u8..4, 0..3);
-    let service = (0..SERVICES.len(), wish, any::<bool>(), endpoints);
+    let hosts = || prop::collection::vec(0_u8..4, 0..3);
+    let service = (0..SERVICES.len(), wish, any::<bool>(), hosts());
     let service = service.prop_map(|(number, wish, is_at_host, endpoints)| Step::Service {
         number,
         wish,
         is_at_host,
         endpoints,
     });
+    let endpoints = (0..SERVICES.len(), any::<bool>(), hosts());
+    let endpoints = endpoints.prop_map(|(number, is_at_host, endpoints)| Step::Endpoints {
+        number,
+        is_at_host,
+        endpoints,
+    });
     let step = prop_oneof![
-        12 => service,
+        9 => service,
+        9 => endpoints,
         3 => (0..SERVICES.len()).prop_map(Step::Gone),
         1 => (2_u8..4).prop_map(Step::Node),
         1 => Just(Step::NoZone),
@@ -70,6 +83,11 @@ impl Mall {
                 is_at_host,
                 endpoints,
             } => self.set(SERVICES[*number], *wish, *is_at_host, endpoints),
+            Step::Endpoints {
+                number,
+                is_at_host,
+                endpoints,
+            } => self.set_endpoints(SERVICES[*number], *is_at_host, endpoints),
             Step::Gone(number) => self.upsert_gone(SERVICES[*number]),
             Step::Node(host) => self.upsert(Object::Node(second_node(*host))),
             Step::NoZone => {
@@ -105,6 +123,10 @@ impl Mall {
             registration: registration.map(Into::into),
             ..Service::new(service_name(name))
         }));
+        self.set_endpoints(name, is_at_host, endpoints);
+    }
+
+    fn set_endpoints(&mut self, name: &str, is_at_host: bool, endpoints: &[u8]) {
         let network = if is_at_host { "10.0.0" } else { "10.1.0" };
         let pods = endpoints.iter().map(|host| {
             let address = format!("{network}.{host}");

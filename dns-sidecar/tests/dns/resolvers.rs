@@ -208,15 +208,16 @@ async fn r25_systemd_resolved_resolves() {
     let resolving = Resolving::asking(test, "127.0.0.53").expect("a namespace");
     // Its user may not exist: the package makes it.
     for (file, entry) in [
-        ("passwd", "systemd-resolve:x:997:997::/:/usr/sbin/nologin\n"),
-        ("group", "systemd-resolve:x:997:\n"),
+        ("passwd", "systemd-resolve:x:997:997::/:/usr/sbin/nologin"),
+        ("group", "systemd-resolve:x:997:"),
     ] {
         let host = fs::read_to_string(Path::new("/etc").join(file)).unwrap();
-        let host = host
-            .lines()
-            .filter(|line| !line.starts_with("systemd-resolve:"));
-        let lines: String = host.map(|line| format!("{line}\n")).collect();
-        resolving.etc(file, &(lines + entry));
+        let host = host.lines();
+        let mut lines: Vec<_> = host
+            .filter(|line| !line.starts_with("systemd-resolve:"))
+            .collect();
+        lines.push(entry);
+        resolving.etc(file, &(lines.join("\n") + "\n"));
     }
     let drop_in = resolving.file("zonal.conf", "[Resolve]\nDNS=127.0.0.1\nDomains=~consul\n");
     let script = format!(

@@ -19,6 +19,7 @@ use discovery_core::{
     model::{Node, ServiceName, Zone},
     store::{Generation, Mark, ServiceView, Snapshot},
 };
+use services::Prepared;
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
@@ -82,8 +83,9 @@ impl IndexBuilder {
     pub fn build(&mut self, snapshot: &Snapshot) -> Index {
         self.follow_zone(snapshot);
         if !self.config.is_denied {
+            let mut prepared = Prepared::default();
             for label in self.changed_labels(snapshot) {
-                self.rename(&label);
+                self.rename(&label, &mut prepared);
             }
         }
         Index {
@@ -150,5 +152,8 @@ fn place(view: &Arc<ServiceView>) -> usize {
 }
 
 fn lower(text: &str) -> Label {
-    text.to_ascii_lowercase().as_bytes().into()
+    if text.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        return text.to_ascii_lowercase().as_bytes().into();
+    }
+    text.as_bytes().into()
 }

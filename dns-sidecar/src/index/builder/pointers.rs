@@ -10,17 +10,17 @@ use discovery_core::{model::NodeName, store::ServiceView};
 use std::net::IpAddr;
 
 impl IndexBuilder {
-    /// The addresses of the view belong to the service with this label no more.
-    pub(super) fn forget_pointers(&mut self, label: &str, view: &ServiceView) {
+    /// The addresses belong to the service with this label no more.
+    pub(super) fn forget_pointers(&mut self, label: &str, addresses: &[IpAddr]) {
         let key = lower(label);
-        for address in own_addresses(view, &self.hosts) {
+        for address in addresses {
             let table = &mut self.reverse.instances;
-            let Some(labels) = table.get(&address).filter(|labels| labels.contains(&key)) else {
+            let Some(labels) = table.get(address).filter(|labels| labels.contains(&key)) else {
                 continue;
             };
             match labels.without(&key) {
-                Some(others) => table.insert(address, others),
-                None => drop(table.remove(&address)),
+                Some(others) => table.insert(*address, others),
+                None => drop(table.remove(address)),
             }
         }
     }
@@ -51,10 +51,19 @@ pub(super) fn add(
     label: &Label,
     addresses: impl Iterator<Item = IpAddr>,
 ) {
+    // The addresses of a service mostly have the same names: they share them.
+    let mut last: Option<(Labels, Labels)> = None;
     for address in addresses {
         let labels = match table.get(&address) {
             Some(known) if known.contains(label) || known.len() >= POINTERS_MAX => continue,
-            Some(known) => known.with(label),
+            Some(known) => match &last {
+                Some((before, with)) if before == known => with.clone(),
+                _ => {
+                    let with = known.with(label);
+                    last = Some((known.clone(), with.clone()));
+                    with
+                }
+            },
             None => Labels::One(label.clone()),
         };
         table.insert(address, labels);

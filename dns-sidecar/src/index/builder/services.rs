@@ -7,19 +7,24 @@ use crate::{
     index::{Label, PreparedService, Unnamed},
     prepare::{Preparer, RecordSet},
     wire::LABEL_BYTES_MAX,
+    words::WordHash,
 };
 use discovery_core::{
     model::{ServiceName, Zone, ZonePolicy},
     store::{ServiceView, Tier},
 };
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
+/// What was prepared for this generation, by the place of the view that it was made from alone: the names of a service say the
+/// same, so that they share it.
+pub(super) type Prepared = HashMap<usize, Arc<PreparedService>, WordHash>;
+
 impl IndexBuilder {
     /// Settles who has the name, and prepares it.
-    pub(super) fn rename(&mut self, label: &str) {
+    pub(super) fn rename(&mut self, label: &str, prepared: &mut Prepared) {
         self.unnamed.remove(label);
         let key = lower(label);
         let Some(wanting) = self
@@ -50,7 +55,8 @@ impl IndexBuilder {
             self.unnamed.insert(label.to_owned(), unnamed.collect());
         }
         for view in others {
-            self.forget_pointers(label, &view);
+            let addresses = pointers::own_addresses(&view, &self.hosts);
+            self.forget_pointers(label, &addresses);
         }
         if holders.is_empty() {
             return;
@@ -67,14 +73,40 @@ impl IndexBuilder {
             };
             self.ingress.insert(key.clone(), Arc::new(made));
         }
-        let made = self.prepare(&preparer, label, holders);
+        let made = self.prepare_once(&preparer, label, holders, prepared);
         let addresses: Vec<_> = made
             .views
             .iter()
             .flat_map(|view| pointers::own_addresses(view, &self.hosts))
             .collect();
         pointers::add(&mut self.reverse.instances, &key, addresses.into_iter());
-        self.services.insert(key, Arc::new(made));
+        self.services.insert(key, made);
+    }
+
+    /// As it was prepared for another name, unless that matters.
+    fn prepare_once(
+        &self,
+        preparer: &Preparer<'_>,
+        label: &str,
+        views: Vec<Arc<ServiceView>>,
+        prepared: &mut Prepared,
+    ) -> Arc<PreparedService> {
+        let alone = match views.as_slice() {
+            // Where a domain is the own name, its own name is not told as such.
+            [view] if kube::external(view).is_none() => Some(place(view)),
+            _ => None,
+        };
+        let known = alone.and_then(|place| prepared.get(&place));
+        if let Some(known) =
+            known.filter(|known| known.ttl_seconds == preparer.ttl_seconds(label, ttl(&views)))
+        {
+            return known.clone();
+        }
+        let made = Arc::new(self.prepare(preparer, label, views));
+        if let Some(place) = alone {
+            prepared.insert(place, made.clone());
+        }
+        made
     }
 
     fn prepare(
@@ -96,8 +128,7 @@ impl IndexBuilder {
             instances.extend(kube::external(view));
         }
         members.sort_unstable_by_key(|(place, _)| *place);
-        let ttl = views.iter().find_map(|view| kube::ttl_seconds(view));
-        let sets = preparer.sets(label, &instances, ttl);
+        let sets = preparer.sets(label, &instances, ttl(&views));
         let zones = views
             .iter()
             .flat_map(|view| self.zones(preparer, label, view, sets.all.ttl_seconds));
@@ -151,6 +182,10 @@ impl IndexBuilder {
         }
         sets
     }
+}
+
+fn ttl(views: &[Arc<ServiceView>]) -> Option<u32> {
+    views.iter().find_map(|view| kube::ttl_seconds(view))
 }
 
 fn unnamed(view: &ServiceView, label: &str, holder: Option<&Arc<ServiceView>>) -> Unnamed {
