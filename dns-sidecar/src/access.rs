@@ -87,23 +87,49 @@ impl FromStr for Network {
 /// `::ffff:0:0/96` (RFC 4291 2.5.5.2).
 const MAPPED_BITS: u8 = 96;
 
-/// The networks whose hosts are answered.
+/// The networks whose hosts are answered, each as its prefix and the mask over it: every datagram is asked for.
 #[derive(Clone, Debug)]
-pub(crate) struct Access(Vec<Network>);
+pub(crate) struct Access {
+    v4: Vec<(u32, u32)>,
+    v6: Vec<(u128, u128)>,
+}
 
 impl Access {
     /// These and no others; none means this host and private networks.
     pub(crate) fn new(allowed: &[Network]) -> Self {
-        Self(if allowed.is_empty() {
-            PRIVATE.to_vec()
+        let allowed = if allowed.is_empty() {
+            &PRIVATE[..]
         } else {
-            allowed.to_vec()
-        })
+            allowed
+        };
+        let (mut v4, mut v6) = (Vec::new(), Vec::new());
+        for Network { address, bits } in allowed {
+            match address {
+                IpAddr::V4(own) => {
+                    let mask = u32::MAX.checked_shl(32 - u32::from(*bits)).unwrap_or(0);
+                    v4.push((own.to_bits() & mask, mask));
+                }
+                IpAddr::V6(own) => {
+                    let mask = u128::MAX.checked_shl(128 - u32::from(*bits)).unwrap_or(0);
+                    v6.push((own.to_bits() & mask, mask));
+                }
+            }
+        }
+        Self { v4, v6 }
     }
 
-    /// Whether a host at this address is answered.
+    /// Whether a host at this address is answered: what [`Network::contains`] says of any of the networks.
     pub(crate) fn allows(&self, address: IpAddr) -> bool {
-        self.0.iter().any(|network| network.contains(address))
+        match address.to_canonical() {
+            IpAddr::V4(other) => {
+                let bits = other.to_bits();
+                self.v4.iter().any(|(own, mask)| bits & mask == *own)
+            }
+            IpAddr::V6(other) => {
+                let bits = other.to_bits();
+                self.v6.iter().any(|(own, mask)| bits & mask == *own)
+            }
+        }
     }
 }
 
@@ -126,6 +152,24 @@ const PRIVATE: [Network; 9] = [
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn who_is_in_a_network_is_allowed_and_nobody_else(own in any::<IpAddr>(), bits in 0_u8..=128, other in any::<IpAddr>(), flipped in 0_u8..128) {
+            let most = if own.is_ipv4() { 32 } else { 128 };
+            let network = Network { address: own, bits: bits.min(most) };
+            let access = Access::new(&[network]);
+            // Most addresses are far from each other: one that differs in a bit is near.
+            let near = match own {
+                IpAddr::V4(own) => Ipv4Addr::from_bits(own.to_bits() ^ (1 << (flipped % 32))).into(),
+                IpAddr::V6(own) => Ipv6Addr::from_bits(own.to_bits() ^ (1 << flipped)).into(),
+            };
+            for asked in [own, near, other] {
+                prop_assert_eq!(access.allows(asked), network.contains(asked), "{} in {:?}", asked, network);
+            }
+        }
+    }
 
     #[test]
     fn private_networks_are_answered_unless_others_are_named() {

@@ -468,18 +468,18 @@ fn r19_a_thousand_endpoints_cost_an_answer_twice_what_ten_cost_at_most() {
     let client = flooded.client();
     let cost = |name: &str| {
         let request = query(name, A);
-        // Other work only ever adds to it.
-        let rounds = (0..10).map(|_| flooded.goodput(|| closed_loop_of(&client, &request, 30)));
-        rounds.fold(f64::INFINITY, |least, goodput| least.min(1.0 / goodput))
+        1e6 / flooded.goodput(|| closed_loop_of(&client, &request, 30))
     };
-    let (ten, thousand) = (
-        cost("ten-shop.service.consul"),
-        cost("thousand-shop.service.consul"),
-    );
-    println!(
-        "{:.1} and {:.1} \u{b5}s on the CPU",
-        ten * 1e6,
-        thousand * 1e6
-    );
+    // Each beside the other: the machine is not as quick in one moment as in the next.
+    let rounds = (0..11).map(|_| {
+        [
+            cost("ten-shop.service.consul"),
+            cost("thousand-shop.service.consul"),
+        ]
+    });
+    let mut rounds: Vec<_> = rounds.collect();
+    rounds.sort_by(|[ten, thousand], [other, more]| (thousand / ten).total_cmp(&(more / other)));
+    let [ten, thousand] = rounds[rounds.len() / 2];
+    println!("{ten:.1} and {thousand:.1} \u{b5}s on the CPU; {rounds:.1?}");
     assert!(thousand <= 2.0 * ten);
 }

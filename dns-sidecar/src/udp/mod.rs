@@ -101,7 +101,6 @@ pub(crate) struct UdpWorker {
     index: Cache<Arc<ArcSwap<Index>>, Arc<Index>>,
     responder: Responder,
     received: Vec<u8>,
-    reply: Vec<u8>,
     outgoing: Outgoing,
     access: Access,
     /// None where only this host asks.
@@ -126,7 +125,6 @@ impl UdpWorker {
             index: Cache::new(context.index.clone()),
             context,
             received: vec![0; BATCH * SLOT_BYTES],
-            reply: Vec::new(),
             outgoing: Outgoing::default(),
             access: Access::new(&config.allow),
             limiter: (!bound.is_loopback()).then(|| {
@@ -245,14 +243,15 @@ impl UdpWorker {
         }
         let asking = self.responder.asking();
         asking.by(meta.addr.ip(), self.context.secret);
+        let reply = self.outgoing.buffer();
         let verdict = self
             .responder
-            .answer(index, datagram, DnsTransport::Udp, &mut self.reply);
+            .answer(index, datagram, DnsTransport::Udp, reply);
         match verdict {
             Verdict::Answered(answered) => {
                 match self.rate(meta.addr.ip(), answered) {
                     Rate::Within => {}
-                    Rate::Cut => cut_to_question(&mut self.reply),
+                    Rate::Cut => cut_to_question(self.outgoing.buffer()),
                     Rate::Over => return self.tally.dropped(DnsDrop::Rate),
                 }
                 self.tally.received(answered.qtype);
@@ -260,7 +259,7 @@ impl UdpWorker {
                     log.note(meta.addr.ip(), DnsTransport::Udp, datagram, answered);
                 }
                 let reply = Reply::new(meta, answered);
-                if self.outgoing.push(&self.reply, reply) {
+                if self.outgoing.push(reply) {
                     self.outgoing.flush(&self.listener, &mut self.tally);
                 }
             }
@@ -312,7 +311,8 @@ impl UdpWorker {
                     }
                     let reply = Reply::new(&meta, finished.answered);
                     let mut outgoing = Outgoing::default();
-                    outgoing.push(&finished.bytes, reply);
+                    *outgoing.buffer() = finished.bytes;
+                    outgoing.push(reply);
                     outgoing.flush(&listener, &mut tally);
                 }
                 None => tally.shed(DnsShed::SendFailed),

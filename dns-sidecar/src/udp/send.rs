@@ -11,7 +11,6 @@ use std::{
     array,
     io::{self, ErrorKind, IoSlice},
     net::{IpAddr, SocketAddr},
-    ops::Range,
 };
 
 /// A reply and where it goes.
@@ -21,7 +20,6 @@ pub(super) struct Reply {
     /// The address that was asked.
     source: Option<IpAddr>,
     answered: Answered,
-    bytes: Range<usize>,
 }
 
 impl Reply {
@@ -30,24 +28,30 @@ impl Reply {
             destination: meta.addr,
             source: meta.dst_ip,
             answered,
-            bytes: 0..0,
         }
     }
 }
 
-/// Replies that wait to be sent together.
+/// Replies that wait to be sent together, each where it was written.
 #[derive(Debug, Default)]
 pub(super) struct Outgoing {
-    bytes: Vec<u8>,
+    /// As many as there ever were replies that waited, and one more; taken again and again.
+    buffers: Vec<Vec<u8>>,
     replies: Vec<Reply>,
 }
 
 impl Outgoing {
-    /// Adds a reply; whether it is time to send.
-    pub(super) fn push(&mut self, bytes: &[u8], mut reply: Reply) -> bool {
-        let start = self.bytes.len();
-        self.bytes.extend_from_slice(bytes);
-        reply.bytes = start..self.bytes.len();
+    /// Where the next reply is to be written.
+    pub(super) fn buffer(&mut self) -> &mut Vec<u8> {
+        let at = self.replies.len();
+        if at == self.buffers.len() {
+            self.buffers.push(Vec::new());
+        }
+        &mut self.buffers[at]
+    }
+
+    /// Adds the reply that was written; whether it is time to send.
+    pub(super) fn push(&mut self, reply: Reply) -> bool {
         self.replies.push(reply);
         self.replies.len() == TOGETHER_MAX
     }
@@ -69,7 +73,6 @@ impl Outgoing {
             }
         }
         self.replies.clear();
-        self.bytes.clear();
     }
 
     /// Sends replies from `from` on; how many went out, and what befell the next.
@@ -77,53 +80,55 @@ impl Outgoing {
         let waiting = &self.replies[from..];
         // A socket that is bound to one address sends from it.
         if listener.bound.is_unspecified() || waiting.len() == 1 {
-            return match self.send_one(listener, &waiting[0]) {
+            return match send_one(listener, &waiting[0], &self.buffers[from]) {
                 Ok(()) => (1, None),
                 Err(error) => (0, Some(error)),
             };
         }
-        match self.send_together(listener, waiting) {
+        match send_together(listener, waiting, &self.buffers[from..]) {
             Ok(sent) => (sent.clamp(1, waiting.len()), None),
             Err(error) => (0, Some(error)),
         }
     }
+}
 
-    fn send_one(&self, listener: &UdpListener, reply: &Reply) -> io::Result<()> {
-        let transmit = Transmit {
-            destination: reply.destination,
-            ecn: None,
-            contents: self.bytes.get(reply.bytes.clone()).unwrap_or_default(),
-            segment_size: None,
-            src_ip: reply.source.filter(|_| listener.bound.is_unspecified()),
-        };
-        let UdpListener { socket, state, .. } = listener;
-        state.try_send(UdpSockRef::from(&**socket), &transmit)
-    }
+fn send_one(listener: &UdpListener, reply: &Reply, contents: &[u8]) -> io::Result<()> {
+    let transmit = Transmit {
+        destination: reply.destination,
+        ecn: None,
+        contents,
+        segment_size: None,
+        src_ip: reply.source.filter(|_| listener.bound.is_unspecified()),
+    };
+    let UdpListener { socket, state, .. } = listener;
+    state.try_send(UdpSockRef::from(&**socket), &transmit)
+}
 
-    /// One system call for many replies. Everything that it is told stands on the stack: nothing is allocated.
-    fn send_together(&self, listener: &UdpListener, waiting: &[Reply]) -> io::Result<usize> {
-        let count = waiting.len().min(TOGETHER_MAX);
-        let reply = |at: usize| &waiting[at.min(count - 1)];
-        let addresses: [SocketAddrAny; TOGETHER_MAX] =
-            array::from_fn(|at| reply(at).destination.into());
-        let slices: [[IoSlice<'_>; 1]; TOGETHER_MAX] = array::from_fn(|at| {
-            let bytes = self.bytes.get(reply(at).bytes.clone());
-            [IoSlice::new(bytes.unwrap_or_default())]
-        });
-        let mut controls: [SendAncillaryBuffer<'_, '_, '_>; TOGETHER_MAX] =
-            array::from_fn(|_| SendAncillaryBuffer::default());
-        let mut controls = controls.iter_mut();
-        let mut messages: [MMsgHdr<'_>; TOGETHER_MAX] = array::from_fn(|at| {
-            let control = controls.next().expect("as many as there are messages");
-            MMsgHdr::new_with_addr(&addresses[at], &slices[at], control)
-        });
-        let sent = rustix::net::sendmmsg(
-            &*listener.socket,
-            &mut messages[..count],
-            SendFlags::DONTWAIT,
-        );
-        Ok(sent?)
-    }
+/// One system call for many replies. Everything that it is told stands on the stack: nothing is allocated.
+fn send_together(
+    listener: &UdpListener,
+    waiting: &[Reply],
+    buffers: &[Vec<u8>],
+) -> io::Result<usize> {
+    let count = waiting.len().min(TOGETHER_MAX);
+    let within = |at: usize| at.min(count - 1);
+    let addresses: [SocketAddrAny; TOGETHER_MAX] =
+        array::from_fn(|at| waiting[within(at)].destination.into());
+    let slices: [[IoSlice<'_>; 1]; TOGETHER_MAX] =
+        array::from_fn(|at| [IoSlice::new(&buffers[within(at)])]);
+    let mut controls: [SendAncillaryBuffer<'_, '_, '_>; TOGETHER_MAX] =
+        array::from_fn(|_| SendAncillaryBuffer::default());
+    let mut controls = controls.iter_mut();
+    let mut messages: [MMsgHdr<'_>; TOGETHER_MAX] = array::from_fn(|at| {
+        let control = controls.next().expect("as many as there are messages");
+        MMsgHdr::new_with_addr(&addresses[at], &slices[at], control)
+    });
+    let sent = rustix::net::sendmmsg(
+        &*listener.socket,
+        &mut messages[..count],
+        SendFlags::DONTWAIT,
+    );
+    Ok(sent?)
 }
 
 fn shed_reason(error: &io::Error) -> DnsShed {
