@@ -92,7 +92,7 @@ impl IndexBuilder {
         prepared: &mut Prepared,
     ) -> Arc<PreparedService> {
         let alone = match views.as_slice() {
-            // Where a domain is the own name, its own name is not told as such.
+            // A domain outside that is the service's own name is told as its node: each of its names says another thing.
             [view] if kube::external(view).is_none() => Some(place(view)),
             _ => None,
         };
