@@ -21,38 +21,58 @@ use std::{
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Network {
-    address: IpAddr,
-    bits: u8,
+pub struct Network(Prefix);
+
+/// The bits that all addresses of a network share, and the mask over them.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Prefix {
+    V4 { own: u32, mask: u32 },
+    V6 { own: u128, mask: u128 },
 }
 
 impl Network {
-    const fn v4(address: [u8; 4], bits: u8) -> Self {
-        let [a, b, c, d] = address;
-        Self {
-            address: IpAddr::V4(Ipv4Addr::new(a, b, c, d)),
-            bits,
-        }
+    /// The network of the address; as many bits as its family has at most.
+    const fn new(address: IpAddr, bits: u32) -> Self {
+        Self(match address {
+            IpAddr::V4(address) => {
+                let mask = match u32::MAX.checked_shl(u32::BITS - bits) {
+                    Some(mask) => mask,
+                    None => 0,
+                };
+                let own = address.to_bits() & mask;
+                Prefix::V4 { own, mask }
+            }
+            IpAddr::V6(address) => {
+                let mask = match u128::MAX.checked_shl(u128::BITS - bits) {
+                    Some(mask) => mask,
+                    None => 0,
+                };
+                let own = address.to_bits() & mask;
+                Prefix::V6 { own, mask }
+            }
+        })
     }
 
-    const fn v6(first: u16, bits: u8) -> Self {
-        Self {
-            address: IpAddr::V6(Ipv6Addr::new(first, 0, 0, 0, 0, 0, 0, 0)),
-            bits,
-        }
+    const fn v4(address: [u8; 4], bits: u32) -> Self {
+        let [a, b, c, d] = address;
+        Self::new(IpAddr::V4(Ipv4Addr::new(a, b, c, d)), bits)
+    }
+
+    const fn v6(first: u16, bits: u32) -> Self {
+        let address = Ipv6Addr::new(first, 0, 0, 0, 0, 0, 0, 0);
+        Self::new(IpAddr::V6(address), bits)
     }
 
     /// Whether the address is in it. One of IPv4 that comes mapped into IPv6 is the IPv4 address that it is.
     pub fn contains(&self, address: IpAddr) -> bool {
-        match (self.address, address.to_canonical()) {
-            (IpAddr::V4(own), IpAddr::V4(other)) => {
-                let shift = 32 - u32::from(self.bits);
-                own.to_bits().checked_shr(shift) == other.to_bits().checked_shr(shift)
-            }
-            (IpAddr::V6(own), IpAddr::V6(other)) => {
-                let shift = 128 - u32::from(self.bits);
-                own.to_bits().checked_shr(shift) == other.to_bits().checked_shr(shift)
-            }
+        self.has(address.to_canonical())
+    }
+
+    /// The same of an address that is not mapped.
+    fn has(&self, canonical: IpAddr) -> bool {
+        match (self.0, canonical) {
+            (Prefix::V4 { own, mask }, IpAddr::V4(other)) => other.to_bits() & mask == own,
+            (Prefix::V6 { own, mask }, IpAddr::V6(other)) => other.to_bits() & mask == own,
             _ => false,
         }
     }
@@ -74,62 +94,36 @@ impl FromStr for Network {
             return Err(refuse());
         }
         // An address of IPv4 mapped into IPv6 is the one that it is, as in `contains`.
-        match address {
-            IpAddr::V6(v6) if bits >= MAPPED_BITS && v6.to_ipv4_mapped().is_some() => Ok(Self {
-                address: address.to_canonical(),
-                bits: bits - MAPPED_BITS,
-            }),
-            _ => Ok(Self { address, bits }),
-        }
+        Ok(match address {
+            IpAddr::V6(v6) if bits >= MAPPED_BITS && v6.to_ipv4_mapped().is_some() => {
+                Self::new(address.to_canonical(), bits - MAPPED_BITS)
+            }
+            _ => Self::new(address, bits),
+        })
     }
 }
 
 /// `::ffff:0:0/96` (RFC 4291 2.5.5.2).
-const MAPPED_BITS: u8 = 96;
+const MAPPED_BITS: u32 = 96;
 
-/// The networks whose hosts are answered, each as its prefix and the mask over it: every datagram is asked for.
+/// The networks whose hosts are answered.
 #[derive(Clone, Debug)]
-pub(crate) struct Access {
-    v4: Vec<(u32, u32)>,
-    v6: Vec<(u128, u128)>,
-}
+pub(crate) struct Access(Vec<Network>);
 
 impl Access {
     /// These and no others; none means this host and private networks.
     pub(crate) fn new(allowed: &[Network]) -> Self {
-        let allowed = if allowed.is_empty() {
-            &PRIVATE[..]
+        Self(if allowed.is_empty() {
+            PRIVATE.to_vec()
         } else {
-            allowed
-        };
-        let (mut v4, mut v6) = (Vec::new(), Vec::new());
-        for Network { address, bits } in allowed {
-            match address {
-                IpAddr::V4(own) => {
-                    let mask = u32::MAX.checked_shl(32 - u32::from(*bits)).unwrap_or(0);
-                    v4.push((own.to_bits() & mask, mask));
-                }
-                IpAddr::V6(own) => {
-                    let mask = u128::MAX.checked_shl(128 - u32::from(*bits)).unwrap_or(0);
-                    v6.push((own.to_bits() & mask, mask));
-                }
-            }
-        }
-        Self { v4, v6 }
+            allowed.to_vec()
+        })
     }
 
-    /// Whether a host at this address is answered: what [`Network::contains`] says of any of the networks.
+    /// Whether a host at this address is answered.
     pub(crate) fn allows(&self, address: IpAddr) -> bool {
-        match address.to_canonical() {
-            IpAddr::V4(other) => {
-                let bits = other.to_bits();
-                self.v4.iter().any(|(own, mask)| bits & mask == *own)
-            }
-            IpAddr::V6(other) => {
-                let bits = other.to_bits();
-                self.v6.iter().any(|(own, mask)| bits & mask == *own)
-            }
-        }
+        let address = address.to_canonical();
+        self.0.iter().any(|network| network.has(address))
     }
 }
 
@@ -143,10 +137,7 @@ const PRIVATE: [Network; 9] = [
     Network::v4([169, 254, 0, 0], 16),
     Network::v6(0xfc00, 7),
     Network::v6(0xfe80, 10),
-    Network {
-        address: IpAddr::V6(Ipv6Addr::LOCALHOST),
-        bits: 128,
-    },
+    Network::new(IpAddr::V6(Ipv6Addr::LOCALHOST), 128),
 ];
 
 #[cfg(test)]
@@ -156,17 +147,28 @@ mod tests {
 
     proptest! {
         #[test]
-        fn who_is_in_a_network_is_allowed_and_nobody_else(own in any::<IpAddr>(), bits in 0_u8..=128, other in any::<IpAddr>(), flipped in 0_u8..128) {
-            let most = if own.is_ipv4() { 32 } else { 128 };
-            let network = Network { address: own, bits: bits.min(most) };
-            let access = Access::new(&[network]);
+        fn a_network_has_the_addresses_that_begin_with_its_bits(own in any::<IpAddr>(), bits in 0_u32..=128, other in any::<IpAddr>(), flipped in 0_u8..128) {
+            let octets = |address: IpAddr| match address {
+                IpAddr::V4(v4) => v4.octets().to_vec(),
+                IpAddr::V6(v6) => v6.octets().to_vec(),
+            };
+            let own = own.to_canonical();
+            let bits = bits.min(if own.is_ipv4() { 32 } else { 128 });
+            let begins = |address: IpAddr| {
+                let (own, other) = (octets(own), octets(address.to_canonical()));
+                let bit = |octets: &[u8], at: usize| octets[at / 8] >> (7 - at % 8) & 1;
+                own.len() == other.len() && (0..bits as usize).all(|at| bit(&own, at) == bit(&other, at))
+            };
             // Most addresses are far from each other: one that differs in a bit is near.
-            let near = match own {
+            let near: IpAddr = match own {
                 IpAddr::V4(own) => Ipv4Addr::from_bits(own.to_bits() ^ (1 << (flipped % 32))).into(),
                 IpAddr::V6(own) => Ipv6Addr::from_bits(own.to_bits() ^ (1 << flipped)).into(),
             };
+            let network: Network = format!("{own}/{bits}").parse().unwrap();
+            let access = Access::new(&[network]);
             for asked in [own, near, other] {
-                prop_assert_eq!(access.allows(asked), network.contains(asked), "{} in {:?}", asked, network);
+                prop_assert_eq!(network.contains(asked), begins(asked), "{} in {}/{}", asked, own, bits);
+                prop_assert_eq!(access.allows(asked), begins(asked));
             }
         }
     }

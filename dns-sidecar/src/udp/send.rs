@@ -35,7 +35,7 @@ impl Reply {
 /// Replies that wait to be sent together, each where it was written.
 #[derive(Debug, Default)]
 pub(super) struct Outgoing {
-    /// As many as there ever were replies that waited, and one more; taken again and again.
+    /// [`TOGETHER_MAX`] at most; taken again and again.
     buffers: Vec<Vec<u8>>,
     replies: Vec<Reply>,
 }

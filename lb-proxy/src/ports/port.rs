@@ -378,18 +378,11 @@ impl Port {
 
     /// Posts the state, and logs it when it is another.
     fn show(&self, state: &ListenerState) {
-        let needs_a_person = matches!(
-            state,
-            ListenerState::Conflict { .. }
-                | ListenerState::Failed { .. }
-                | ListenerState::Hijacked { .. }
-                | ListenerState::Isolated { .. }
-        );
         if !self.post.set(state.clone()) {
             return;
         }
         let target = &self.listening.target;
-        if needs_a_person {
+        if state.needs_a_person() {
             warn!(service = %target.service, port = target.port, %state, "Listener changed");
         } else {
             info!(service = %target.service, port = target.port, %state, "Listener changed");

@@ -50,6 +50,19 @@ pub enum ListenerState {
     Draining,
 }
 
+impl ListenerState {
+    /// Whether it does not pass by itself, as far as we know.
+    pub(crate) fn needs_a_person(&self) -> bool {
+        matches!(
+            self,
+            Self::Conflict { .. }
+                | Self::Failed { .. }
+                | Self::Hijacked { .. }
+                | Self::Isolated { .. }
+        )
+    }
+}
+
 impl fmt::Display for ListenerState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
